@@ -1,0 +1,1 @@
+"""Experiments: each module is one command that writes its own results."""

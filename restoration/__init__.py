@@ -1,0 +1,1 @@
+"""Restores old photographs and film frames with neural networks, in JAX."""

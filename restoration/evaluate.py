@@ -1,0 +1,219 @@
+"""Measures a trained model on the pairs of a split.
+
+    python -m restoration.evaluate --workdir RUN --split test
+
+Writes `evaluation/{split}.json` (means), `{split}.csv` (each image) and some
+restored pictures into the workdir.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import tqdm
+from etils import epy
+
+from restoration import backend, cli, config, errors, frames, metrics, pairs, report
+
+with epy.lazy_imports():
+    import jax
+
+    from restoration import checkpoint, input_pipeline, models, step
+
+_SIDES = ("input", "restored")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of `python -m restoration.evaluate`."""
+
+    workdir: str = config.option(help="folder of the training run")
+    data_dir: str = config.option("", help="paired folder; by default the run's own")
+    split: str = config.option(
+        "test", help="what to measure", choices=(*pairs.SPLITS, "all")
+    )
+    out: str = config.option(
+        "", short="o", help="JSON file, when it should be elsewhere"
+    )
+    batch_size: int = config.option(16, help="images a batch at most", minimum=1)
+    cases: int = config.option(
+        4,
+        help="restored pictures to save for the report, of each of: worst, typical, "
+        "best; -1 saves all",
+        minimum=-1,
+    )
+
+    def __post_init__(self):
+        """Checks limits and choices."""
+        config.check(self)
+        if self.out and self.split == "all":
+            raise errors.InputError("--out takes one file; name one --split")
+
+
+def measure(
+    compute: Callable[[dict], tuple[dict, Any]],
+    batches: Iterable[dict],
+    on_image: Callable[[str, np.ndarray], None] | None = None,
+) -> list[dict]:
+    """Measures every image of some batches once.
+
+    Args:
+      compute: takes a batch's "input" and "output", returns the metrics of both
+        sides, (batch,) each, and the restored images (see `step.make_eval_step`).
+      batches: with "mask" and "name", see `input_pipeline.evaluation_batches`.
+      on_image: is given each name and restored image, float (h, w, 3).
+
+    Returns:
+      A row an image: {"name", "input": {...}, "restored": {...}}.
+    """
+    rows = []
+    for batch in batches:
+        values, restored = compute({s: batch[s] for s in ("input", "output")})
+        values = jax.device_get(values)
+        kept = np.flatnonzero(batch["mask"])
+        for name, place in zip(batch["name"], kept, strict=True):
+            row = {
+                side: {metric: float(v[place]) for metric, v in by_metric.items()}
+                for side, by_metric in values.items()
+            }
+            rows.append({"name": name, **row})
+            if on_image:
+                on_image(name, np.asarray(restored[place]))
+    return rows
+
+
+def means(rows: list[dict], side: str) -> dict[str, float]:
+    """Returns the mean over images of each metric of one side, in float64."""
+    return {
+        metric: float(np.mean([row[side][metric] for row in rows], dtype=np.float64))
+        for metric in metrics.NAMES
+    }
+
+
+def members_of(options: EvaluateOptions, split: str) -> tuple[pairs.Pair, ...]:
+    """Returns the pairs of a split that a run's sample holds.
+
+    Args:
+      options: `workdir` and `data_dir` are read.
+      split: one of `pairs.SPLITS`.
+
+    Returns:
+      The pairs, ordered by name.
+
+    Raises:
+      InputError: when there are none.
+    """
+    run = checkpoint.load_config(options.workdir)
+    data_dir = options.data_dir or run.data_dir
+    splits = pairs.sample(pairs.find_splits(data_dir), run.fraction, seed=run.seed)
+    return pairs.require(splits, split, data_dir)
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, dict]:
+    """Measures a trained model.
+
+    Args:
+      options: what to measure.
+
+    Returns:
+      For each split what its JSON file holds: model, split, count, step,
+      parameters, protocol, and the means of input and restored images.
+
+    Raises:
+      InputError: for a workdir without checkpoint, an empty split, a bad image.
+    """
+    run, parameters, number = checkpoint.load_trained(options.workdir)
+    names = pairs.SPLITS if options.split == "all" else (options.split,)
+    splits = {name: members_of(options, name) for name in names}
+    model = models.get_model(run.model)
+    eval_step = jax.jit(step.make_eval_step(model))
+    folder = pathlib.Path(options.workdir) / "evaluation"
+    results = {}
+    for name, members in splits.items():
+        batches = input_pipeline.evaluation_batches(
+            members, batch_size=options.batch_size
+        )
+        with tqdm.tqdm(total=len(members), unit="image", desc=name) as bar:
+            rows = measure(
+                lambda batch: eval_step(parameters, batch), _counted(batches, bar)
+            )
+        rows.sort(key=lambda row: row["name"])
+        results[name] = {
+            "model": run.model,
+            "split": name,
+            "count": len(rows),
+            "step": number,
+            "parameters": models.count_parameters(parameters),
+            "protocol": metrics.PROTOCOL,
+            "input": means(rows, "input"),
+            "restored": means(rows, "restored"),
+        }
+        out = pathlib.Path(options.out or folder / f"{name}.json")
+        config.write_text(out, json.dumps(results[name], indent=1) + "\n")
+        config.write_text(folder / f"{name}.csv", _csv(rows))
+        chosen = _choose(members, rows, options.cases)
+        measure(
+            lambda batch: eval_step(parameters, batch),
+            input_pipeline.evaluation_batches(chosen, batch_size=options.batch_size),
+            lambda picture, image, name=name: frames.write(
+                folder / name / f"{picture}.png", image
+            ),
+        )
+    return results
+
+
+def _counted(batches: Iterable[dict], bar: tqdm.tqdm) -> Iterable[dict]:
+    for batch in batches:
+        yield batch
+        bar.update(len(batch["name"]))
+
+
+def _choose(members: Iterable[pairs.Pair], rows: list[dict], cases: int) -> list:
+    """Returns the pairs whose restored pictures are saved."""
+    if cases < 0:
+        return list(members)
+    chosen = report.choose_cases((report.Score(**row) for row in rows), cases)
+    names = {score.name for scores in chosen.values() for score in scores}
+    return [pair for pair in members if pair.name in names]
+
+
+def _csv(rows: list[dict]) -> str:
+    columns = [(side, metric) for side in _SIDES for metric in metrics.NAMES]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", *(f"{side}_{metric}" for side, metric in columns)])
+    for row in rows:
+        writer.writerow([row["name"], *(f"{row[s][m]:.8g}" for s, m in columns)])
+    return text.getvalue()
+
+
+def table(results: dict[str, dict]) -> str:
+    """Returns the results as a Markdown table, protocol last."""
+    lines = [
+        "| split | images | | MSE | PSNR | SSIM |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
+    for name, result in results.items():
+        for side in _SIDES:
+            values = result[side]
+            lines.append(
+                f"| {name} | {result['count']} | {side} | {values['mse']:.5f} "
+                f"| {values['psnr']:.2f} | {values['ssim']:.4f} |"
+            )
+    protocol = next(iter(results.values()))["protocol"]
+    return "\n".join([*lines, "", f"({protocol})"])
+
+
+def main(options: EvaluateOptions) -> None:
+    """Entry point."""
+    backend.keep_freed_memory()
+    print(table(evaluate(options)))
+
+
+if __name__ == "__main__":
+    cli.run(main, EvaluateOptions)

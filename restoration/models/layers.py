@@ -1,0 +1,103 @@
+"""Building blocks shared by the model families. Arrays are NHWC."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+# Keras' defaults, which the seed report's networks used.
+Conv3x3 = functools.partial(
+    nn.Conv,
+    kernel_size=(3, 3),
+    padding="SAME",
+    kernel_init=nn.initializers.glorot_uniform(),
+)
+
+
+def pad_to_multiple(x: jnp.ndarray, multiple: int) -> jnp.ndarray:
+    """Pads height and width by reflection, below and right.
+
+    Args:
+      x: (batch, height, width, channels).
+      multiple: what both sides of the result are divisible by.
+
+    Returns:
+      The padded array; x itself when nothing is missing.
+    """
+    below, right = -x.shape[1] % multiple, -x.shape[2] % multiple
+    if not (below or right):
+        return x
+    return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), mode="symmetric")
+
+
+def max_pool(x: jnp.ndarray) -> jnp.ndarray:
+    """Returns the maximum of each 2×2 block, sides being even.
+
+    The maximum of four strided slices equals `nn.max_pool` and its gradient is
+    two and a half times faster on a CPU (no select-and-scatter).
+    """
+    rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
+    return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
+
+
+def depth_to_space(x: jnp.ndarray) -> jnp.ndarray:
+    """Rearranges (n, h, w, 2·2·c) to (n, 2h, 2w, c), row phase first."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * h, 2 * w, c // 4)
+
+
+def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
+    """Transposed convolution 3×3, stride 2, in the sub-pixel form.
+
+    Equals Keras' `Conv2DTranspose(padding="same")`. With input i written to the
+    outputs 2i, 2i+1 and 2i+2, an even output is x[i]·k[0] + x[i-1]·k[2] and an
+    odd one x[i]·k[1]: a 2×2 convolution to four phases, interleaved by
+    depth-to-space. Its weight gradient is five times faster on a CPU.
+
+    Args:
+      x: (batch, height, width, inputs).
+      kernel: (3, 3, inputs, outputs).
+
+    Returns:
+      (batch, 2·height, 2·width, outputs).
+    """
+    inputs, outputs = kernel.shape[2:]
+    # Row k[3] is zero; tap a, phase p takes k[2], k[3], k[0], k[1].
+    taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    taps = jnp.roll(taps, (2, 2), axis=(0, 1))
+    taps = taps.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 4, 1, 3, 5)
+    phases = lax.conv_general_dilated(
+        x,
+        taps.reshape(2, 2, inputs, 4 * outputs),
+        window_strides=(1, 1),
+        padding=((1, 0), (1, 0)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return depth_to_space(phases)
+
+
+class UpConv(nn.Module):
+    """Up-convolution 3×3, stride 2, with bias.
+
+    Attributes:
+      features: number of output channels.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+        """Maps (n, h, w, c) to (n, 2h, 2w, features)."""
+        kernel = self.param(
+            "kernel",
+            nn.initializers.glorot_uniform(),
+            (3, 3, x.shape[-1], self.features),
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return upconv(x, kernel) + bias

@@ -1,0 +1,130 @@
+"""Weights as safetensors files, those shipped with the package among them.
+
+`restoration/weights/` holds one file a model and its card, a JSON object with
+training data, recipe, figures, limits and the file's SHA-256.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from restoration import config, errors, models
+
+FOLDER = pathlib.Path(__file__).parent / "weights"
+
+# Best first: what `restore` uses when no model is named.
+PREFERRED = ("advanced", "basic")
+
+
+def _named(parameters: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(parameters)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in leaves
+    }
+
+
+def save(
+    path: str | os.PathLike, model_name: str, parameters: Any, card: dict[str, Any]
+) -> None:
+    """Writes weights and, beside them, their card with the file's SHA-256.
+
+    Args:
+      path: the `.safetensors` file; the card has the suffix `.json`.
+      model_name: a name of `models.MODELS`.
+      parameters: nested dict.
+      card: what to tell about the weights.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.asarray(leaf) for name, leaf in _named(parameters).items()}
+    data = safetensors.numpy.save(tensors, metadata={"model": model_name})
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+    card = {"model": model_name, **card, "sha256": hashlib.sha256(data).hexdigest()}
+    config.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+
+
+def load(path: str | os.PathLike) -> tuple[str, Any]:
+    """Reads weights, checking every name, shape and type.
+
+    Args:
+      path: a file that `save` wrote; when its card is there, its SHA-256 is
+        checked too.
+
+    Returns:
+      The model's name and its parameters, float32.
+
+    Raises:
+      InputError: for a file that is missing, damaged or of another model.
+    """
+    path = pathlib.Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise errors.InputError(f"{path}: {error.strerror}; check the path") from None
+    card = path.with_suffix(".json")
+    if card.is_file():
+        expected = json.loads(card.read_text(encoding="utf-8"))["sha256"]
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise errors.InputError(
+                f"{path}: differs from the SHA-256 in {card.name}; get the file again"
+            )
+    try:
+        tensors = safetensors.numpy.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        model_name = header["__metadata__"]["model"]
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise errors.InputError(
+            f"{path}: not a weights file ({error}); get the file again"
+        ) from None
+    like = models.abstract_parameters(models.get_model(model_name))
+    expected = {name: leaf.shape for name, leaf in _named(like).items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if expected != found:
+        wrong = sorted(
+            f"{name} {found.get(name, 'missing')} for {expected.get(name, 'nothing')}"
+            for name in expected.keys() | found.keys()
+            if expected.get(name) != found.get(name)
+        )
+        raise errors.InputError(
+            f"{path}: not weights of {model_name}: {'; '.join(wrong[:5])}"
+        )
+    leaves = [np.asarray(tensors[name], np.float32) for name in expected]
+    if not all(np.isfinite(leaf).all() for leaf in leaves):
+        raise errors.InputError(f"{path}: holds numbers that are not finite")
+    return model_name, jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def shipped() -> list[str]:
+    """Returns the names of the models whose weights are shipped, best first."""
+    return [name for name in PREFERRED if (FOLDER / f"{name}.safetensors").is_file()]
+
+
+def load_shipped(name: str) -> tuple[str, Any]:
+    """Loads shipped weights by model name; the best ones for an empty name.
+
+    Args:
+      name: of `shipped()`, or "".
+
+    Returns:
+      The model's name and its parameters.
+
+    Raises:
+      InputError: for a name without shipped weights.
+    """
+    names = shipped()
+    if (name and name not in names) or not names:
+        raise errors.InputError(
+            f"no weights of model {name!r} are shipped; choose one of "
+            f"{', '.join(names) or 'none'}, or train and give --workdir"
+        )
+    return load(FOLDER / f"{name or names[0]}.safetensors")

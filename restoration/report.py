@@ -1,0 +1,906 @@
+"""One self-contained HTML page of a training run, or of before/after pictures.
+
+Everything that the page shows is inside it: pictures as JPEG data, style, script
+and curves; its content security policy refuses any request. The same input
+files give the same bytes.
+
+  python -m restoration.report --workdir runs/basic
+  python -m restoration.report --before photos --after photos_restored
+"""
+
+import base64
+import csv
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import math
+import pathlib
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+import numpy as np
+from PIL import Image
+
+from restoration import cli, config, errors, frames, pairs
+
+PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
+METRICS = ("mse", "psnr", "ssim")
+
+# Longest side of a picture on the page, and the size of all of them together
+# as they stand in it. Above the budget all large pictures shrink alike.
+LARGEST_SIDE = 1200
+SMALLEST_SIDE = 240
+BUDGET = 9_000_000
+
+# A training curve of more points is drawn as the means of equal stretches.
+MOST_POINTS = 300
+
+_TEMPLATES = pathlib.Path(__file__).parent / "templates"
+
+Source = pathlib.Path | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """What goes on the page, and where it is written."""
+
+    workdir: str | None = config.option(None, help="folder of the training run")
+    data_dir: str | None = config.option(
+        None, help="paired folder of the run; default: the one in config.json"
+    )
+    split: str = config.option(
+        "test", help="split of the headline and the pictures", choices=pairs.SPLITS
+    )
+    before: str | None = config.option(
+        None, help="folder of pictures without truth; NAME.txt beside one captions it"
+    )
+    after: str | None = config.option(
+        None, help="their restored versions: same names, or with _restored after them"
+    )
+    title: str | None = config.option(None, help="heading of the page")
+    out: str | None = config.option(
+        None, short="o", help="page to write; default: report.html in workdir or after"
+    )
+    cases: int = config.option(
+        4, help="pictures each of the worst, the typical and the best", minimum=0
+    )
+
+    def __post_init__(self):
+        """Checks limits and choices."""
+        config.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One picture before and after, as a file or as float RGB in [0, 1]."""
+
+    name: str
+    before: Source
+    after: Source
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The metrics of one picture, of the input and of the restored one."""
+
+    name: str
+    input: Mapping[str, float]
+    restored: Mapping[str, float]
+
+    @property
+    def gain(self) -> float:
+        """PSNR gained, in dB; a result that is not a number has lost all of it."""
+        before, after = self.input["psnr"], self.restored["psnr"]
+        if before == after:
+            return 0.0  # both may be infinite
+        return -math.inf if math.isnan(after) else after - before
+
+
+@dataclasses.dataclass(frozen=True)
+class _Embedded:
+    """A picture as it stands in the page, and the size it had."""
+
+    uri: str
+    width: int
+    height: int
+    full_width: int
+    full_height: int
+
+    @property
+    def shrunk(self) -> bool:
+        return self.width != self.full_width or self.height != self.full_height
+
+
+# Reading a run.
+
+
+def _read(path: pathlib.Path, remedy: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise errors.InputError(f"{path}: not UTF-8 text; {remedy}") from None
+    except OSError as error:
+        raise errors.InputError(f"{path}: {error.strerror}; {remedy}") from None
+
+
+def _read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
+    try:
+        values = json.loads(_read(path, remedy))
+    except json.JSONDecodeError as error:
+        raise errors.InputError(f"{path}: not JSON ({error}); {remedy}") from None
+    if not isinstance(values, dict):
+        raise errors.InputError(f"{path}: not a JSON object; {remedy}")
+    return values
+
+
+def _number(value: Any, where: str, remedy: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise errors.InputError(
+            f"{where} is {value!r}, not a number; {remedy}"
+        ) from None
+
+
+def _train_command(workdir: pathlib.Path) -> str:
+    return f"run: python -m restoration.train --workdir {workdir} --data_dir DIR"
+
+
+def _evaluate_command(workdir: pathlib.Path, split: str) -> str:
+    return f"run: python -m restoration.evaluate --workdir {workdir} --split {split}"
+
+
+def read_metrics(workdir: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads the metrics that a run logged.
+
+    Args:
+      workdir: the run's folder, with metrics.jsonl.
+
+    Returns:
+      Records by split, ordered by step. Of two records of one step the later
+      counts: a run that was killed repeats steps when it resumes.
+
+    Raises:
+      InputError: for a missing file, and for a line that cannot be read unless
+        it is the last, which a kill may have cut.
+    """
+    path = workdir / "metrics.jsonl"
+    remedy = _train_command(workdir)
+    try:
+        lines = path.read_bytes().rstrip().split(b"\n")
+    except OSError as error:
+        raise errors.InputError(f"{path}: {error.strerror}; {remedy}") from None
+    found: dict[str, dict[float, dict[str, Any]]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            found.setdefault(record["split"], {})[float(record["step"])] = record
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise errors.InputError(
+                f"{path}, line {number}: not a metrics record ({error!r}); "
+                "delete that line, or train again in an empty workdir"
+            ) from None
+    return {
+        split: [records[step] for step in sorted(records)]
+        for split, records in found.items()
+    }
+
+
+def read_evaluation(workdir: pathlib.Path, split: str) -> dict[str, Any]:
+    """Reads the averages over one split, checked to hold every metric."""
+    path = workdir / "evaluation" / f"{split}.json"
+    remedy = _evaluate_command(workdir, split)
+    found = _read_object(path, remedy)
+    for key in ("count", "input", "restored"):
+        if key not in found:
+            raise errors.InputError(f"{path}: no {key!r}; {remedy}")
+    for side in ("input", "restored"):
+        side_values = found[side] if isinstance(found[side], dict) else {}
+        found[side] = {
+            metric: _number(side_values.get(metric), f"{path}: {side} {metric}", remedy)
+            for metric in METRICS
+        }
+    return found
+
+
+def read_scores(workdir: pathlib.Path, split: str) -> list[Score]:
+    """Reads the metrics of each picture of one split, in the file's order."""
+    path = workdir / "evaluation" / f"{split}.csv"
+    remedy = _evaluate_command(workdir, split)
+    rows = csv.DictReader(io.StringIO(_read(path, remedy)))
+    columns = [
+        f"{side}_{metric}" for side in ("input", "restored") for metric in METRICS
+    ]
+    missing = [c for c in ("name", *columns) if c not in (rows.fieldnames or ())]
+    if missing:
+        raise errors.InputError(f"{path}: no column {', '.join(missing)}; {remedy}")
+    scores = []
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        values = {c: _number(row[c], f"{where}: {c}", remedy) for c in columns}
+        scores.append(
+            Score(
+                name=row["name"],
+                input={m: values[f"input_{m}"] for m in METRICS},
+                restored={m: values[f"restored_{m}"] for m in METRICS},
+            )
+        )
+    return scores
+
+
+def choose_cases(scores: Iterable[Score], count: int) -> dict[str, list[Score]]:
+    """Picks the worst, typical and best pictures by PSNR gained.
+
+    Args:
+      scores: the metrics of the pictures to choose from.
+      count: how many of each kind; fewer where the kinds would overlap.
+
+    Returns:
+      The lists "worst" (worst first), "typical" (nearest the median first) and
+      "best" (best first); no picture is in two of them.
+    """
+    ordered = sorted(scores, key=lambda score: (score.gain, score.name))
+    if not ordered or not count:
+        return {"worst": [], "typical": [], "best": []}
+    median = statistics.median(score.gain for score in ordered)
+    ends = min(count, max(1, len(ordered) // 3))
+    worst, rest = ordered[:ends], ordered[ends:]
+    best = rest[-ends:][::-1]
+    between = rest[: len(rest) - len(best)]
+    between.sort(key=lambda score: (abs(score.gain - median), score.name))
+    return {"worst": worst, "typical": between[:count], "best": best}
+
+
+# Numbers in words.
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _fixed(value: float, digits: int, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "−∞" if value < 0 else "+∞" if sign else "∞"
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _short(value: float) -> str:
+    """Returns a number in four digits, powers of ten written out."""
+    if 1e4 <= abs(value) < 1e7:
+        return _fixed(value, 0)
+    mantissa, _, exponent = f"{value:.4g}".partition("e")
+    mantissa = mantissa.replace("-", "−")
+    if not exponent:
+        return mantissa
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}×{power}"
+
+
+def _brief(value: float) -> str:
+    return _short(float(f"{value:.3g}"))
+
+
+def _mse(value: float) -> str:
+    return _short(value) if 0 < value < 1e-4 else _fixed(value, 5)
+
+
+def _count(number: Any) -> str:
+    """Returns `1 picture` or `1,920 pictures`."""
+    text = f"{number:,}" if isinstance(number, int) else str(number)
+    return f"{text} {'picture' if number == 1 else 'pictures'}"
+
+
+def _verdict(gain: float) -> str:
+    return "better" if gain > 0 else "worse" if gain < 0 else ""
+
+
+def _table(split: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = evaluation["input"], evaluation["restored"]
+    relative = after["mse"] / before["mse"] - 1 if before["mse"] else 0.0
+    score = Score(split, before, after)
+    row = ("metric", "unit", "input", "restored", "gain", "verdict")
+    rows = [
+        ("PSNR", "dB", _fixed(before["psnr"], 2), _fixed(after["psnr"], 2),
+         _fixed(score.gain, 2, sign=True), _verdict(score.gain)),
+        ("SSIM", "", _fixed(before["ssim"], 4), _fixed(after["ssim"], 4),
+         _fixed(after["ssim"] - before["ssim"], 4, sign=True),
+         _verdict(after["ssim"] - before["ssim"])),
+        ("MSE", "", _mse(before["mse"]), _mse(after["mse"]),
+         _fixed(100 * relative, 1, sign=True) + " %", _verdict(-relative)),
+    ]  # fmt: skip
+    return {
+        "split": split,
+        "count": _count(evaluation["count"]),
+        "rows": [dict(zip(row, values, strict=True)) for values in rows],
+    }
+
+
+def _spread(scores: Sequence[Score]) -> str:
+    gains = [score.gain for score in scores]
+    if len(gains) < 2:
+        return ""
+    lost = sum(gain < 0 for gain in gains)
+    return (
+        f"PSNR gained, picture by picture: median "
+        f"{_fixed(statistics.median(gains), 2, sign=True)} dB, from "
+        f"{_fixed(min(gains), 2, sign=True)} to {_fixed(max(gains), 2, sign=True)} dB. "
+        f"{lost or 'None'} of {len(gains)} came out worse than the input."
+    )
+
+
+# Curves.
+
+
+def _linear_ticks(low: float, high: float) -> list[float]:
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= 0.999 * rough)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks) >= 3:
+            break
+    return ticks
+
+
+def _thin(
+    points: Sequence[tuple[float, float]],
+) -> tuple[list[tuple[float, float]], int]:
+    """Returns at most MOST_POINTS means of equal stretches, and their length."""
+    length = max(1, math.ceil(len(points) / MOST_POINTS))
+    stretches = [points[i : i + length] for i in range(0, len(points), length)]
+    return [
+        (statistics.fmean(x for x, _ in part), statistics.fmean(y for _, y in part))
+        for part in stretches
+    ], length
+
+
+def _chart(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    y_label: str,
+    x_label: str,
+    write: Callable[[float], str],
+    lower_is_better: bool,
+) -> dict[str, Any]:
+    """Lays out one chart as SVG coordinates.
+
+    Args:
+      lines: finite points (x, y) by the line's name.
+      y_label: what is drawn, with its unit.
+      x_label: what it is drawn over, with its unit.
+      write: writes a value of y with its unit.
+      lower_is_better: whether the best point is the lowest; losses that span a
+        decade are drawn on a logarithmic scale.
+
+    Returns:
+      What the template's `chart` draws.
+    """
+    width, height = 420, 262
+    left, right, top, bottom = 48, 410, 34, 222
+    xs = [x for points in lines.values() for x, _ in points]
+    ys = [y for points in lines.values() for _, y in points]
+    log = lower_is_better and min(ys) > 0 and max(ys) / min(ys) >= 10
+    scale = math.log10 if log else float
+    y_low, y_high = scale(min(ys)), scale(max(ys))
+    margin = 0.06 * (y_high - y_low) or 0.05 * abs(y_high) or 0.5
+    y_low, y_high = y_low - margin, y_high + margin
+    x_low, x_high = min(xs), max(xs)
+    if 0 < x_low < 0.1 * x_high:
+        x_low = 0.0
+    if x_low == x_high:
+        x_low, x_high = x_low - 0.5, x_high + 0.5
+
+    def place_x(x: float) -> float:
+        return round(left + (x - x_low) / (x_high - x_low) * (right - left), 1)
+
+    def place_y(y: float) -> float:
+        return round(bottom - (scale(y) - y_low) / (y_high - y_low) * (bottom - top), 1)
+
+    drawn = []
+    for name, points in lines.items():
+        places = [f"{place_x(x)} {place_y(y)}" for x, y in points]
+        few = len(points) == 1 or (name == "validation" and len(points) <= 60)
+        marks = [
+            {
+                "x": place_x(x),
+                "y": place_y(y),
+                "text": f"{name}, {x_label} {_short(x)}: {write(y)}",
+            }
+            for x, y in (points if few else ())
+        ]
+        drawn.append({"name": name, "path": "M" + "L".join(places), "marks": marks})
+
+    best = None
+    if "validation" in lines:
+        choose = min if lower_is_better else max
+        x, y = choose(lines["validation"], key=lambda point: point[1])
+        at_x, at_y = place_x(x), place_y(y)
+        anchor = "start" if at_x < 110 else "end" if at_x > 345 else "middle"
+        # Beyond the curve, unless the frame ends there.
+        beyond = at_y + 20 if lower_is_better else at_y - 11
+        best = {
+            "x": at_x,
+            "y": at_y,
+            "text": f"best {write(y)}",
+            "text_x": {"start": at_x - 5, "middle": at_x, "end": at_x + 5}[anchor],
+            "text_y": min(beyond, bottom - 5),
+            "anchor": anchor,
+        }
+
+    ticks = _log_ticks(10**y_low, 10**y_high) if log else _linear_ticks(y_low, y_high)
+    ends = "; ".join(
+        f"{name} from {write(points[0][1])} to {write(points[-1][1])}"
+        for name, points in lines.items()
+    )
+    return {
+        "width": width,
+        "height": height,
+        "left": left,
+        "right": right,
+        "bottom": bottom,
+        "x_label": x_label,
+        "y_label": y_label + (", log scale" if log else ""),
+        "x_ticks": [
+            {"at": place_x(tick), "label": _short(tick)}
+            for tick in _linear_ticks(x_low, x_high)
+        ],
+        "y_ticks": [{"at": place_y(tick), "label": _short(tick)} for tick in ticks],
+        "lines": drawn,
+        "best": best,
+        "summary": f"{y_label} over {x_label}: {ends}",
+    }
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _curves(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]], loss_name: str
+) -> dict[str, Any]:
+    """Returns the charts, their legend and the table of validation values."""
+    records = {s: metrics[s] for s in ("train", "validation") if metrics.get(s)}
+    everything = [record for found in records.values() for record in found]
+    by_epoch = all(_finite(record.get("epoch")) for record in everything)
+    over = "epoch" if by_epoch else "step"
+    kinds = {
+        "loss": (f"Loss ({loss_name})" if loss_name else "Loss", _brief, True),
+        "psnr": ("PSNR, dB", lambda y: f"{_fixed(y, 2)} dB", False),
+        "ssim": ("SSIM, 1 = identical", lambda y: _fixed(y, 3), False),
+    }
+    charts, longest = [], 1
+    for key, (y_label, write, lower_is_better) in kinds.items():
+        lines = {}
+        for split, found in records.items():
+            points = [
+                (float(record[over]), float(record[key]))
+                for record in found
+                if _finite(record.get(over)) and _finite(record.get(key))
+            ]
+            if split == "train":
+                points, length = _thin(points)
+                longest = max(longest, length)
+            if points:
+                lines[split] = points
+        if lines:
+            charts.append(
+                _chart(
+                    lines,
+                    y_label=y_label,
+                    x_label=f"{over}s",
+                    write=write,
+                    lower_is_better=lower_is_better,
+                )
+            )
+    history = None
+    if records.get("validation"):
+        writers = {
+            "epoch": lambda value: _short(round(value, 2)),
+            "step": lambda value: _fixed(value, 0),
+            "loss": _short,
+            "psnr": lambda value: _fixed(value, 2),
+            "ssim": lambda value: _fixed(value, 4),
+        }
+        history = {
+            "columns": ["Epoch", "Step", "Loss", "PSNR, dB", "SSIM"],
+            "rows": [
+                [
+                    write(record[key]) if _finite(record.get(key)) else "n/a"
+                    for key, write in writers.items()
+                ]
+                for record in records["validation"]
+            ],
+        }
+    return {
+        "charts": charts,
+        "lines": list(records),
+        "history": history,
+        "binned": f"train: means of {longest} records" if longest > 1 else "",
+    }
+
+
+# Pictures.
+
+
+def _encode(source: Source, longest_side: int) -> _Embedded:
+    picture = frames.read(source) if isinstance(source, pathlib.Path) else source
+    image = Image.fromarray(frames.to_uint8(np.asarray(picture)))
+    full_width, full_height = image.size
+    ratio = longest_side / max(image.size)
+    if ratio < 1:
+        size = [max(1, round(side * ratio)) for side in image.size]
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    # Full-resolution colour: the half-resolution default dulls red and blue specks.
+    # Not `optimize`: with it Pillow fails on frames as noisy as heavy grain.
+    image.save(buffer, "JPEG", quality=90, subsampling=0)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _Embedded(
+        f"data:image/jpeg;base64,{data}", *image.size, full_width, full_height
+    )
+
+
+def _embed(sources: Sequence[Source], budget: int = BUDGET) -> list[_Embedded]:
+    """Returns all pictures of a page, shrunk until they fit the budget."""
+    side = LARGEST_SIDE
+    while True:
+        embedded = [_encode(source, side) for source in sources]
+        total = sum(len(picture.uri) for picture in embedded)
+        if total <= budget or side <= SMALLEST_SIDE:
+            return embedded
+        side = max(max(picture.width, picture.height) for picture in embedded)
+        side = max(SMALLEST_SIDE, int(side * 0.95 * math.sqrt(budget / total)))
+
+
+def _detail(metrics: Mapping[str, float]) -> str:
+    psnr, ssim = _fixed(metrics["psnr"], 2), _fixed(metrics["ssim"], 3)
+    # No-break spaces: a narrow page breaks between the two.
+    return f"{psnr}\u00a0dB, SSIM\u00a0{ssim}"
+
+
+def _pictured(
+    options: ReportOptions,
+    workdir: pathlib.Path,
+    scores: Sequence[Score],
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, list[Score]], dict[str, list[Source]], str]:
+    """Chooses the cases; returns them, their three files by name, and a note."""
+    folder = workdir / "evaluation" / options.split
+    restored = {s.name: folder / f"{s.name}.png" for s in scores}
+    kept = [score for score in scores if restored[score.name].is_file()]
+    chosen = choose_cases(kept, options.cases)
+    if not options.cases:
+        return chosen, {}, ""
+    if not kept:
+        return chosen, {}, f"No restored pictures were kept in {folder.name}."
+    remedy = "give the paired folder with --data_dir, or --cases=0 for none"
+    data_dir = options.data_dir or settings.get("data_dir")
+    if not data_dir:
+        raise errors.InputError(f"{workdir / 'config.json'}: no 'data_dir'; {remedy}")
+    if not pathlib.Path(data_dir).is_dir():
+        raise errors.InputError(f"{data_dir}: no such folder; {remedy}")
+    splits = pairs.find_splits(data_dir)
+    found = {pair.name: pair for split in splits.values() for pair in split}
+    found |= {pair.name: pair for pair in splits.get(options.split, ())}
+    files = {}
+    for score in (score for group in chosen.values() for score in group):
+        if score.name not in found:
+            raise errors.InputError(f"{data_dir}: no pair {score.name!r}; {remedy}")
+        pair = found[score.name]
+        files[score.name] = [pair.input, restored[score.name], pair.output]
+    of = f"all {len(scores)} {options.split} pictures"
+    if len(kept) < len(scores):
+        of = f"the {len(kept)} of {len(scores)} {options.split} pictures that were kept"
+    return chosen, files, f"Chosen by PSNR gained, from {of}."
+
+
+def _list_pictures(folder: str, flag: str, without: str) -> dict[str, pathlib.Path]:
+    """Returns the pictures below a folder by path, less those of a folder in it."""
+    root, other = pathlib.Path(folder), pathlib.Path(without).resolve()
+    if not root.is_dir():
+        raise errors.InputError(f"{root}: no such folder; give another with {flag}")
+    inside = other != root.resolve() and other.is_relative_to(root.resolve())
+    return {
+        name: root / name
+        for name in frames.list_images(root)
+        if not (inside and (root / name).resolve().is_relative_to(other))
+    }
+
+
+def _possible_stems(stem: str, same_folder: bool) -> list[str]:
+    """Returns the stems that a restored picture may come from, likeliest first."""
+    if same_folder:
+        ending = "_restored"
+        return [stem.removesuffix(ending)] if stem.endswith(ending) else []
+    ends = [i for i, letter in enumerate(stem) if letter in "_-."]
+    return [stem, *(stem[:end] for end in reversed(ends))]
+
+
+def match_pictures(before: str, after: str) -> tuple[list[Comparison], list[str]]:
+    """Matches restored pictures with those they were made from.
+
+    A restored picture belongs to the picture of the same name without suffix,
+    or else to the one with the longest name that begins its own up to a `_`,
+    `-` or `.`, as in `street_restored.png`. In one folder for both, only
+    `_restored` tells them apart.
+
+    Args:
+      before: folder of the originals; a text file of the same name as a
+        picture holds its caption.
+      after: folder of the restored ones, in the same subfolders.
+
+    Returns:
+      The matched pictures, and the names of originals without a restored one.
+
+    Raises:
+      InputError: if a folder is missing, nothing matches, or two originals
+        have an equal claim.
+    """
+    originals = _list_pictures(before, "--before", after)
+    restored = _list_pictures(after, "--after", before)
+    same = pathlib.Path(before).resolve() == pathlib.Path(after).resolve()
+    by_stem: dict[str, list[str]] = {}
+    for name in originals:
+        by_stem.setdefault(name[: name.rindex(".")], []).append(name)
+    rows, used = [], set()
+    for name, path in restored.items():
+        possible = _possible_stems(name[: name.rindex(".")], same)
+        stem = next((stem for stem in possible if stem in by_stem), None)
+        if stem is None:
+            continue
+        claims = by_stem[stem]
+        if len(claims) > 1:
+            claims = [
+                claim for claim in claims if claim.endswith(path.suffix)
+            ] or claims
+        if len(claims) > 1:
+            raise errors.InputError(
+                f"{path}: may belong to {' or '.join(claims)} in {before}; rename one"
+            )
+        used |= {claims[0], name} if same else {claims[0]}
+        original = originals[claims[0]]
+        sidecar = original.with_suffix(".txt")
+        remedy = "write it as UTF-8 text, or take it away"
+        caption = _read(sidecar, remedy).strip() if sidecar.is_file() else ""
+        rows.append(Comparison(stem, original, path, caption))
+    if not rows:
+        raise errors.InputError(
+            f"{after}: no picture matches one in {before}; restore them with: "
+            f"python -m restoration.restore {before} -o {after}"
+        )
+    return rows, [name for name in originals if name not in used]
+
+
+# The page.
+
+
+def _render(template: str, title: str, **context: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(script.encode()).digest()
+    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    page = environment.get_template(template).render(
+        title=title,
+        style=markupsafe.Markup(style),
+        script=markupsafe.Markup(script),
+        script_hash=base64.b64encode(digest).decode("ascii"),
+        **context,
+    )
+    # File names that are not UTF-8 reach here as surrogates.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _plates(
+    labels: Sequence[str], images: Sequence[_Embedded], details: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    details = details or [""] * len(labels)
+    return [
+        {"label": label, "image": image, "detail": detail}
+        for label, image, detail in zip(labels, images, details, strict=True)
+    ]
+
+
+def _gallery_rows(
+    rows: Sequence[Comparison], embedded: Sequence[_Embedded]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": row.name,
+            "caption": row.caption,
+            "plates": _plates(("Before", "Restored"), embedded[2 * i : 2 * i + 2]),
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def _sources(rows: Iterable[Comparison]) -> list[Source]:
+    return [source for row in rows for source in (row.before, row.after)]
+
+
+def compare_page(rows: Sequence[Comparison], title: str) -> str:
+    """Returns a self-contained HTML page of before/after sliders.
+
+    Args:
+      rows: the pictures, in the order of the page.
+      title: its heading.
+
+    Returns:
+      The page's text.
+    """
+    shown = _gallery_rows(rows, _embed(_sources(rows)))
+    return _render("compare.html.j2", title, rows=shown, count=_count(len(rows)))
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _facts(
+    settings: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    path: pathlib.Path,
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[tuple[str, str]]:
+    """Returns what identifies the run, as far as its files tell it."""
+    modified = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    facts = [("Model", str(evaluation.get("model") or settings.get("model") or "n/a"))]
+    parameters = evaluation.get("parameters", settings.get("parameters"))
+    if _finite(parameters):
+        facts.append(("Parameters", f"{parameters:,}"))
+    if _finite(evaluation.get("step")):
+        facts.append(("Training steps", f"{evaluation['step']:,}"))
+    speeds = [
+        record["images_per_second"]
+        for record in metrics.get("train", ())
+        if _finite(record.get("images_per_second"))
+    ]
+    if speeds:
+        speed = _brief(statistics.median(speeds))
+        facts.append(("Training speed", f"{speed} pictures a second"))
+    date = f"{modified.day} {modified:%B %Y}"
+    return [*facts, ("Evaluated", str(evaluation.get("date") or date))]
+
+
+def _run_context(
+    options: ReportOptions, workdir: pathlib.Path
+) -> tuple[dict[str, Any], Callable[[Sequence[_Embedded]], None], list[Source]]:
+    """Returns the run's part of the page, and the pictures that it waits for.
+
+    All pictures of a page share one budget, so they are embedded together; the
+    returned function puts them in their places.
+    """
+    settings = _read_object(workdir / "config.json", _train_command(workdir))
+    metrics = read_metrics(workdir)
+    folder = workdir / "evaluation"
+    evaluation = read_evaluation(workdir, options.split)
+    evaluations = {
+        split: read_evaluation(workdir, split)
+        for split in pairs.SPLITS
+        if (folder / f"{split}.json").exists()
+    }
+    scores = read_scores(workdir, options.split)
+    chosen, files, note = _pictured(options, workdir, scores, settings)
+    total = Score("", evaluation["input"], evaluation["restored"])
+    before, after = (_fixed(s["psnr"], 2) for s in (total.input, total.restored))
+    gain = _fixed(total.gain, 2, sign=True)
+    titles = {"worst": "Worst", "typical": "Typical", "best": "Best"}
+    groups = [
+        {
+            "title": titles[kind],
+            "cases": [
+                {
+                    "name": score.name,
+                    "gain": _fixed(score.gain, 2, sign=True),
+                    "verdict": _verdict(score.gain),
+                    "details": (_detail(score.input), _detail(score.restored), ""),
+                }
+                for score in group
+            ],
+        }
+        for kind, group in chosen.items()
+        if group
+    ]
+    protocols = [e.get("protocol") or PROTOCOL for e in evaluations.values()]
+    context = {
+        "split": options.split,
+        "count": _count(evaluation["count"]),
+        "headline": f"input PSNR {before} dB -> restored PSNR {after} dB ({gain} dB)",
+        "input_psnr": before,
+        "restored_psnr": after,
+        "gain": gain,
+        "facts": _facts(
+            settings, evaluation, folder / f"{options.split}.json", metrics
+        ),
+        "protocols": list(dict.fromkeys(protocols)),
+        "tables": [_table(split, found) for split, found in evaluations.items()],
+        "spread": _spread(scores),
+        "cases": groups if files else [],
+        "cases_note": note,
+        "config": [(name, _setting(value)) for name, value in settings.items()],
+        **_curves(metrics, str(settings.get("loss", ""))),
+    }
+
+    def fill(embedded: Sequence[_Embedded]) -> None:
+        images = iter(embedded)
+        for group in context["cases"]:
+            for case in group["cases"]:
+                three = [next(images) for _ in range(3)]
+                labels = ("Input", "Restored", "Truth")
+                case["plates"] = _plates(labels, three, case["details"])
+
+    order = [s.name for group in chosen.values() for s in group] if files else []
+    return context, fill, [source for name in order for source in files[name]]
+
+
+def report(options: ReportOptions) -> pathlib.Path:
+    """Writes the page of a training run, of before/after pictures, or of both.
+
+    Args:
+      options: what goes on it.
+
+    Returns:
+      The page's path.
+
+    Raises:
+      InputError: for missing or malformed files, each with its remedy.
+    """
+    if bool(options.before) != bool(options.after):
+        raise errors.InputError("--before and --after go together; give both folders")
+    if not (options.workdir or options.after):
+        raise errors.InputError(
+            "nothing to report; give --workdir, or --before --after"
+        )
+    run, gallery, sources = None, None, []
+    if options.workdir:
+        run, fill, sources = _run_context(options, pathlib.Path(options.workdir))
+    rows = []
+    if options.before and options.after:
+        rows, unmatched = match_pictures(options.before, options.after)
+        few = "1 more has" if len(unmatched) == 1 else f"{len(unmatched)} more have"
+        left = f"{few} no restored version." if unmatched else ""
+        gallery = {"note": left, "count": _count(len(rows))}
+    embedded = _embed([*sources, *_sources(rows)])
+    if run:
+        fill(embedded[: len(sources)])
+    if gallery:
+        gallery["rows"] = _gallery_rows(rows, embedded[len(sources) :])
+    default = "Restoration report" if run else "Before and after"
+    page = _render("report.html.j2", options.title or default, run=run, gallery=gallery)
+    folder = pathlib.Path(options.workdir or options.after or ".")
+    out = pathlib.Path(options.out) if options.out else folder / "report.html"
+    config.write_text(out, page)
+    return out
+
+
+def main(options: ReportOptions) -> int:
+    """Writes the page and prints its path."""
+    print(report(options))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, ReportOptions)
