@@ -37,18 +37,20 @@ from restoration import (
 with epy.lazy_imports():
     from restoration import checkpoint, pretrained
 
-# Files of scikit-image's wheel, and the size to shrink each to before panning.
+# Clips and their photographs in scikit-image's wheel. By the hash of its name
+# `commander` and `photographer` are test clips, `liftoff` validates.
 CLIPS = {
-    "astronaut": "astronaut.png",
-    "brick": "brick.png",
-    "camera": "camera.png",
-    "chelsea": "chelsea.png",
+    "bricks": "brick.png",
+    "cat": "chelsea.png",
     "coffee": "coffee.png",
+    "commander": "astronaut.png",
     "gravel": "gravel.png",
-    "hubble": "hubble_deep_field.jpg",
-    "moon": "moon.png",
+    "liftoff": "rocket.jpg",
+    "lunar": "moon.png",
+    "meadow": "grass.png",
+    "photographer": "camera.png",
     "retina": "retina.jpg",
-    "rocket": "rocket.jpg",
+    "sky": "hubble_deep_field.jpg",
     "tissue": "ihc.png",
 }
 PHOTOGRAPH = "motorcycle_left.png"

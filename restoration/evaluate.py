@@ -6,24 +6,22 @@ Writes `evaluation/{split}.json` (means), `{split}.csv` (each image) and some
 restored pictures into the workdir.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, frames, metrics, pairs, report
+from restoration import backend, cli, config, errors, frames, pairs, scores
 
 with epy.lazy_imports():
     import jax
 
-    from restoration import checkpoint, input_pipeline, models, step
+    from restoration import checkpoint, input_pipeline, metrics, models, step
 
 _SIDES = ("input", "restored")
 
@@ -59,7 +57,7 @@ def measure(
     compute: Callable[[dict], tuple[dict, Any]],
     batches: Iterable[dict],
     on_image: Callable[[str, np.ndarray], None] | None = None,
-) -> list[dict]:
+) -> list[scores.Score]:
     """Measures every image of some batches once.
 
     Args:
@@ -69,29 +67,32 @@ def measure(
       on_image: is given each name and restored image, float (h, w, 3).
 
     Returns:
-      A row an image: {"name", "input": {...}, "restored": {...}}.
+      The metrics of each image, input and restored.
     """
-    rows = []
+    measured = []
     for batch in batches:
         values, restored = compute({s: batch[s] for s in ("input", "output")})
         values = jax.device_get(values)
         kept = np.flatnonzero(batch["mask"])
         for name, place in zip(batch["name"], kept, strict=True):
-            row = {
+            sides = {
                 side: {metric: float(v[place]) for metric, v in by_metric.items()}
                 for side, by_metric in values.items()
             }
-            rows.append({"name": name, **row})
+            measured.append(scores.Score(name, **sides))
             if on_image:
                 on_image(name, np.asarray(restored[place]))
-    return rows
+    return measured
 
 
-def means(rows: list[dict], side: str) -> dict[str, float]:
-    """Returns the mean over images of each metric of one side, in float64."""
+def means(measured: Sequence[scores.Score]) -> dict[str, dict[str, float]]:
+    """Returns the mean over images of each metric of both sides, in float64."""
     return {
-        metric: float(np.mean([row[side][metric] for row in rows], dtype=np.float64))
-        for metric in metrics.NAMES
+        side: {
+            metric: float(np.mean([getattr(score, side)[metric] for score in measured]))
+            for metric in scores.METRICS
+        }
+        for side in _SIDES
     }
 
 
@@ -139,24 +140,23 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
             members, batch_size=options.batch_size
         )
         with tqdm.tqdm(total=len(members), unit="image", desc=name) as bar:
-            rows = measure(
+            measured = measure(
                 lambda batch: eval_step(parameters, batch), _counted(batches, bar)
             )
-        rows.sort(key=lambda row: row["name"])
+        measured.sort(key=lambda score: score.name)
         results[name] = {
             "model": run.model,
             "split": name,
-            "count": len(rows),
+            "count": len(measured),
             "step": number,
             "parameters": models.count_parameters(parameters),
             "protocol": metrics.PROTOCOL,
-            "input": means(rows, "input"),
-            "restored": means(rows, "restored"),
+            **means(measured),
         }
         out = pathlib.Path(options.out or folder / f"{name}.json")
         config.write_text(out, json.dumps(results[name], indent=1) + "\n")
-        config.write_text(folder / f"{name}.csv", _csv(rows))
-        chosen = _choose(members, rows, options.cases)
+        config.write_text(folder / f"{name}.csv", scores.to_csv(measured))
+        chosen = _choose(members, measured, options.cases)
         measure(
             lambda batch: eval_step(parameters, batch),
             input_pipeline.evaluation_batches(chosen, batch_size=options.batch_size),
@@ -173,23 +173,15 @@ def _counted(batches: Iterable[dict], bar: tqdm.tqdm) -> Iterable[dict]:
         bar.update(len(batch["name"]))
 
 
-def _choose(members: Iterable[pairs.Pair], rows: list[dict], cases: int) -> list:
+def _choose(
+    members: Iterable[pairs.Pair], measured: Iterable[scores.Score], cases: int
+) -> list[pairs.Pair]:
     """Returns the pairs whose restored pictures are saved."""
     if cases < 0:
         return list(members)
-    chosen = report.choose_cases((report.Score(**row) for row in rows), cases)
-    names = {score.name for scores in chosen.values() for score in scores}
+    chosen = scores.choose_cases(measured, cases)
+    names = {score.name for group in chosen.values() for score in group}
     return [pair for pair in members if pair.name in names]
-
-
-def _csv(rows: list[dict]) -> str:
-    columns = [(side, metric) for side in _SIDES for metric in metrics.NAMES]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *(f"{side}_{metric}" for side, metric in columns)])
-    for row in rows:
-        writer.writerow([row["name"], *(f"{row[s][m]:.8g}" for s, m in columns)])
-    return text.getvalue()
 
 
 def table(results: dict[str, dict]) -> str:

@@ -9,7 +9,6 @@ files give the same bytes.
 """
 
 import base64
-import csv
 import dataclasses
 import datetime
 import hashlib
@@ -26,10 +25,9 @@ import markupsafe
 import numpy as np
 from PIL import Image
 
-from restoration import cli, config, errors, frames, pairs
+from restoration import charts, cli, config, errors, frames, pairs, scores
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
-METRICS = ("mse", "psnr", "ssim")
 
 # Longest side of a picture on the page, and the size of all of them together
 # as they stand in it. Above the budget all large pictures shrink alike.
@@ -83,23 +81,6 @@ class Comparison:
     before: Source
     after: Source
     caption: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """The metrics of one picture, of the input and of the restored one."""
-
-    name: str
-    input: Mapping[str, float]
-    restored: Mapping[str, float]
-
-    @property
-    def gain(self) -> float:
-        """PSNR gained, in dB; a result that is not a number has lost all of it."""
-        before, after = self.input["psnr"], self.restored["psnr"]
-        if before == after:
-            return 0.0  # both may be infinite
-        return -math.inf if math.isnan(after) else after - before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,57 +189,16 @@ def read_evaluation(workdir: pathlib.Path, split: str) -> dict[str, Any]:
         side_values = found[side] if isinstance(found[side], dict) else {}
         found[side] = {
             metric: _number(side_values.get(metric), f"{path}: {side} {metric}", remedy)
-            for metric in METRICS
+            for metric in scores.METRICS
         }
     return found
 
 
-def read_scores(workdir: pathlib.Path, split: str) -> list[Score]:
+def read_scores(workdir: pathlib.Path, split: str) -> list[scores.Score]:
     """Reads the metrics of each picture of one split, in the file's order."""
     path = workdir / "evaluation" / f"{split}.csv"
     remedy = _evaluate_command(workdir, split)
-    rows = csv.DictReader(io.StringIO(_read(path, remedy)))
-    columns = [
-        f"{side}_{metric}" for side in ("input", "restored") for metric in METRICS
-    ]
-    missing = [c for c in ("name", *columns) if c not in (rows.fieldnames or ())]
-    if missing:
-        raise errors.InputError(f"{path}: no column {', '.join(missing)}; {remedy}")
-    scores = []
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
-        values = {c: _number(row[c], f"{where}: {c}", remedy) for c in columns}
-        scores.append(
-            Score(
-                name=row["name"],
-                input={m: values[f"input_{m}"] for m in METRICS},
-                restored={m: values[f"restored_{m}"] for m in METRICS},
-            )
-        )
-    return scores
-
-
-def choose_cases(scores: Iterable[Score], count: int) -> dict[str, list[Score]]:
-    """Picks the worst, typical and best pictures by PSNR gained.
-
-    Args:
-      scores: the metrics of the pictures to choose from.
-      count: how many of each kind; fewer where the kinds would overlap.
-
-    Returns:
-      The lists "worst" (worst first), "typical" (nearest the median first) and
-      "best" (best first); no picture is in two of them.
-    """
-    ordered = sorted(scores, key=lambda score: (score.gain, score.name))
-    if not ordered or not count:
-        return {"worst": [], "typical": [], "best": []}
-    median = statistics.median(score.gain for score in ordered)
-    ends = min(count, max(1, len(ordered) // 3))
-    worst, rest = ordered[:ends], ordered[ends:]
-    best = rest[-ends:][::-1]
-    between = rest[: len(rest) - len(best)]
-    between.sort(key=lambda score: (abs(score.gain - median), score.name))
-    return {"worst": worst, "typical": between[:count], "best": best}
+    return scores.from_csv(_read(path, remedy), source=str(path), remedy=remedy)
 
 
 # Numbers in words.
@@ -308,7 +248,7 @@ def _verdict(gain: float) -> str:
 def _table(split: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     before, after = evaluation["input"], evaluation["restored"]
     relative = after["mse"] / before["mse"] - 1 if before["mse"] else 0.0
-    score = Score(split, before, after)
+    score = scores.Score(split, before, after)
     row = ("metric", "unit", "input", "restored", "gain", "verdict")
     rows = [
         ("PSNR", "dB", _fixed(before["psnr"], 2), _fixed(after["psnr"], 2),
@@ -326,8 +266,8 @@ def _table(split: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _spread(scores: Sequence[Score]) -> str:
-    gains = [score.gain for score in scores]
+def _spread(measured: Sequence[scores.Score]) -> str:
+    gains = [score.gain for score in measured]
     if len(gains) < 2:
         return ""
     lost = sum(gain < 0 for gain in gains)
@@ -342,24 +282,6 @@ def _spread(scores: Sequence[Score]) -> str:
 # Curves.
 
 
-def _linear_ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= 0.999 * rough)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 3), (1, 2, 5)):
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
-        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-        if len(ticks) >= 3:
-            break
-    return ticks
-
-
 def _thin(
     points: Sequence[tuple[float, float]],
 ) -> tuple[list[tuple[float, float]], int]:
@@ -370,103 +292,6 @@ def _thin(
         (statistics.fmean(x for x, _ in part), statistics.fmean(y for _, y in part))
         for part in stretches
     ], length
-
-
-def _chart(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    y_label: str,
-    x_label: str,
-    write: Callable[[float], str],
-    lower_is_better: bool,
-) -> dict[str, Any]:
-    """Lays out one chart as SVG coordinates.
-
-    Args:
-      lines: finite points (x, y) by the line's name.
-      y_label: what is drawn, with its unit.
-      x_label: what it is drawn over, with its unit.
-      write: writes a value of y with its unit.
-      lower_is_better: whether the best point is the lowest; losses that span a
-        decade are drawn on a logarithmic scale.
-
-    Returns:
-      What the template's `chart` draws.
-    """
-    width, height = 420, 262
-    left, right, top, bottom = 48, 410, 34, 222
-    xs = [x for points in lines.values() for x, _ in points]
-    ys = [y for points in lines.values() for _, y in points]
-    log = lower_is_better and min(ys) > 0 and max(ys) / min(ys) >= 10
-    scale = math.log10 if log else float
-    y_low, y_high = scale(min(ys)), scale(max(ys))
-    margin = 0.06 * (y_high - y_low) or 0.05 * abs(y_high) or 0.5
-    y_low, y_high = y_low - margin, y_high + margin
-    x_low, x_high = min(xs), max(xs)
-    if 0 < x_low < 0.1 * x_high:
-        x_low = 0.0
-    if x_low == x_high:
-        x_low, x_high = x_low - 0.5, x_high + 0.5
-
-    def place_x(x: float) -> float:
-        return round(left + (x - x_low) / (x_high - x_low) * (right - left), 1)
-
-    def place_y(y: float) -> float:
-        return round(bottom - (scale(y) - y_low) / (y_high - y_low) * (bottom - top), 1)
-
-    drawn = []
-    for name, points in lines.items():
-        places = [f"{place_x(x)} {place_y(y)}" for x, y in points]
-        few = len(points) == 1 or (name == "validation" and len(points) <= 60)
-        marks = [
-            {
-                "x": place_x(x),
-                "y": place_y(y),
-                "text": f"{name}, {x_label} {_short(x)}: {write(y)}",
-            }
-            for x, y in (points if few else ())
-        ]
-        drawn.append({"name": name, "path": "M" + "L".join(places), "marks": marks})
-
-    best = None
-    if "validation" in lines:
-        choose = min if lower_is_better else max
-        x, y = choose(lines["validation"], key=lambda point: point[1])
-        at_x, at_y = place_x(x), place_y(y)
-        anchor = "start" if at_x < 110 else "end" if at_x > 345 else "middle"
-        # Beyond the curve, unless the frame ends there.
-        beyond = at_y + 20 if lower_is_better else at_y - 11
-        best = {
-            "x": at_x,
-            "y": at_y,
-            "text": f"best {write(y)}",
-            "text_x": {"start": at_x - 5, "middle": at_x, "end": at_x + 5}[anchor],
-            "text_y": min(beyond, bottom - 5),
-            "anchor": anchor,
-        }
-
-    ticks = _log_ticks(10**y_low, 10**y_high) if log else _linear_ticks(y_low, y_high)
-    ends = "; ".join(
-        f"{name} from {write(points[0][1])} to {write(points[-1][1])}"
-        for name, points in lines.items()
-    )
-    return {
-        "width": width,
-        "height": height,
-        "left": left,
-        "right": right,
-        "bottom": bottom,
-        "x_label": x_label,
-        "y_label": y_label + (", log scale" if log else ""),
-        "x_ticks": [
-            {"at": place_x(tick), "label": _short(tick)}
-            for tick in _linear_ticks(x_low, x_high)
-        ],
-        "y_ticks": [{"at": place_y(tick), "label": _short(tick)} for tick in ticks],
-        "lines": drawn,
-        "best": best,
-        "summary": f"{y_label} over {x_label}: {ends}",
-    }
 
 
 def _finite(value: Any) -> bool:
@@ -486,7 +311,7 @@ def _curves(
         "psnr": ("PSNR, dB", lambda y: f"{_fixed(y, 2)} dB", False),
         "ssim": ("SSIM, 1 = identical", lambda y: _fixed(y, 3), False),
     }
-    charts, longest = [], 1
+    drawings, longest = [], 1
     for key, (y_label, write, lower_is_better) in kinds.items():
         lines = {}
         for split, found in records.items():
@@ -501,15 +326,15 @@ def _curves(
             if points:
                 lines[split] = points
         if lines:
-            charts.append(
-                _chart(
-                    lines,
-                    y_label=y_label,
-                    x_label=f"{over}s",
-                    write=write,
-                    lower_is_better=lower_is_better,
-                )
+            drawing = charts.draw(
+                lines,
+                id=key,
+                x_label=f"{over}s",
+                y_label=y_label,
+                write=write,
+                lower_is_better=lower_is_better,
             )
+            drawings.append(markupsafe.Markup(drawing))
     history = None
     if records.get("validation"):
         writers = {
@@ -530,7 +355,7 @@ def _curves(
             ],
         }
     return {
-        "charts": charts,
+        "charts": drawings,
         "lines": list(records),
         "history": history,
         "binned": f"train: means of {longest} records" if longest > 1 else "",
@@ -579,14 +404,14 @@ def _detail(metrics: Mapping[str, float]) -> str:
 def _pictured(
     options: ReportOptions,
     workdir: pathlib.Path,
-    scores: Sequence[Score],
+    measured: Sequence[scores.Score],
     settings: Mapping[str, Any],
-) -> tuple[dict[str, list[Score]], dict[str, list[Source]], str]:
+) -> tuple[dict[str, list[scores.Score]], dict[str, list[Source]], str]:
     """Chooses the cases; returns them, their three files by name, and a note."""
     folder = workdir / "evaluation" / options.split
-    restored = {s.name: folder / f"{s.name}.png" for s in scores}
-    kept = [score for score in scores if restored[score.name].is_file()]
-    chosen = choose_cases(kept, options.cases)
+    restored = {s.name: folder / f"{s.name}.png" for s in measured}
+    kept = [score for score in measured if restored[score.name].is_file()]
+    chosen = scores.choose_cases(kept, options.cases)
     if not options.cases:
         return chosen, {}, ""
     if not kept:
@@ -606,9 +431,10 @@ def _pictured(
             raise errors.InputError(f"{data_dir}: no pair {score.name!r}; {remedy}")
         pair = found[score.name]
         files[score.name] = [pair.input, restored[score.name], pair.output]
-    of = f"all {len(scores)} {options.split} pictures"
-    if len(kept) < len(scores):
-        of = f"the {len(kept)} of {len(scores)} {options.split} pictures that were kept"
+    everything = f"{len(measured)} {options.split} pictures"
+    of = f"all {everything}"
+    if len(kept) < len(measured):
+        of = f"the {len(kept)} of {everything} that were kept"
     return chosen, files, f"Chosen by PSNR gained, from {of}."
 
 
@@ -802,9 +628,9 @@ def _run_context(
         for split in pairs.SPLITS
         if (folder / f"{split}.json").exists()
     }
-    scores = read_scores(workdir, options.split)
-    chosen, files, note = _pictured(options, workdir, scores, settings)
-    total = Score("", evaluation["input"], evaluation["restored"])
+    measured = read_scores(workdir, options.split)
+    chosen, files, note = _pictured(options, workdir, measured, settings)
+    total = scores.Score("", evaluation["input"], evaluation["restored"])
     before, after = (_fixed(s["psnr"], 2) for s in (total.input, total.restored))
     gain = _fixed(total.gain, 2, sign=True)
     titles = {"worst": "Worst", "typical": "Typical", "best": "Best"}
@@ -837,7 +663,7 @@ def _run_context(
         ),
         "protocols": list(dict.fromkeys(protocols)),
         "tables": [_table(split, found) for split, found in evaluations.items()],
-        "spread": _spread(scores),
+        "spread": _spread(measured),
         "cases": groups if files else [],
         "cases_note": note,
         "config": [(name, _setting(value)) for name, value in settings.items()],

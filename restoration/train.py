@@ -385,7 +385,7 @@ def _make_evaluate(model: Any, mesh: Any) -> Callable[[Any, Iterator], dict]:
                 parameters, jax.device_put(batch, split if even else whole)
             )
 
-        means = evaluate.means(evaluate.measure(compute, batches), "restored")
+        means = evaluate.means(evaluate.measure(compute, batches))["restored"]
         return {"loss": means.pop("mse"), **means}
 
     return validate

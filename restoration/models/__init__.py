@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import extend
 
 from restoration import errors
 from restoration.models import autoencoder
@@ -74,7 +75,7 @@ def multiply_adds(model: nn.Module) -> float:
                 total += math.prod(equation.outvars[0].aval.shape) * math.prod(
                     kernel[:3]
                 )
-            for inner in jax.core.jaxprs_in_params(equation.params):
+            for inner in extend.core.jaxprs_in_params(equation.params):
                 total += count(inner)
         return total
 

@@ -1,0 +1,101 @@
+"""Damage of photographs and films, as pure functions on arrays.
+
+The convention, for every kind:
+
+* Images are float32 (H, W, 3), RGB in [0, 1], and stay within.
+* An exact effect, such as `vertical_scratch(image, *, x, width, ...)`, does what
+  its parameters say. Its random form, `random_running_scratches(key, image, *,
+  severity)`, only draws the parameters. Key first, image second, options by name.
+* Kinds that cover the picture (`paint`) return (image, mask): the mask is (H, W),
+  the opacity in [0, 1] of what was painted; where it is 0 the picture is as it
+  was. Kinds that change the whole picture (`tone`) return the image alone.
+* Severity 0, and below, changes no bit. It may be traced. Lengths are in pixels,
+  so that a crop is damaged like a piece of the picture (`fields.unit`).
+
+All of it can be jitted, vmapped and sharded: the same key gives the same picture.
+"""
+
+from restoration.damage.compose import FILM, KINDS, PHOTO, damage
+from restoration.damage.paint import (
+    blotches,
+    creases,
+    cue_mark,
+    missing,
+    paint,
+    random_creases,
+    random_cue_marks,
+    random_dirt,
+    random_dust,
+    random_hairs,
+    random_lint,
+    random_missing,
+    random_running_scratches,
+    random_scratches,
+    random_spots,
+    random_stains,
+    specks,
+    strokes,
+    vertical_scratches,
+)
+from restoration.damage.tone import (
+    blur,
+    cast,
+    contrast,
+    fading,
+    flicker,
+    grain,
+    grain_noise,
+    jpeg,
+    random_blur,
+    random_cast,
+    random_contrast,
+    random_fading,
+    random_flicker,
+    random_grain,
+    random_jpeg,
+    random_weave,
+    weave,
+)
+
+__all__ = [
+    "FILM",
+    "KINDS",
+    "PHOTO",
+    "blotches",
+    "blur",
+    "cast",
+    "contrast",
+    "creases",
+    "cue_mark",
+    "damage",
+    "fading",
+    "flicker",
+    "grain",
+    "grain_noise",
+    "jpeg",
+    "missing",
+    "paint",
+    "random_blur",
+    "random_cast",
+    "random_contrast",
+    "random_creases",
+    "random_cue_marks",
+    "random_dirt",
+    "random_dust",
+    "random_fading",
+    "random_flicker",
+    "random_grain",
+    "random_hairs",
+    "random_jpeg",
+    "random_lint",
+    "random_missing",
+    "random_running_scratches",
+    "random_scratches",
+    "random_spots",
+    "random_stains",
+    "random_weave",
+    "specks",
+    "strokes",
+    "vertical_scratches",
+    "weave",
+]

@@ -1,0 +1,136 @@
+"""All kinds of damage on one picture, in the order in which they happen."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from restoration.damage import fields, paint, tone
+
+# What time does to the print.
+_PRINT = {
+    "blur": tone.random_blur,
+    "contrast": tone.random_contrast,
+    "fading": tone.random_fading,
+    "cast": tone.random_cast,
+}
+
+# What the projector does with it.
+_GATE = {
+    "flicker": tone.random_flicker,
+    "weave": tone.random_weave,
+}
+
+# What lands on it.
+_DIRT = {
+    "stains": paint.random_stains,
+    "creases": paint.random_creases,
+    "cue_marks": paint.random_cue_marks,
+    "scratches": paint.random_scratches,
+    "running_scratches": paint.random_running_scratches,
+    "dust": paint.random_dust,
+    "dirt": paint.random_dirt,
+    "spots": paint.random_spots,
+    "lint": paint.random_lint,
+    "hairs": paint.random_hairs,
+    "missing": paint.random_missing,
+}
+
+# What the last film or the scan adds.
+_SCAN = {
+    "grain": tone.random_grain,
+    "jpeg": tone.random_jpeg,
+}
+
+KINDS = {**_PRINT, **_GATE, **_DIRT, **_SCAN}
+
+FILM = (
+    "flicker",
+    "weave",
+    "stains",
+    "cue_marks",
+    "scratches",
+    "running_scratches",
+    "dust",
+    "dirt",
+    "spots",
+    "lint",
+    "hairs",
+    "grain",
+)
+
+PHOTO = (*FILM, "blur", "contrast", "fading", "cast", "creases", "missing", "jpeg")
+
+
+def _dirt(keys, image, *, severity, kinds):
+    """Draws all that lands on the print, on black.
+
+    Laid over a picture x this gives x * (1 - mask) + dirt, before or after the
+    picture fades. Every kind is drawn by itself, and a scan lays them over each
+    other, because XLA's CPU backend would otherwise fuse them all into one loop
+    and compute each kind anew for every later one.
+
+    Returns:
+      The dirt (H, W, 3), which is colour times opacity, and its mask (H, W).
+    """
+    black = jnp.zeros_like(image)
+    drawn = [
+        cover(keys[name], black, severity=severity)
+        for name, cover in _DIRT.items()
+        if name in kinds
+    ]
+    if not drawn:
+        return black, black[..., 0]
+
+    def lay(below, above):
+        (dirt, clear), (colour, mask) = below, above
+        return (dirt * (1 - mask[..., None]) + colour, clear * (1 - mask)), None
+
+    layers = jax.tree.map(lambda *layers: jnp.stack(layers), *drawn)
+    (dirt, clear), _ = lax.scan(lay, (black, jnp.ones(image.shape[:2])), layers)
+    return dirt, 1 - clear
+
+
+def damage(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    severity: jax.typing.ArrayLike,
+    kinds: tuple[str, ...] = PHOTO,
+) -> tuple[jax.Array, jax.Array]:
+    """Damages a picture.
+
+    Args:
+      key: PRNG key; the same key draws the same damage on any device, and what
+        one kind draws does not depend on the other kinds.
+      image: (H, W, 3) in [0, 1].
+      severity: one number, may be traced: 0 none, 0.5 a worn film, 1 a
+        neglected print; all counts and strengths grow with it, up to 8.
+      kinds: static names of `KINDS`, such as `FILM` or `PHOTO`.
+
+    Returns:
+      The damaged picture and the (H, W) opacity of all that was painted over.
+    """
+    unknown = set(kinds) - set(KINDS)
+    if unknown:
+        raise ValueError(f"unknown kinds of damage: {sorted(unknown)}")
+    *keys, extra = fields.split(key, len(KINDS) + 1)
+    keys = dict(zip(KINDS, keys, strict=True))
+    severity = fields.limited(severity)
+
+    dirt, mask = _dirt(keys, image, severity=severity, kinds=kinds)
+    clear = (1 - mask)[..., None]
+
+    def change(stage, image):
+        for name, random_change in stage.items():
+            if name in kinds:
+                image = random_change(keys[name], image, severity=severity)
+        return image
+
+    # Half of the pictures faded before they got dirty, the others with the dirt.
+    faded_first = fields.uniform(extra, ()) < 0.5
+    image = change(_GATE, image)
+    dirty = image * clear + dirt
+    image = change(_PRINT, jnp.where(faded_first, image, dirty))
+    dirty = image * clear + dirt
+    image = change(_SCAN, jnp.where(faded_first, dirty, image))
+    return image, mask

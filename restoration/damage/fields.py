@@ -1,0 +1,376 @@
+"""What the damage is drawn with: noise, discs, strokes and blobs as arrays.
+
+Everything here returns plain float32 arrays the size of a picture, pixel
+centres at whole coordinates (row, column), and holds its cost down for use
+inside a training step: many small objects go through one scatter of small
+windows, large soft ones through one matrix product, and nothing loops.
+"""
+
+import functools
+import itertools
+import math
+import types
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Severities beyond this one change nothing more.
+SEVERITY_LIMIT = 8.0
+
+Shape = tuple[int, int]
+
+
+def limited(severity: jax.typing.ArrayLike) -> jax.Array:
+    """Returns severity in [0, SEVERITY_LIMIT]; negative and NaN become 0."""
+    severity = jnp.asarray(severity, jnp.float32)
+    return jnp.where(severity > 0, jnp.minimum(severity, SEVERITY_LIMIT), 0.0)
+
+
+def unit(shape: Shape) -> float:
+    """Returns the size in pixels of one unit of length for a picture.
+
+    Up to 512 pixels it is a pixel, so that a training crop is damaged like a
+    piece of a picture; larger scans show the same damage with more pixels.
+    """
+    return max(1.0, min(shape) / 512)
+
+
+def area(shape: Shape, *, margin: float = 0.0) -> float:
+    """Returns a picture's area, in squares of 384 units, with a margin in units."""
+    size = 384 * unit(shape)
+    margin = 2 * margin * unit(shape)
+    return (shape[0] + margin) * (shape[1] + margin) / size**2
+
+
+def _mixed(word: jax.Array) -> jax.Array:
+    """Scrambles 32-bit words, one to one (the "lowbias32" hash of C. Wellons)."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
+    word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
+    return word ^ (word >> 16)
+
+
+def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns random 32-bit words, each a hash of the key and of its position.
+
+    Every call of jax.random costs half a second of compilation on CPU, and the
+    kinds of damage need a hundred of them; this costs a few multiplications.
+
+    Args:
+      key: PRNG key, or uint32 words as `split` returns them.
+      shape: shape of the words.
+    """
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    parts = _mixed(key.reshape(-1) + jnp.uint32(0x85EBCA6B))
+    # The odd number is 2**32 divided by the golden ratio: it scatters counters.
+    counters = lax.iota(jnp.uint32, math.prod(shape)) * jnp.uint32(0x9E3779B9)
+    # On CPU a rolled loop: XLA would copy unrolled integer arithmetic into every
+    # user of the numbers, and compile and run many times slower.
+    words = lax.platform_dependent(
+        counters,
+        parts,
+        cpu=lambda counters, parts: lax.fori_loop(
+            0, parts.size, lambda i, word: _mixed(word ^ parts[i]), counters
+        ),
+        default=lambda counters, parts: functools.reduce(
+            lambda word, part: _mixed(word ^ part), parts, counters
+        ),
+    )
+    return words.reshape(shape)
+
+
+def split(key: jax.Array, number: int) -> jax.Array:
+    """Returns (number, 2) uint32, keys for `bits` that share nothing."""
+    return bits(key, (number, 2))
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns float32 numbers in [0, 1)."""
+    return (bits(key, shape) >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+Ranges = dict[str, tuple[float, float]]
+
+
+def draw(
+    key: jax.Array, *requests: tuple[tuple[int, ...], Ranges]
+) -> list[types.SimpleNamespace]:
+    """Draws named uniform numbers, all in one go.
+
+    Args:
+      key: PRNG key.
+      *requests: pairs of a shape and of {name: (low, high)}.
+
+    Returns:
+      For each request a namespace with an array of the shape for each name.
+    """
+    sizes = [math.prod(shape) * len(ranges) for shape, ranges in requests]
+    numbers = uniform(key, (sum(sizes),))
+    drawn = []
+    for (shape, ranges), size, end in zip(
+        requests, sizes, itertools.accumulate(sizes), strict=True
+    ):
+        values = numbers[end - size : end].reshape(len(ranges), *shape)
+        scaled = {
+            name: low + (high - low) * value
+            for (name, (low, high)), value in zip(ranges.items(), values, strict=True)
+        }
+        drawn.append(types.SimpleNamespace(**scaled))
+    return drawn
+
+
+def count(chance: jax.Array, expected: jax.Array, maximum: int) -> jax.Array:
+    """Returns which of `maximum` objects exist: on average `expected` of them.
+
+    The number is the expectation rounded up or down by chance, never less for a
+    larger expectation: raising the severity adds objects and moves none.
+
+    Args:
+      chance: one number in [0, 1) that decides the rounding.
+      expected: expected number of objects, >= 0.
+      maximum: the static number of slots.
+
+    Returns:
+      (maximum,) float32, 1 for the objects that exist.
+    """
+    return (jnp.arange(maximum) < jnp.floor(expected + chance)).astype(jnp.float32)
+
+
+def spread(chance: jax.Array, *, octaves: float) -> jax.Array:
+    """Returns a factor from 2**-octaves to 2**octaves of mean 1.
+
+    Real pictures differ far more in their amount of damage than chance would
+    have it; this is the multiplier of one picture.
+    """
+    factor = jnp.exp2(octaves * (2 * chance - 1))
+    mean = (2**octaves - 2**-octaves) / (2 * octaves * math.log(2))
+    return factor / mean
+
+
+def white_noise(key: jax.Array, shape: Shape) -> jax.Array:
+    """Draws (H, W) white noise of mean 0 and variance 1.
+
+    Each value is the sum of two random bytes: after the blur that always
+    follows this cannot be told from a normal distribution, and costs a quarter.
+    """
+    size = math.prod(shape)
+    words = bits(key, (-(-size // 2),))
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:size].reshape(shape)
+    total = (halves & 0xFF).astype(jnp.int32) + (halves >> 8).astype(jnp.int32)
+    return (total - 255).astype(jnp.float32) / math.sqrt((256**2 - 1) / 6)
+
+
+def gaussian_matrix(size: int, sigma: jax.Array, radius: int) -> jax.Array:
+    """Returns the (size, size + 2 * radius) matrix that blurs along one axis.
+
+    A matrix product, and not shifted multiply-adds: XLA fuses chains of those
+    into one loop that computes the first filter anew for each tap of the next.
+
+    Args:
+      size: length of the axis after the blur; 2 * radius less than before it.
+      sigma: of the Gaussian in pixels; 0 changes nothing.
+      radius: static reach in pixels, about 3 sigma.
+
+    Returns:
+      Weights; each row's sum is 1.
+    """
+    offset = jnp.arange(size + 2 * radius) - jnp.arange(size)[:, None] - radius
+    weights = jnp.exp(-0.5 * jnp.square(offset / jnp.maximum(sigma, 1e-3)))
+    weights = jnp.where(jnp.abs(offset) <= radius, weights, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def product(subscripts: str, *operands: jax.Array) -> jax.Array:
+    """Returns an einsum in full float32, which accelerators shorten otherwise."""
+    return jnp.einsum(subscripts, *operands, precision=lax.Precision.HIGHEST)
+
+
+def fine_noise(
+    key: jax.Array,
+    shape: Shape,
+    *,
+    sigma: jax.typing.ArrayLike,
+    radius: int,
+    planes: int = 1,
+) -> jax.Array:
+    """Draws (planes, H, W) noise of variance 1, correlated like a Gaussian blur.
+
+    Args:
+      key: PRNG key.
+      shape: (H, W).
+      sigma: of the blur, in pixels, one number or one for (rows, columns).
+      radius: static reach of the blur in pixels, about 3 sigma.
+      planes: how many independent planes.
+
+    Returns:
+      Noise whose autocorrelation at lag k is about exp(-k**2 / (4 sigma**2)).
+    """
+    sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (2,))
+    height, width = shape[0] + 2 * radius, shape[1] + 2 * radius
+    noise = white_noise(key, (height, width * planes))
+    rows, columns = (
+        gaussian_matrix(size, sigma[axis], radius) for axis, size in enumerate(shape)
+    )
+    deviation = jnp.sqrt(jnp.sum(rows[0] ** 2) * jnp.sum(columns[0] ** 2))
+    # Two plain products: with more axes XLA's CPU backend leaves its fast path.
+    half = product("hk,kl->hl", rows, noise).reshape(shape[0] * planes, width)
+    noise = product("rl,wl->rw", half, columns / deviation)
+    return jnp.moveaxis(noise.reshape(shape[0], planes, shape[1]), 1, 0)
+
+
+def smooth_line(x: jax.Array) -> jax.Array:
+    """Smooths the last axis a little: 0.3, 0.4, 0.3."""
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)], mode="edge")
+    return 0.3 * (padded[..., :-2] + padded[..., 2:]) + 0.4 * x
+
+
+def spline_matrix(
+    size: int,
+    knots: int,
+    cell: jax.typing.ArrayLike,
+    offset: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Returns (size, knots) cubic B-spline weights at positions i / cell + offset."""
+    position = 1.5 + offset + jnp.arange(size) / cell
+    distance = jnp.abs(position[:, None] - jnp.arange(knots))
+    return jnp.where(
+        distance < 1,
+        2 / 3 - distance**2 + distance**3 / 2,
+        jnp.maximum(2 - distance, 0) ** 3 / 6,
+    )
+
+
+def smooth_noise(
+    key: jax.Array,
+    shape: Shape,
+    *,
+    cells: tuple[float, ...],
+    zoom: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+    """Draws smooth noise of mean 0 and variance about 1.
+
+    Args:
+      key: PRNG key.
+      shape: (H, W).
+      cells: static size in pixels of the bumps of each plane.
+      zoom: factor >= 1 by which the bumps are larger, one number or one for
+        (rows, columns).
+
+    Returns:
+      (len(cells), H, W) cubic B-spline noise, the planes independent.
+    """
+    zoom = jnp.broadcast_to(jnp.asarray(zoom, jnp.float32), (2,))
+    knots = [tuple(math.ceil(size / cell) + 4 for size in shape) for cell in cells]
+    sizes = [rows * columns for rows, columns in knots]
+    numbers = uniform(key, (sum(sizes) + 2,))
+    planes = []
+    for cell, grid, size, end in zip(
+        cells, knots, sizes, itertools.accumulate(sizes), strict=True
+    ):
+        # A uniform number has variance 1/12; a cubic spline keeps 0.23 of it.
+        values = (numbers[end - size : end] - 0.5) * math.sqrt(12 / 0.23)
+        rows, columns = (
+            spline_matrix(shape[axis], grid[axis], cell * zoom[axis], numbers[axis - 2])
+            for axis in (0, 1)
+        )
+        half = product("hk,kl->hl", rows, values.reshape(grid))
+        planes.append(product("hl,wl->hw", half, columns))
+    return jnp.stack(planes)
+
+
+def wave(chance: jax.Array, length: int) -> jax.Array:
+    """Turns (..., K) numbers in [0, 1) into (..., length) smooth lines in [-1, 1]."""
+    knots = chance.shape[-1]
+    matrix = spline_matrix(length, knots, length / (knots - 4), 0.0)
+    return product("...k,lk->...l", 2 * chance - 1, matrix)
+
+
+def discs(
+    shape: Shape,
+    *,
+    layer: jax.Array,
+    centre: jax.Array,
+    radius: jax.Array,
+    opacity: jax.Array,
+    layers: int,
+    reach: int,
+) -> jax.Array:
+    """Draws discs with an edge one pixel wide; where they meet, the stronger wins.
+
+    Each disc is a small window, and one scatter places them all; a maximum does
+    not depend on the order, so every device draws the same picture.
+
+    Args:
+      shape: (H, W).
+      layer: (N,) int, which layer each disc is drawn on.
+      centre: (N, 2) row and column, in pixels; may lie outside.
+      radius: (N,) in pixels, at most reach.
+      opacity: (N,) in [0, 1]; 0 draws nothing.
+      layers: static number of layers.
+      reach: static half-width of the window in pixels.
+
+    Returns:
+      (layers, H, W) opacity.
+    """
+    window = 2 * reach + 1
+    nearest = jnp.round(centre)
+    fraction = centre - nearest
+    offset = jnp.arange(-reach, reach + 1)
+    distance = jnp.hypot(
+        (offset - fraction[:, :1])[:, :, None], (offset - fraction[:, 1:])[:, None, :]
+    )
+    values = opacity[:, None, None] * jnp.clip(
+        radius[:, None, None] + 0.5 - distance, 0, 1
+    )
+    # The canvas has a margin, so that windows that straddle the edge fit;
+    # those beyond it are dropped.
+    corner = nearest.astype(jnp.int32) + reach
+    canvas = lax.scatter_max(
+        jnp.zeros((layers, shape[0] + window, shape[1] + window)),
+        jnp.concatenate([layer[:, None].astype(jnp.int32), corner], axis=1),
+        values,
+        lax.ScatterDimensionNumbers(
+            update_window_dims=(1, 2),
+            inserted_window_dims=(0,),
+            scatter_dims_to_operand_dims=(0, 1, 2),
+        ),
+        mode=lax.GatherScatterMode.FILL_OR_DROP,
+    )
+    margin = 2 * reach
+    return canvas[:, margin : margin + shape[0], margin : margin + shape[1]]
+
+
+def blobs(
+    shape: Shape, *, centre: jax.Array, radius: jax.Array, values: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the distance to the edge of a union of soft balls.
+
+    Every ball is 2**-(d/r)**2, which a product of a row and a column gives, so
+    all balls together are one matrix product. Balls that overlap flow together.
+
+    Args:
+      shape: (H, W).
+      centre: (N, 2) row and column, in pixels.
+      radius: (N,) in pixels, > 0.
+      values: (V, N) numbers to spread over the picture, each pixel taking those
+        of the balls near it.
+
+    Returns:
+      The distance in pixels to the edge, (H, W), positive inside and exact for
+      one ball alone, and the values, (V, H, W).
+    """
+    rows = jnp.exp2(
+        -jnp.square((jnp.arange(shape[0])[:, None] - centre[:, 0]) / radius)
+    )
+    columns = jnp.exp2(
+        -jnp.square((jnp.arange(shape[1])[:, None] - centre[:, 1]) / radius)
+    )
+    spread_over = jnp.concatenate([jnp.ones_like(radius)[None], radius[None], values])
+    sums = product("hn,vn,wn->vhw", rows, spread_over, columns)
+    total = jnp.maximum(sums[0], 1e-30)
+    mean = sums[1:] / total
+    depth = jnp.sqrt(-jnp.log2(jnp.minimum(total, 1.0)))
+    # Far from all balls the sums vanish: keep such pixels outside.
+    distance = jnp.where(total > 1e-20, mean[0] * (1 - depth), -8 * jnp.max(radius))
+    return distance, mean[1:]

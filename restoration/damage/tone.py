@@ -1,0 +1,519 @@
+"""Kinds of damage that change the whole picture: they return the image alone."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from restoration.damage import fields
+from restoration.damage.fields import draw, limited, unit
+
+# Rec. 601 luma, as JPEG and old film stock's rough sensitivity have it.
+_LUMA = (0.299, 0.587, 0.114)
+
+# Tables K.1 and K.2 of the JPEG standard (ITU-T T.81, annex K).
+_LUMA_TABLE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+_CHROMA_TABLE = np.full((8, 8), 99, np.float32)
+_CHROMA_TABLE[:4, :4] = [
+    [17, 18, 24, 47],
+    [18, 21, 26, 66],
+    [24, 26, 56, 99],
+    [47, 66, 99, 99],
+]
+
+# JFIF: full-range YCbCr of Rec. 601.
+_YCBCR = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.168736, -0.331264, 0.5],
+        [0.5, -0.418688, -0.081312],
+    ],
+    np.float32,
+)
+
+# The orthonormal DCT-II of 8 numbers: row k is the k-th cosine.
+_DCT = np.sqrt(2 / 8) * np.cos(
+    np.pi * np.arange(8)[:, None] * (2 * np.arange(8) + 1) / 16
+)
+_DCT[0] /= np.sqrt(2)
+_DCT = _DCT.astype(np.float32)
+
+
+def _luma(image: jax.Array) -> jax.Array:
+    return sum(weight * image[..., c] for c, weight in enumerate(_LUMA))[..., None]
+
+
+# --- Exact effects ---------------------------------------------------------
+
+
+def blur(
+    image: jax.Array,
+    *,
+    sigma: jax.typing.ArrayLike,
+    radius: int = 6,
+) -> jax.Array:
+    """Blurs with a Gaussian, as a lens out of focus or a copy of a copy.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      sigma: in pixels; one number or (rows, columns).
+      radius: static reach of the filter in pixels.
+
+    Returns:
+      The picture; edges are repeated.
+    """
+    height, width, _ = image.shape
+    sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (2,))
+    rows = fields.gaussian_matrix(height, sigma[0], radius)
+    columns = fields.gaussian_matrix(width, sigma[1], radius)
+    padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
+    half = fields.product("hk,klc->hcl", rows, padded)
+    return jnp.clip(fields.product("hcl,wl->hwc", half, columns), 0, 1)
+
+
+def fading(
+    image: jax.Array,
+    *,
+    black: jax.typing.ArrayLike,
+    white: jax.typing.ArrayLike,
+    saturation: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Fades: black turns grey, white turns dull and dyes lose their colour.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      black: what black becomes, in [0, 1]; one number or (3,).
+      white: what white becomes, in [0, 1]; one number or (3,).
+      saturation: 1 keeps the colours, 0 leaves grey.
+
+    Returns:
+      The picture: black + (white - black) * desaturated.
+    """
+    grey = _luma(image)
+    image = grey + saturation * (image - grey)
+    return jnp.clip(black + (white - black) * image, 0, 1)
+
+
+def cast(image: jax.Array, *, gain: jax.Array, gamma: jax.Array) -> jax.Array:
+    """Gives a colour cast, as dyes of unequal life or yellowed gelatine do.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      gain: (3,) what white becomes.
+      gamma: (3,) > 0, exponents that shift the middle tones of each colour.
+
+    Returns:
+      The picture: gain * image ** gamma.
+    """
+    # The floor keeps the logarithm of black finite; black stays black.
+    power = jnp.exp2(gamma * jnp.log2(jnp.maximum(image, 1e-7)))
+    return jnp.clip(gain * jnp.where(image > 1e-7, power, 0.0), 0, 1)
+
+
+def contrast(
+    image: jax.Array, *, factor: jax.typing.ArrayLike, pivot: jax.typing.ArrayLike
+) -> jax.Array:
+    """Scales the contrast: pivot + factor * (image - pivot).
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      factor: below 1 flat, above 1 hard.
+      pivot: the tone that stays, in [0, 1].
+
+    Returns:
+      The picture.
+    """
+    return jnp.clip(pivot + factor * (image - pivot), 0, 1)
+
+
+def flicker(image: jax.Array, *, gain: jax.Array) -> jax.Array:
+    """Changes the brightness as an uneven exposure does.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      gain: a number or (H, W), the exposure.
+
+    Returns:
+      The picture: gain * image.
+    """
+    gain = jnp.asarray(gain)
+    return jnp.clip(image * (gain if gain.ndim == 0 else gain[..., None]), 0, 1)
+
+
+def weave(
+    image: jax.Array,
+    *,
+    down: jax.typing.ArrayLike,
+    right: jax.typing.ArrayLike,
+    reach: int = 4,
+) -> jax.Array:
+    """Shifts the picture in its gate, rows apart if need be.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      down: shift in pixels, within reach.
+      right: shift in pixels, within reach; one number or (H,) for each row.
+      reach: static largest shift in pixels.
+
+    Returns:
+      The picture, interpolated linearly, edges repeated.
+    """
+    height, width, _ = image.shape
+    down = jnp.clip(down, -reach, reach)
+    right = jnp.broadcast_to(jnp.clip(right, -reach, reach), (height,))[:, None, None]
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    # Rows as a matrix product, for the reason `fields.gaussian_matrix` gives.
+    offset = jnp.arange(height + 2 * reach) - jnp.arange(height)[:, None] - reach
+    image = fields.product(
+        "hk,klc->hlc", jnp.maximum(1 - jnp.abs(offset + down), 0), padded
+    )
+    image = sum(
+        jnp.maximum(1 - jnp.abs(tap - reach + right), 0) * image[:, tap : tap + width]
+        for tap in range(2 * reach + 1)
+    )
+    return jnp.clip(image, 0, 1)
+
+
+def grain(
+    image: jax.Array,
+    *,
+    noise: jax.Array,
+    strength: jax.typing.ArrayLike,
+    floor: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Adds grain that is strongest in the middle tones.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      noise: (H, W, 3) or (H, W, 1), of variance 1.
+      strength: standard deviation at luma 1/2, of 1.
+      floor: share of it that is left in black and white, in [0, 1].
+
+    Returns:
+      The picture: image + strength * (floor + (1 - floor) * 4 L (1 - L)) * noise.
+    """
+    luma = _luma(image)
+    deviation = strength * (floor + (1 - floor) * 4 * luma * (1 - luma))
+    return jnp.clip(image + deviation * noise, 0, 1)
+
+
+def grain_noise(
+    key: jax.Array,
+    shape: fields.Shape,
+    *,
+    sigma: jax.typing.ArrayLike,
+    chroma: jax.typing.ArrayLike,
+    radius: int = 4,
+) -> jax.Array:
+    """Draws the noise of grain: correlated in space and between the colours.
+
+    Args:
+      key: PRNG key.
+      shape: (H, W).
+      sigma: of the Gaussian that correlates it, in pixels, at most radius / 2.5.
+      chroma: share of the variance that is each colour's own, in [0, 1].
+      radius: static reach of the filter in pixels.
+
+    Returns:
+      (H, W, 3) noise of variance 1; two colours correlate by 1 - chroma.
+    """
+    noise = fields.fine_noise(key, shape, sigma=sigma, radius=radius, planes=4)
+    own, shared = jnp.sqrt(chroma), jnp.sqrt(1 - chroma)
+    return jnp.stack([own * noise[c] + shared * noise[3] for c in range(3)], axis=-1)
+
+
+def jpeg(
+    image: jax.Array, *, quality: jax.typing.ArrayLike, subsample: bool = True
+) -> jax.Array:
+    """Quantises as JPEG does; the entropy coder, which loses nothing, is left out.
+
+    Args:
+      image: (H, W, 3) in [0, 1].
+      quality: 1 to 100, on the scale of the Independent JPEG Group.
+      subsample: static; whether the colours have half the resolution (4:2:0).
+
+    Returns:
+      The picture, as a decoder gives it but not rounded to 8 bits.
+    """
+    height, width, _ = image.shape
+    quality = jnp.clip(quality, 1, 100)
+    percent = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    block = 16 if subsample else 8
+    padded = jnp.pad(
+        image * 255, ((0, -height % block), (0, -width % block), (0, 0)), mode="edge"
+    )
+    planes = fields.product("ij,hwj->ihw", _YCBCR, padded)
+    decoded = []
+    for index, plane in enumerate(planes):
+        table = _LUMA_TABLE if index == 0 else _CHROMA_TABLE
+        table = jnp.clip(jnp.floor((table * percent + 50) / 100), 1, 255)
+        if index == 0:
+            plane = _quantise(plane - 128, table) + 128
+        elif subsample:
+            rows, columns = plane.shape
+            small = plane.reshape(rows // 2, 2, columns // 2, 2).mean((1, 3))
+            small = _quantise(small, table)
+            plane = jnp.repeat(jnp.repeat(small, 2, axis=0), 2, axis=1)
+        else:
+            plane = _quantise(plane, table)
+        decoded.append(plane)
+    pixels = fields.product("ij,jhw->hwi", np.linalg.inv(_YCBCR), jnp.stack(decoded))
+    return jnp.clip(pixels[:height, :width] / 255, 0, 1)
+
+
+def _quantise(plane: jax.Array, table: jax.Array) -> jax.Array:
+    """Rounds the DCT coefficients of each 8x8 block to multiples of a table."""
+    rows, columns = plane.shape
+    # One long thin matrix product along each axis: blocks one by one are slow.
+    blocks = plane.reshape(rows // 8, 8, columns // 8, 8)
+    wide = fields.product("aibj,vj->aibv", blocks, _DCT)
+    coefficients = fields.product("ui,aibv->aubv", _DCT, wide)
+    table = table[:, None, :]
+    coefficients = jnp.round(coefficients / table) * table
+    wide = fields.product("aubv,vj->aubj", coefficients, _DCT)
+    return fields.product("ui,aubj->aibj", _DCT, wide).reshape(rows, columns)
+
+
+# --- Random forms ----------------------------------------------------------
+
+
+def _unless_zero(
+    severity: jax.Array, image: jax.Array, changed: jax.Array
+) -> jax.Array:
+    """Returns the very picture at severity 0, rounding included."""
+    return jnp.where(severity > 0, changed, image)
+
+
+def random_blur(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Puts the picture out of focus.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 up to about a pixel of blur.
+
+    Returns:
+      The picture.
+    """
+    severity, scale = limited(severity), unit(image.shape[:2])
+    (one,) = draw(key, ((), {"amount": (0, 1), "uneven": (-0.2, 0.2)}))
+    sigma = scale * 1.3 * one.amount**1.5 * jnp.tanh(severity)
+    sigma = sigma * jnp.exp(jnp.stack([one.uneven, -one.uneven]))
+    changed = blur(image, sigma=sigma, radius=math.ceil(4 * scale))
+    return _unless_zero(severity, image, changed)
+
+
+def random_fading(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Fades black, white and colours.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 a print that hung on a wall.
+
+    Returns:
+      The picture.
+    """
+    severity = limited(severity)
+    (one,) = draw(
+        key, ((), {"black": (0, 0.25), "white": (0, 0.3), "colour": (0, 1.5)})
+    )
+    amount = 1 - jnp.exp(-0.9 * severity)
+    changed = fading(
+        image,
+        black=amount * one.black,
+        white=1 - amount * one.white,
+        saturation=1 - jnp.minimum(amount * one.colour, 1),
+    )
+    return _unless_zero(severity, image, changed)
+
+
+def random_cast(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Gives a colour cast, most often towards yellow and red.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 plain to see.
+
+    Returns:
+      The picture.
+    """
+    severity = limited(severity)
+    one, dye = draw(
+        key,
+        ((), {"warm": (-0.25, 1.0), "magenta": (-0.5, 0.6), "amount": (0, 1)}),
+        ((3,), {"gamma": (-0.35, 0.35)}),
+    )
+    amount = (1 - jnp.exp(-severity)) * one.amount
+    # In stops: yellowing takes blue first, then green; magenta takes green.
+    loss = jnp.stack(
+        [
+            jnp.maximum(-0.4 * one.warm, 0) + jnp.maximum(-0.35 * one.magenta, 0),
+            0.25 * jnp.abs(one.warm) + jnp.maximum(0.4 * one.magenta, 0),
+            jnp.maximum(0.9 * one.warm, 0) + jnp.maximum(-0.35 * one.magenta, 0),
+        ]
+    )
+    changed = cast(
+        image, gain=jnp.exp2(-amount * loss), gamma=jnp.exp2(amount * dye.gamma)
+    )
+    return _unless_zero(severity, image, changed)
+
+
+def random_contrast(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Flattens the contrast; now and then a hard copy raises it.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 plain to see.
+
+    Returns:
+      The picture.
+    """
+    severity = limited(severity)
+    (one,) = draw(key, ((), {"loss": (-0.12, 0.45), "pivot": (0.3, 0.65)}))
+    amount = 1 - jnp.exp(-0.8 * severity)
+    changed = contrast(image, factor=1 - amount * one.loss, pivot=one.pivot)
+    return _unless_zero(severity, image, changed)
+
+
+def random_flicker(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Changes the brightness of the frame, unevenly.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 up to a sixth of a stop.
+
+    Returns:
+      The picture.
+    """
+    shape = image.shape[:2]
+    severity, scale = limited(severity), unit(shape)
+    keys = fields.split(key, 2)
+    (one,) = draw(keys[0], ((), {"frame": (-1, 1), "uneven": (0, 1)}))
+    field = fields.smooth_noise(keys[1], shape, cells=(120 * scale,))[0]
+    stops = 0.16 * one.frame * jnp.abs(one.frame) + 0.05 * one.uneven**2 * field
+    changed = flicker(image, gain=jnp.exp2(jnp.minimum(severity, 4) * stops))
+    return _unless_zero(severity, image, changed)
+
+
+def random_weave(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Shifts the frame by parts of a pixel, as a worn gate does.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 up to about a third of a pixel.
+
+    Returns:
+      The picture.
+    """
+    shape = image.shape[:2]
+    severity, scale = limited(severity), unit(shape)
+    one, knot = draw(
+        key,
+        ((), {"down": (-1, 1), "right": (-1, 1), "wobble": (0, 1)}),
+        ((8,), {"chance": (0, 1)}),
+    )
+    wave = 0.5 * fields.wave(knot.chance, shape[0])
+    amount = 0.35 * scale * severity
+    right = one.right * jnp.abs(one.right) + one.wobble**2 * wave
+    changed = weave(
+        image,
+        down=amount * one.down * jnp.abs(one.down),
+        right=amount * right,
+        reach=math.ceil(3 * scale),
+    )
+    return _unless_zero(severity, image, changed)
+
+
+def random_grain(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Adds grain, fine or coarse, of one colour or of all.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 a standard deviation of 2 to 9 of 255.
+
+    Returns:
+      The picture.
+    """
+    shape = image.shape[:2]
+    severity, scale = limited(severity), unit(shape)
+    keys = fields.split(key, 2)
+    (one,) = draw(
+        keys[0],
+        (
+            (),
+            {
+                "strength": (0.2, 1),
+                "size": (0, 1),
+                "chroma": (-0.15, 0.35),
+                "floor": (0.3, 0.9),
+            },
+        ),
+    )
+    noise = grain_noise(
+        keys[1],
+        shape,
+        sigma=scale * (0.3 + 1.1 * one.size**2),
+        chroma=jnp.maximum(one.chroma, 0),
+        radius=math.ceil(3 * scale),
+    )
+    amount = 1 - jnp.exp(-2.5 * severity) + 0.35 * jnp.minimum(severity, 4)
+    changed = grain(
+        image, noise=noise, strength=0.028 * amount * one.strength, floor=one.floor
+    )
+    return _unless_zero(severity, image, changed)
+
+
+def random_jpeg(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> jax.Array:
+    """Compresses the scan.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 down to a quality of 40.
+
+    Returns:
+      The picture.
+    """
+    severity = limited(severity)
+    (one,) = draw(key, ((), {"loss": (0, 1)}))
+    quality = (
+        98
+        - 62 * one.loss * (1 - jnp.exp(-1.5 * severity))
+        - 5 * jnp.minimum(severity, 4)
+    )
+    return _unless_zero(severity, image, jpeg(image, quality=quality))

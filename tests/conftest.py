@@ -1,0 +1,39 @@
+"""Shared fixtures: real photographs and small paired folders made of them."""
+
+import os
+
+# Before TensorFlow or JAX is imported: quiet, and away from any accelerator.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pathlib
+
+import numpy as np
+import pytest
+import skimage
+
+from restoration import frames
+
+
+@pytest.fixture(scope="session")
+def photographs() -> dict[str, np.ndarray]:
+    """Photographs of scikit-image's wheel, float32 RGB in [0, 1]."""
+    folder = pathlib.Path(skimage.__file__).parent / "data"
+    names = {"astronaut": ".png", "chelsea": ".png", "coffee": ".png", "rocket": ".jpg"}
+    return {name: frames.read(folder / (name + ext)) for name, ext in names.items()}
+
+
+@pytest.fixture(scope="session")
+def paired_folder(tmp_path_factory, photographs) -> pathlib.Path:
+    """A small film: 6 clips of 4 frames of 48×40, the input noisy. Read only."""
+    folder = tmp_path_factory.mktemp("film")
+    generator = np.random.default_rng(0)
+    images = list(photographs.values())
+    for clip in range(6):
+        for number in range(4):
+            top, left = 40 * clip, 10 * number + 60
+            truth = images[clip % 4][top : top + 48, left : left + 40]
+            noise = generator.normal(0, 0.1, truth.shape)
+            name = f"clip{clip}_{number:03d}.png"
+            frames.write(folder / "output" / name, truth)
+            frames.write(folder / "input" / name, np.clip(truth + noise, 0, 1))
+    return folder

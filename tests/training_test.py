@@ -1,0 +1,209 @@
+"""Optimizer, steps, draws and pipelines: the same result by every way."""
+
+import dataclasses
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from restoration import (
+    arrays,
+    config,
+    errors,
+    frames,
+    input_pipeline,
+    losses,
+    models,
+    optim,
+    pairs,
+    sampling,
+    step,
+)
+
+OPTIONS = config.TrainConfig(data_dir="", workdir="")
+
+
+def test_adam_equals_keras():
+    import keras
+
+    generator = np.random.default_rng(0)
+    start = generator.standard_normal(50).astype(np.float32)
+    # Gradients near ε tell its place.
+    gradients = generator.standard_normal((30, 50)).astype(np.float32) * 1e-6
+    variable = keras.Variable(start)
+    theirs = keras.optimizers.Adam(1e-3)
+    ours = optax.chain(optim.scale_by_keras_adam(), optax.scale_by_learning_rate(1e-3))
+    parameters, state = jnp.array(start), ours.init(jnp.array(start))
+    for gradient in gradients:
+        theirs.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        updates, state = ours.update(jnp.array(gradient), state)
+        parameters = optax.apply_updates(parameters, updates)
+    np.testing.assert_allclose(parameters, np.asarray(variable), rtol=2e-6, atol=1e-7)
+
+
+def test_schedules():
+    constant = optim.make_schedule(OPTIONS, 100)
+    assert float(constant(0)) == float(constant(99)) == pytest.approx(1e-3)
+    options = dataclasses.replace(OPTIONS, schedule="cosine", warmup_steps=10)
+    schedule = optim.make_schedule(options, 100)
+    assert float(schedule(0)) == 0
+    assert float(schedule(10)) == pytest.approx(1e-3)
+    assert float(schedule(55)) == pytest.approx(5e-4, rel=1e-3)
+    assert float(schedule(100)) == pytest.approx(0, abs=1e-9)
+
+
+def new_step(**options):
+    model = models.get_model("basic")
+    optimizer = optim.make_optimizer(OPTIONS, 10)
+    train_step = step.make_train_step(
+        model, optimizer, losses.make_loss("mse"), **options
+    )
+    ema = bool(options.get("ema_decay"))
+    return train_step, step.init_state(model, optimizer, jax.random.key(0), ema=ema)
+
+
+def random_batch(count=4, seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (2, count, 16, 16, 3))
+    return {"input": images[0].astype(np.uint8), "output": images[1].astype(np.uint8)}
+
+
+def test_accumulated_gradients_equal_the_whole_batch():
+    results = []
+    for accumulate in (1, 2, 4):
+        train_step, state = new_step(accumulate=accumulate)
+        state, values = jax.jit(train_step)(state, random_batch())
+        results.append((state.parameters, values["loss"], values["gradient_norm"]))
+    for other in results[1:]:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6),
+            results[0],
+            other,
+        )
+
+
+def test_the_average_follows_the_weights():
+    train_step, state = new_step(ema_decay=0.9)
+    expected = np.asarray(jax.tree.leaves(state.parameters)[0])
+    for number in range(3):
+        state, _ = jax.jit(train_step)(state, random_batch(seed=number))
+        decay = min(0.9, (1 + number) / (10 + number))
+        newest = np.asarray(jax.tree.leaves(state.parameters)[0])
+        expected = decay * expected + (1 - decay) * newest
+    got = jax.tree.leaves(state.average)[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_draws_see_every_pair_equally_often():
+    draw = lambda s: sampling.batch_draws(  # noqa: E731
+        seed=1, step=s, count=10, batch_size=4, augment=True
+    )
+    seen = np.concatenate([draw(s).index for s in range(5)])
+    np.testing.assert_array_equal(np.bincount(seen), np.full(10, 2))
+    np.testing.assert_array_equal(draw(3).offset, draw(3).offset)
+    larger = sampling.batch_draws(seed=1, step=0, count=3, batch_size=7, augment=False)
+    assert len(larger.index) == 7
+    assert not larger.flip.any()
+
+
+def read_all(members):
+    read = lambda side: np.stack(  # noqa: E731
+        [frames.to_uint8(frames.read(getattr(p, side))) for p in members]
+    )
+    return arrays.PairArrays(read("input"), read("output"))
+
+
+def test_folder_and_arrays_give_the_same_batches(paired_folder):
+    members = pairs.find_splits(paired_folder)["train"]
+    pipeline = input_pipeline.train_batches(
+        members, image_size=32, batch_size=6, seed=5,
+        start_step=2, total_steps=5, augment=True,
+    )  # fmt: skip
+    resident = read_all(members)
+    batches = list(pipeline)
+    assert len(batches) == 3
+    for number, batch in enumerate(batches, start=2):
+        draws = sampling.batch_draws(
+            seed=5, step=number, count=len(members), batch_size=6, augment=True
+        )
+        crops = arrays.take_crops(resident, draws, 32)
+        for side in ("input", "output"):
+            np.testing.assert_array_equal(batch[side], crops[side])
+
+
+def test_processes_share_a_batch(paired_folder):
+    members = pairs.find_splits(paired_folder)["train"]
+    shared = {
+        "image_size": 16, "batch_size": 4, "seed": 0,
+        "start_step": 0, "total_steps": 2, "augment": True,
+    }  # fmt: skip
+    whole = list(input_pipeline.train_batches(members, **shared))
+    parts = [
+        list(input_pipeline.train_batches(members, **shared, process=(i, 2)))
+        for i in (0, 1)
+    ]
+    for number, batch in enumerate(whole):
+        joined = np.concatenate([part[number]["input"] for part in parts])
+        np.testing.assert_array_equal(batch["input"], joined)
+
+
+def test_evaluation_counts_every_image_once(tmp_path, photographs):
+    for number, size in enumerate([(20, 24), (20, 24), (20, 24), (30, 16)]):
+        image = photographs["rocket"][: size[0], : size[1]]
+        for side in ("input", "output"):
+            frames.write(tmp_path / side / f"a_{number}.png", image)
+    members = pairs.match(tmp_path)
+    batches = list(input_pipeline.evaluation_batches(members, batch_size=2))
+    assert [b["input"].shape for b in batches] == [
+        (2, 20, 24, 3), (2, 20, 24, 3), (1, 30, 16, 3),
+    ]  # fmt: skip
+    assert [list(b["mask"]) for b in batches] == [[True] * 2, [True, False], [True]]
+    assert [n for b in batches for n in b["name"]] == ["a_0", "a_1", "a_2", "a_3"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_tensorflow_and_libvips_decode_alike(tmp_path, photographs, suffix):
+    colour = photographs["chelsea"][:40, :56]
+    grey = np.repeat(colour[..., 1:2], 3, -1)
+    for name, image in (("colour", colour), ("grey", grey)):
+        path = tmp_path / f"{name}{suffix}"
+        frames.write(path, image)
+        decoded = input_pipeline._decode(os.fsencode(path)).numpy()
+        np.testing.assert_array_equal(decoded, frames.to_uint8(frames.read(path)))
+
+
+def consume(members, image_size=16):
+    return list(
+        input_pipeline.train_batches(
+            members, image_size=image_size, batch_size=2, seed=0,
+            start_step=0, total_steps=2, augment=False,
+        )
+    )  # fmt: skip
+
+
+def test_bad_pairs_are_named(tmp_path, photographs):
+    image = photographs["rocket"]
+    for number in range(2):
+        frames.write(tmp_path / "input" / f"a_{number}.png", image[:20, :20])
+        frames.write(tmp_path / "output" / f"a_{number}.png", image[:20, :20])
+    members = pairs.match(tmp_path)
+    with pytest.raises(errors.InputError, match=r"a_\d.png: smaller than --image_size"):
+        consume(members, image_size=24)
+    frames.write(tmp_path / "output" / "a_1.png", image[:24, :20])
+    with pytest.raises(errors.InputError, match=r"input.a_1.png and .*output.a_1.png"):
+        consume(members)
+    (tmp_path / "output" / "a_1.png").write_bytes(b"no image")
+    with pytest.raises(errors.InputError, match=r"output.a_1.png: cannot be decoded"):
+        consume(members)
+    with pytest.raises(errors.InputError, match="convert it"):
+        consume([dataclasses.replace(members[0], input=tmp_path / "x.tif")])
+
+
+def test_bad_arrays_are_told():
+    good = np.zeros((2, 16, 16, 3), np.uint8)
+    with pytest.raises(errors.InputError, match="both must be"):
+        arrays.check(arrays.PairArrays(good, good[:1]), image_size=8)
+    with pytest.raises(errors.InputError, match="smaller than"):
+        arrays.check(arrays.PairArrays(good, good), image_size=32)
