@@ -21,6 +21,10 @@ def _folder(workdir: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path(workdir).resolve() / "checkpoints"
 
 
+def _psnr(metrics: dict[str, float]) -> float:
+    return metrics[_METRIC]
+
+
 def open_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointManager:
     """Opens the checkpoints of a workdir for writing, asynchronously.
 
@@ -35,7 +39,7 @@ def open_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointMana
         [
             checkpoint_managers.LatestN(keep),
             checkpoint_managers.BestN(
-                get_metric_fn=lambda values: values[_METRIC],
+                get_metric_fn=_psnr,
                 n=1,
                 keep_checkpoints_without_metrics=False,
             ),
@@ -43,7 +47,9 @@ def open_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointMana
     )
     return ocp.CheckpointManager(
         _folder(workdir),
-        options=ocp.CheckpointManagerOptions(preservation_policy=policy),
+        # Orbax writes metrics only when it is told of a best_fn; the policy above
+        # alone decides what is kept (best_fn would drop the newest).
+        options=ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=_psnr),
     )
 
 

@@ -120,7 +120,7 @@ def make_train_step(
             "loss": sum(losses_) / accumulate,
             "psnr": sum(psnrs) / accumulate,
             "ssim": jnp.mean(metrics.ssim(restored[0], to_float(pieces[0]["output"]))),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
         }
         return TrainState(state.step + 1, parameters, optimizer_state, average), values
 

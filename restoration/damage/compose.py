@@ -113,11 +113,14 @@ def damage(
     unknown = set(kinds) - set(KINDS)
     if unknown:
         raise ValueError(f"unknown kinds of damage: {sorted(unknown)}")
-    *keys, extra = fields.split(key, len(KINDS) + 1)
+    *keys, common = fields.split(key, len(KINDS) + 1)
     keys = dict(zip(KINDS, keys, strict=True))
     severity = fields.limited(severity)
 
-    dirt, mask = _dirt(keys, image, severity=severity, kinds=kinds)
+    (one,) = fields.draw(common, ((), {"dirty": (0, 1), "order": (0, 1)}))
+    # Where there is one kind of dirt, there is more of the others.
+    dirtiness = severity * fields.spread(one.dirty, octaves=1.5)
+    dirt, mask = _dirt(keys, image, severity=dirtiness, kinds=kinds)
     clear = (1 - mask)[..., None]
 
     def change(stage, image):
@@ -127,7 +130,7 @@ def damage(
         return image
 
     # Half of the pictures faded before they got dirty, the others with the dirt.
-    faded_first = fields.uniform(extra, ()) < 0.5
+    faded_first = one.order < 0.5
     image = change(_GATE, image)
     dirty = image * clear + dirt
     image = change(_PRINT, jnp.where(faded_first, image, dirty))

@@ -304,8 +304,8 @@ def _heading(angle: jax.Array) -> jax.Array:
 
 
 def _density(severity: jax.Array) -> jax.Array:
-    """Returns how much dirt there is: growing ever more slowly, 1 at severity 2."""
-    return severity / (1 + 0.5 * severity)
+    """Returns how much dirt there is: growing ever more slowly, 1 at severity 1."""
+    return 1.4 * severity / (0.5 + severity) + 0.1 * severity
 
 
 def random_running_scratches(
@@ -348,7 +348,7 @@ def random_running_scratches(
         ((2, slots, 14), {"chance": (0, 1)}),
         ((3,), _TONE[1] | {"hue": (0, 1)}),
     )
-    expected = 4.0 * _density(severity) * fields.spread(one.amount, octaves=2.0)
+    expected = 5.0 * _density(severity) * fields.spread(one.amount, octaves=2.0)
     exists = count(one.rounding, expected * breadth, slots)
     # Half of the pictures have their scratches in one bundle.
     bundle = one.middle + one.spacing * each.near
@@ -394,7 +394,7 @@ def random_scratches(
     severity, scale = limited(severity), unit(shape)
     margin, lines, length = 40, 16, 80
     extent = area(shape, margin=margin)
-    groups = max(4, math.ceil(8 * extent))
+    groups = max(5, math.ceil(14 * extent))
     one, group, line, piece, tone = draw(
         key,
         ((), _COMMON),
@@ -409,7 +409,7 @@ def random_scratches(
                 "solid": (-0.9, 1.0),
                 "number": (0.1, 1.1),
                 "bright": (0, 1),
-                "opacity": (0.4, 1),
+                "opacity": (0.5, 1),
             },
         ),
         (
@@ -420,15 +420,15 @@ def random_scratches(
                 "turn": (-1, 1),
                 "length": (0, 1),
                 "bend": (-1, 1),
-                "width": (0.5, 1.5),
-                "opacity": (0.25, 1),
+                "width": (0.6, 1.9),
+                "opacity": (0.4, 1),
                 "rank": (0, 1),
             },
         ),
         ((groups, lines, length), {"rough": (0, 1), "aside": (-1, 1)}),
         _TONE,
     )
-    expected = 2.4 * _density(severity) * fields.spread(one.amount, octaves=2.0)
+    expected = 7.0 * _density(severity) * fields.spread(one.amount, octaves=2.0)
     exists = count(one.rounding, expected * extent, groups)
     zoom = one.zoom * scale
     offset = jnp.stack([line.row, line.column], axis=-1)
@@ -441,7 +441,7 @@ def random_scratches(
     steps = jnp.linspace(-1, 1, length)
     # Dust rolled along the line: it jumps aside and breaks off.
     rolled = jnp.where(short, 0.0, 0.7 * zoom)[..., None] * piece.aside**3
-    bend = jnp.where(short, 0.5, 0.08) * line.bend * half
+    bend = jnp.where(short, 0.4, 0.06) * line.bend**3 * half
     across = bend[..., None] * jnp.square(steps) + rolled
     points = (
         start[:, :, None]
@@ -463,7 +463,7 @@ def random_scratches(
         opacity=opacity.reshape(-1, length),
         layer=jnp.repeat(_polarity(one.share, group.bright), lines),
         colour=_tones(tone),
-        reach=math.ceil(1.4 * scale),
+        reach=math.ceil(1.75 * scale),
     )
 
 
@@ -592,8 +592,8 @@ def random_lint(
         length=length,
     )
     points = main[:, None] + apart.reshape(slots, strands, length, 2)
-    thick = 0.4 + fields.smooth_line(wool.thick)
-    thin = jnp.clip(0.1 + 1.2 * fields.smooth_line(wool.thin), 0, 1)
+    thick = 0.45 + 0.9 * fields.smooth_line(fields.smooth_line(wool.thick))
+    thin = jnp.clip(0.25 + fields.smooth_line(fields.smooth_line(wool.thin)), 0, 1)
     return strokes(
         image,
         points=points.reshape(-1, length, 2),
@@ -628,7 +628,7 @@ def random_dust(
             _COMMON
             | {
                 "size": (0, 1),
-                "stretch": (-0.3, 0.3),
+                "stretch": (-0.15, 0.15),
                 "broad": (1.3, 3.5),
                 "coarse": (0, 0.7),
                 "softness": (0.4, 1.8),
@@ -654,8 +654,8 @@ def random_dust(
     bright = jnp.clip(one.share * 3.3 - 1.0, 0, 1)
     side = jnp.stack([1 - bright, bright])[:, None, None]
     amount = _density(severity)
-    sparse = 0.006 * amount * two.everywhere**4
-    dense = 0.35 * amount * two.cloudy**2
+    sparse = 0.012 * amount * two.everywhere**4
+    dense = 0.4 * amount * two.cloudy**2
     level = (1.5 - 1.3 * amount * two.cover)[:, None, None]
     bank = jnp.stack(clouds) + 0.5 * middle - level
     bank = jnp.clip(0.6 * bank, 0, 1) ** 2
@@ -690,7 +690,7 @@ def random_dirt(
     severity, scale = limited(severity), unit(shape)
     balls, margin = 6, 15
     extent = area(shape, margin=margin)
-    slots = max(6, math.ceil(20 * extent))
+    slots = max(8, math.ceil(32 * extent))
     keys = fields.split(key, 3)
     one, each, ball, tone = draw(
         keys[0],
@@ -704,7 +704,7 @@ def random_dirt(
         ((slots, balls), {"along": (-1, 1), "across": (-1, 1), "size": (0.3, 1)}),
         _TONE,
     )
-    expected = 4.5 * _density(severity) * fields.spread(one.amount, octaves=1.8)
+    expected = 8.0 * _density(severity) * fields.spread(one.amount, octaves=1.8)
     exists = count(one.rounding, expected * extent, slots)
     size = one.zoom * scale * (3 + 24 * each.size**2)
     angle = each.angle[:, None]
@@ -731,8 +731,8 @@ def random_dirt(
         )
         extent = jnp.minimum(extent, 16 * scale)
         ragged = extent * (
-            (0.06 + 0.24 * one.clumpy) * coarse
-            + (0.05 + 0.2 * one.clumpy * one.ragged) * middle
+            (0.1 + 0.22 * one.clumpy) * coarse
+            + (0.08 + 0.2 * one.clumpy * one.ragged) * middle
             + (0.03 + 0.09 * one.ragged) * fine
         )
         distance.append(edge + ragged * (1 - 2 * index))
@@ -761,7 +761,7 @@ def random_spots(
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
-    slots, dabs = max(24, math.ceil(150 * area(shape))), 4
+    slots, dabs = max(32, math.ceil(250 * area(shape))), 4
     one, each, tone = draw(
         key,
         ((), _COMMON),
@@ -773,7 +773,7 @@ def random_spots(
         ),
         _TONE,
     )
-    expected = 22.0 * _density(severity) * fields.spread(one.amount, octaves=2.5)
+    expected = 40.0 * _density(severity) * fields.spread(one.amount, octaves=2.5)
     exists = count(one.rounding, expected * area(shape), slots)
     width = one.zoom * scale * (0.9 + 3.3 * each.size**3)
     dab = jnp.arange(dabs) - (dabs - 1) / 2
@@ -808,7 +808,7 @@ def random_stains(
     severity, scale = limited(severity), unit(shape)
     balls, drops, margin = 5, 24, 40
     extent = area(shape, margin=margin)
-    slots = max(2, math.ceil(3 * extent))
+    slots = max(3, math.ceil(5 * extent))
     keys = fields.split(key, 2)
     one, each, ball, drop, tone = draw(
         keys[0],
@@ -822,7 +822,7 @@ def random_stains(
                 "ragged": (0.3, 1.2),
                 "brown": (0, 1),
                 "warm": (0, 0.35),
-                "texture": (0, 0.25),
+                "texture": (0, 0.1),
             },
         ),
         ((slots,), _PLACE | {"size": (14, 60)}),
@@ -837,7 +837,7 @@ def random_stains(
         ),
         _TONE,
     )
-    expected = 0.9 * _density(severity) * fields.spread(one.amount, octaves=1.5)
+    expected = 1.9 * _density(severity) * fields.spread(one.amount, octaves=1.5)
     exists = count(one.rounding, expected * extent, slots)
     size = one.zoom * scale * each.size
     place = jnp.where(exists[:, None] > 0, _places(each, shape, margin), -1e4)
@@ -860,7 +860,7 @@ def random_stains(
             values=ball.opacity[index].reshape(1, -1),
         )
         distance.append(edge + (warp if index else -0.8 * warp + 3 * scale * other))
-        opacity.append(strength * (1 + one.texture * (other + fine)))
+        opacity.append(strength * (1 + one.texture * (2 * other + fine)))
     image, mask = blotches(
         image,
         distance=jnp.stack(distance),
@@ -1032,7 +1032,7 @@ def random_missing(
         keys[1], shape, cells=(30 * scale, 9 * scale, 2.5 * scale, 12 * scale)
     )
     ragged = one.ragged * scale * (1.2 * middle + 0.6 * fine)
-    often = 1 - jnp.exp(-_density(severity) * jnp.array([0.12, 0.15, 0.1]))
+    often = 1 - jnp.exp(-_density(severity) * jnp.array([0.08, 0.12, 0.07]))
     far = -1e4
     rows, columns = jnp.ogrid[:height, :width]
     top, left = rows.astype(jnp.float32), columns.astype(jnp.float32)

@@ -312,7 +312,7 @@ def random_blur(
     """
     severity, scale = limited(severity), unit(image.shape[:2])
     (one,) = draw(key, ((), {"amount": (0, 1), "uneven": (-0.2, 0.2)}))
-    sigma = scale * 1.3 * one.amount**1.5 * jnp.tanh(severity)
+    sigma = scale * (1.2 * one.amount + 0.9 * one.amount**6) * jnp.tanh(1.5 * severity)
     sigma = sigma * jnp.exp(jnp.stack([one.uneven, -one.uneven]))
     changed = blur(image, sigma=sigma, radius=math.ceil(4 * scale))
     return _unless_zero(severity, image, changed)
@@ -333,9 +333,9 @@ def random_fading(
     """
     severity = limited(severity)
     (one,) = draw(
-        key, ((), {"black": (0, 0.25), "white": (0, 0.3), "colour": (0, 1.5)})
+        key, ((), {"black": (0, 0.14), "white": (0, 0.19), "colour": (0, 1.05)})
     )
-    amount = 1 - jnp.exp(-0.9 * severity)
+    amount = 1 - jnp.exp(-1.6 * severity)
     changed = fading(
         image,
         black=amount * one.black,
@@ -361,10 +361,10 @@ def random_cast(
     severity = limited(severity)
     one, dye = draw(
         key,
-        ((), {"warm": (-0.25, 1.0), "magenta": (-0.5, 0.6), "amount": (0, 1)}),
+        ((), {"warm": (-0.2, 1.0), "magenta": (-0.3, 0.4), "amount": (0, 1)}),
         ((3,), {"gamma": (-0.35, 0.35)}),
     )
-    amount = (1 - jnp.exp(-severity)) * one.amount
+    amount = (1 - jnp.exp(-1.2 * severity)) * one.amount
     # In stops: yellowing takes blue first, then green; magenta takes green.
     loss = jnp.stack(
         [
@@ -393,7 +393,7 @@ def random_contrast(
       The picture.
     """
     severity = limited(severity)
-    (one,) = draw(key, ((), {"loss": (-0.12, 0.45), "pivot": (0.3, 0.65)}))
+    (one,) = draw(key, ((), {"loss": (-0.08, 0.2), "pivot": (0.3, 0.65)}))
     amount = 1 - jnp.exp(-0.8 * severity)
     changed = contrast(image, factor=1 - amount * one.loss, pivot=one.pivot)
     return _unless_zero(severity, image, changed)
@@ -485,13 +485,13 @@ def random_grain(
     noise = grain_noise(
         keys[1],
         shape,
-        sigma=scale * (0.3 + 1.1 * one.size**2),
+        sigma=scale * (0.35 + 0.85 * one.size**2),
         chroma=jnp.maximum(one.chroma, 0),
         radius=math.ceil(3 * scale),
     )
     amount = 1 - jnp.exp(-2.5 * severity) + 0.35 * jnp.minimum(severity, 4)
     changed = grain(
-        image, noise=noise, strength=0.028 * amount * one.strength, floor=one.floor
+        image, noise=noise, strength=0.033 * amount * one.strength, floor=one.floor
     )
     return _unless_zero(severity, image, changed)
 
