@@ -85,7 +85,7 @@ class TrainConfig:
         maximum=1.0,
     )
     batch_size: int = option(16, help="pairs a step, over all devices", minimum=1)
-    image_size: int = option(128, help="side of the square crops, pixels", minimum=8)
+    image_size: int = option(128, help="side of the square crops, pixels", minimum=16)
     seed: int = option(0, help="seed of weights, order, crops and flips", minimum=0)
     loss: str = option(
         "mse", help="training loss", choices=("mse", "l1", "charbonnier")

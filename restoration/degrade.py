@@ -42,8 +42,8 @@ class DegradeOptions:
     severity: float = config.option(
         0.5, help="0: none, 0.5: a worn film, 1: badly worn", minimum=0.0
     )
-    kinds: str = config.option(
-        "film", help="group of damage", choices=("film", "photo")
+    kinds: tuple[str, ...] = config.option(
+        ("film",), help="film, photo or single kinds of damage; repeatable"
     )
     variants: int = config.option(1, help="damaged versions of each image", minimum=1)
     crop_size: int = config.option(
@@ -113,6 +113,18 @@ def _jobs(options: DegradeOptions) -> list[_Job]:
     return jobs
 
 
+def _kinds(options: DegradeOptions) -> tuple[str, ...]:
+    """Returns the names of the kinds of damage; groups stand for their members."""
+    groups = {"film": damage.FILM, "photo": damage.PHOTO}
+    names = {name for given in options.kinds for name in groups.get(given, (given,))}
+    unknown = sorted(names - set(damage.KINDS))
+    if unknown:
+        raise errors.InputError(
+            f"--kinds={unknown[0]}: choose of {', '.join([*groups, *damage.KINDS])}"
+        )
+    return tuple(name for name in damage.KINDS if name in names)
+
+
 @functools.cache
 def _compiled(kinds: tuple[str, ...]) -> Callable:
     return jax.jit(
@@ -158,8 +170,7 @@ def _degrade_one(options: DegradeOptions, job: _Job) -> None:
     if not options.crop_size:
         edges = ((0, -height % _STEP), (0, -width % _STEP), (0, 0))
         padded = np.pad(clean, edges, mode="symmetric")
-    kinds = {"film": damage.FILM, "photo": damage.PHOTO}[options.kinds]
-    worn, mask = _compiled(kinds)(
+    worn, mask = _compiled(_kinds(options))(
         jax.random.key(seeds[0]), padded, np.float32(options.severity)
     )
     for target, image in zip(targets, (worn, clean, mask), strict=False):
@@ -178,6 +189,7 @@ def degrade(options: DegradeOptions) -> list[str]:
     Raises:
       InputError: when nothing can be started.
     """
+    _kinds(options)
     jobs = _jobs(options)
 
     def attempt(job: _Job) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from restoration import arrays, errors, frames, pairs, sampling
+from restoration import arrays, errors, frames, metrics, pairs, sampling
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -209,7 +209,13 @@ def evaluation_batches(
     _check_suffixes(members)
     sizes: dict[tuple[int, int], list[pairs.Pair]] = {}
     for pair in members:
-        sizes.setdefault(frames.size(pair.input), []).append(pair)
+        shape = frames.size(pair.input)
+        if min(shape) < metrics.WINDOW:
+            raise errors.InputError(
+                f"{pair.input}: smaller than SSIM's window of {metrics.WINDOW}×"
+                f"{metrics.WINDOW} pixels; remove the pair"
+            )
+        sizes.setdefault(shape, []).append(pair)
     for (height, width), group in sizes.items():
         fitting = max(1, _EVALUATION_PIXELS // (height * width))
         size = min(batch_size, fitting, len(group))

@@ -19,7 +19,8 @@ PROTOCOL = (
 # Mean PSNR over images needs a finite value for an exact match.
 PSNR_LIMIT = 100.0
 
-_WINDOW = 11
+# Side of SSIM's window, pixels.
+WINDOW = 11
 _SIGMA = 1.5
 
 
@@ -56,10 +57,10 @@ def _blur(x: jnp.ndarray) -> jnp.ndarray:
     Shifted multiply-adds: exact float32 on every backend (a convolution would
     use TF32 on a GPU) and fused, where a grouped convolution is slow on a CPU.
     """
-    distance = np.arange(_WINDOW) - _WINDOW // 2
+    distance = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(distance**2) / (2 * _SIGMA**2))
     weights = (weights / weights.sum()).astype(np.float32)
-    height, width = x.shape[1] - _WINDOW + 1, x.shape[2] - _WINDOW + 1
+    height, width = x.shape[1] - WINDOW + 1, x.shape[2] - WINDOW + 1
     x = sum(w * x[:, i : i + height] for i, w in enumerate(weights))
     return sum(w * x[:, :, i : i + width] for i, w in enumerate(weights))
 
@@ -77,9 +78,9 @@ def ssim(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
     Raises:
       InputError: for images smaller than the 11×11 window.
     """
-    if min(image.shape[1:3]) < _WINDOW:
+    if min(image.shape[1:3]) < WINDOW:
         raise errors.InputError(
-            f"SSIM needs images of at least {_WINDOW}×{_WINDOW} pixels, "
+            f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, "
             f"got {image.shape[1]}×{image.shape[2]}"
         )
     # Variances do not change with a common shift; small values lose less to

@@ -267,7 +267,7 @@ _COMMON = {
     "rounding": (0, 1),
     "amount": (0, 1),
     "share": (0, 1),
-    "strength": (0.4, 1),
+    "strength": (0.45, 1),
     "zoom": (0.6, 1.4),
 }
 
@@ -305,7 +305,7 @@ def _heading(angle: jax.Array) -> jax.Array:
 
 def _density(severity: jax.Array) -> jax.Array:
     """Returns how much dirt there is: growing ever more slowly, 1 at severity 1."""
-    return 1.4 * severity / (0.5 + severity) + 0.1 * severity
+    return 1.18 * severity / (0.22 + severity) + 0.04 * severity
 
 
 def random_running_scratches(
@@ -406,7 +406,7 @@ def random_scratches(
                 "fan": (0, 1),
                 "size": (12, 65),
                 "short": (0, 1),
-                "solid": (-0.9, 1.0),
+                "solid": (-1.0, 0.7),
                 "number": (0.1, 1.1),
                 "bright": (0, 1),
                 "opacity": (0.5, 1),
@@ -637,7 +637,7 @@ def random_dust(
         ((2,), {"everywhere": (0, 1), "cloudy": (0, 1), "cover": (0, 1)}),
         _TONE,
     )
-    sigma = scale * (0.45 + 0.45 * one.size**2)
+    sigma = scale * (0.5 + 0.6 * one.size**2)
     stretch = jnp.exp(jnp.stack([one.stretch, -one.stretch]))
     fine = fields.fine_noise(
         keys[1], shape, sigma=sigma * stretch, radius=math.ceil(3 * scale)
@@ -654,7 +654,7 @@ def random_dust(
     bright = jnp.clip(one.share * 3.3 - 1.0, 0, 1)
     side = jnp.stack([1 - bright, bright])[:, None, None]
     amount = _density(severity)
-    sparse = 0.012 * amount * two.everywhere**4
+    sparse = 0.005 * amount * two.everywhere**4
     dense = 0.4 * amount * two.cloudy**2
     level = (1.5 - 1.3 * amount * two.cover)[:, None, None]
     bank = jnp.stack(clouds) + 0.5 * middle - level

@@ -335,7 +335,7 @@ def random_fading(
     (one,) = draw(
         key, ((), {"black": (0, 0.14), "white": (0, 0.19), "colour": (0, 1.05)})
     )
-    amount = 1 - jnp.exp(-1.6 * severity)
+    amount = 1 - jnp.exp(-0.8 * severity)
     changed = fading(
         image,
         black=amount * one.black,
@@ -364,7 +364,7 @@ def random_cast(
         ((), {"warm": (-0.2, 1.0), "magenta": (-0.3, 0.4), "amount": (0, 1)}),
         ((3,), {"gamma": (-0.35, 0.35)}),
     )
-    amount = (1 - jnp.exp(-1.2 * severity)) * one.amount
+    amount = (1 - jnp.exp(-0.9 * severity)) * one.amount
     # In stops: yellowing takes blue first, then green; magenta takes green.
     loss = jnp.stack(
         [
@@ -394,7 +394,7 @@ def random_contrast(
     """
     severity = limited(severity)
     (one,) = draw(key, ((), {"loss": (-0.08, 0.2), "pivot": (0.3, 0.65)}))
-    amount = 1 - jnp.exp(-0.8 * severity)
+    amount = 1 - jnp.exp(-0.6 * severity)
     changed = contrast(image, factor=1 - amount * one.loss, pivot=one.pivot)
     return _unless_zero(severity, image, changed)
 
@@ -417,7 +417,7 @@ def random_flicker(
     keys = fields.split(key, 2)
     (one,) = draw(keys[0], ((), {"frame": (-1, 1), "uneven": (0, 1)}))
     field = fields.smooth_noise(keys[1], shape, cells=(120 * scale,))[0]
-    stops = 0.16 * one.frame * jnp.abs(one.frame) + 0.05 * one.uneven**2 * field
+    stops = 0.12 * one.frame * jnp.abs(one.frame) + 0.05 * one.uneven**2 * field
     changed = flicker(image, gain=jnp.exp2(jnp.minimum(severity, 4) * stops))
     return _unless_zero(severity, image, changed)
 
