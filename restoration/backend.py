@@ -7,7 +7,7 @@ import ctypes
 import platform
 
 # glibc's names for mallopt, from malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 # A CPU's caches hold the feature maps of about this many pixels.
 _CPU_PIXELS = 2 * 128 * 128
@@ -16,13 +16,16 @@ _CPU_PIXELS = 2 * 128 * 128
 def keep_freed_memory() -> None:
     """Makes glibc keep freed memory instead of returning it to the system.
 
-    XLA allocates its buffers anew each step; on a CPU the page faults on fresh
-    memory made single operations three to five times slower. Elsewhere than on
-    glibc nothing is done.
+    XLA allocates its buffers anew each step. One heap for all threads that is
+    never given back took page faults from 47,000 to a hundred a step of the basic
+    model (16 images of 128×128), and a sixth of the time. A higher threshold for
+    mmap alone did not: glibc ignores values above 32 MiB. Elsewhere than on glibc
+    nothing is done. Call it before threads start.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -13,6 +13,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # Severities beyond this one change nothing more.
@@ -225,20 +226,19 @@ def smooth_line(x: jax.Array) -> jax.Array:
     return 0.3 * (padded[..., :-2] + padded[..., 2:]) + 0.4 * x
 
 
-def spline_matrix(
-    size: int,
-    knots: int,
-    cell: jax.typing.ArrayLike,
-    offset: jax.typing.ArrayLike,
-) -> jax.Array:
-    """Returns (size, knots) cubic B-spline weights at positions i / cell + offset."""
-    position = 1.5 + offset + jnp.arange(size) / cell
-    distance = jnp.abs(position[:, None] - jnp.arange(knots))
-    return jnp.where(
+def _spline(distance, xp):
+    """Returns the cubic B-spline of a distance >= 0, in numpy or in jax.numpy."""
+    return xp.where(
         distance < 1,
         2 / 3 - distance**2 + distance**3 / 2,
-        jnp.maximum(2 - distance, 0) ** 3 / 6,
+        xp.maximum(2 - distance, 0) ** 3 / 6,
     )
+
+
+def _spline_matrix(size: int, knots: int, cell: float) -> np.ndarray:
+    """Returns the constant (size, knots) weights of knots `cell` pixels apart."""
+    distance = np.abs(1.5 + np.arange(size)[:, None] / cell - np.arange(knots))
+    return _spline(distance, np).astype(np.float32)
 
 
 def smooth_noise(
@@ -246,7 +246,7 @@ def smooth_noise(
     shape: Shape,
     *,
     cells: tuple[float, ...],
-    zoom: jax.typing.ArrayLike = 1.0,
+    zoom: jax.Array | None = None,
 ) -> jax.Array:
     """Draws smooth noise of mean 0 and variance about 1.
 
@@ -254,35 +254,44 @@ def smooth_noise(
       key: PRNG key.
       shape: (H, W).
       cells: static size in pixels of the bumps of each plane.
-      zoom: factor >= 1 by which the bumps are larger, one number or one for
-        (rows, columns).
+      zoom: (2,) factors >= 1 by which the bumps are taller and wider. Without
+        it all matrices are constants, which compiles and runs faster.
 
     Returns:
       (len(cells), H, W) cubic B-spline noise, the planes independent.
     """
-    zoom = jnp.broadcast_to(jnp.asarray(zoom, jnp.float32), (2,))
     knots = [tuple(math.ceil(size / cell) + 4 for size in shape) for cell in cells]
     sizes = [rows * columns for rows, columns in knots]
-    numbers = uniform(key, (sum(sizes) + 2,))
+    numbers = uniform(key, (sum(sizes),))
     planes = []
     for cell, grid, size, end in zip(
         cells, knots, sizes, itertools.accumulate(sizes), strict=True
     ):
         # A uniform number has variance 1/12; a cubic spline keeps 0.23 of it.
         values = (numbers[end - size : end] - 0.5) * math.sqrt(12 / 0.23)
-        rows, columns = (
-            spline_matrix(shape[axis], grid[axis], cell * zoom[axis], numbers[axis - 2])
-            for axis in (0, 1)
-        )
-        half = product("hk,kl->hl", rows, values.reshape(grid))
-        planes.append(product("hl,wl->hw", half, columns))
+        if zoom is None:
+            rows, columns = map(_spline_matrix, shape, grid, (cell, cell))
+        else:
+            rows, columns = (
+                _spline(
+                    jnp.abs(
+                        1.5
+                        + jnp.arange(shape[axis])[:, None] / (cell * zoom[axis])
+                        - jnp.arange(grid[axis])
+                    ),
+                    jnp,
+                )
+                for axis in (0, 1)
+            )
+        half = product("kl,wl->kw", values.reshape(grid), columns)
+        planes.append(product("hk,kw->hw", rows, half))
     return jnp.stack(planes)
 
 
 def wave(chance: jax.Array, length: int) -> jax.Array:
     """Turns (..., K) numbers in [0, 1) into (..., length) smooth lines in [-1, 1]."""
     knots = chance.shape[-1]
-    matrix = spline_matrix(length, knots, length / (knots - 4), 0.0)
+    matrix = _spline_matrix(length, knots, length / (knots - 4))
     return product("...k,lk->...l", 2 * chance - 1, matrix)
 
 
@@ -313,13 +322,13 @@ def discs(
     Returns:
       (layers, H, W) opacity.
     """
-    window = 2 * reach + 1
+    margin = 2 * reach
     nearest = jnp.round(centre)
     fraction = centre - nearest
     offset = jnp.arange(-reach, reach + 1)
-    distance = jnp.hypot(
-        (offset - fraction[:, :1])[:, :, None], (offset - fraction[:, 1:])[:, None, :]
-    )
+    # Not hypot: its guard against overflow costs ten times the root.
+    square = jnp.square(offset - fraction[..., None])
+    distance = jnp.sqrt(square[:, 0, :, None] + square[:, 1, None, :])
     values = opacity[:, None, None] * jnp.clip(
         radius[:, None, None] + 0.5 - distance, 0, 1
     )
@@ -327,7 +336,7 @@ def discs(
     # those beyond it are dropped.
     corner = nearest.astype(jnp.int32) + reach
     canvas = lax.scatter_max(
-        jnp.zeros((layers, shape[0] + window, shape[1] + window)),
+        jnp.zeros((layers, shape[0] + 2 * margin, shape[1] + 2 * margin)),
         jnp.concatenate([layer[:, None].astype(jnp.int32), corner], axis=1),
         values,
         lax.ScatterDimensionNumbers(
@@ -337,7 +346,6 @@ def discs(
         ),
         mode=lax.GatherScatterMode.FILL_OR_DROP,
     )
-    margin = 2 * reach
     return canvas[:, margin : margin + shape[0], margin : margin + shape[1]]
 
 

@@ -10,7 +10,7 @@ from restoration.damage import fields
 from restoration.damage.fields import draw, limited, unit
 
 # Rec. 601 luma, as JPEG and old film stock's rough sensitivity have it.
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 # Tables K.1 and K.2 of the JPEG standard (ITU-T T.81, annex K).
 _LUMA_TABLE = np.array(
@@ -53,7 +53,8 @@ _DCT = _DCT.astype(np.float32)
 
 
 def _luma(image: jax.Array) -> jax.Array:
-    return sum(weight * image[..., c] for c, weight in enumerate(_LUMA))[..., None]
+    """Returns (H, W, 1) luma: a product, so that XLA stores the picture before."""
+    return fields.product("hwc,c->hw", image, _LUMA)[..., None]
 
 
 # --- Exact effects ---------------------------------------------------------
@@ -256,35 +257,34 @@ def jpeg(
         image * 255, ((0, -height % block), (0, -width % block), (0, 0)), mode="edge"
     )
     planes = fields.product("ij,hwj->ihw", _YCBCR, padded)
-    decoded = []
-    for index, plane in enumerate(planes):
-        table = _LUMA_TABLE if index == 0 else _CHROMA_TABLE
-        table = jnp.clip(jnp.floor((table * percent + 50) / 100), 1, 255)
-        if index == 0:
-            plane = _quantise(plane - 128, table) + 128
-        elif subsample:
-            rows, columns = plane.shape
-            small = plane.reshape(rows // 2, 2, columns // 2, 2).mean((1, 3))
-            small = _quantise(small, table)
-            plane = jnp.repeat(jnp.repeat(small, 2, axis=0), 2, axis=1)
-        else:
-            plane = _quantise(plane, table)
-        decoded.append(plane)
-    pixels = fields.product("ij,jhw->hwi", np.linalg.inv(_YCBCR), jnp.stack(decoded))
+    tables = [
+        jnp.clip(jnp.floor((table * percent + 50) / 100), 1, 255)
+        for table in (_LUMA_TABLE, _CHROMA_TABLE)
+    ]
+    luma = _quantise(planes[:1] - 128, tables[0]) + 128
+    chroma = planes[1:]
+    if subsample:
+        _, rows, columns = chroma.shape
+        chroma = chroma.reshape(2, rows // 2, 2, columns // 2, 2).mean((2, 4))
+    chroma = _quantise(chroma, tables[1])
+    if subsample:
+        chroma = jnp.repeat(jnp.repeat(chroma, 2, axis=1), 2, axis=2)
+    decoded = jnp.concatenate([luma, chroma])
+    pixels = fields.product("ij,jhw->hwi", np.linalg.inv(_YCBCR), decoded)
     return jnp.clip(pixels[:height, :width] / 255, 0, 1)
 
 
-def _quantise(plane: jax.Array, table: jax.Array) -> jax.Array:
-    """Rounds the DCT coefficients of each 8x8 block to multiples of a table."""
-    rows, columns = plane.shape
+def _quantise(planes: jax.Array, table: jax.Array) -> jax.Array:
+    """Rounds the DCT coefficients of 8x8 blocks of (P, H, W) to those of a table."""
+    number, rows, columns = planes.shape
     # One long thin matrix product along each axis: blocks one by one are slow.
-    blocks = plane.reshape(rows // 8, 8, columns // 8, 8)
+    blocks = planes.reshape(number * rows // 8, 8, columns // 8, 8)
     wide = fields.product("aibj,vj->aibv", blocks, _DCT)
     coefficients = fields.product("ui,aibv->aubv", _DCT, wide)
     table = table[:, None, :]
     coefficients = jnp.round(coefficients / table) * table
     wide = fields.product("aubv,vj->aubj", coefficients, _DCT)
-    return fields.product("ui,aubj->aibj", _DCT, wide).reshape(rows, columns)
+    return fields.product("ui,aubj->aibj", _DCT, wide).reshape(planes.shape)
 
 
 # --- Random forms ----------------------------------------------------------
