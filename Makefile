@@ -23,7 +23,7 @@ lint: setup
 	$(RUN) -m ruff format --check .
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=auto --dist=worksteal
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

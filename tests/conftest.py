@@ -2,8 +2,20 @@
 
 import os
 
-# Before TensorFlow or JAX is imported: quiet, and away from any accelerator.
+# Before TensorFlow or JAX is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The same programs are compiled again and again by runs and their subprocesses. Each
+# worker has a cache of its own, since JAX does not write its entries atomically.
+import atexit
+import shutil
+import tempfile
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="jax-tests-")
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import pathlib
 

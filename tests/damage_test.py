@@ -1,5 +1,6 @@
 """Damage: exact effects against references, and what all kinds promise."""
 
+import functools
 import inspect
 import io
 import subprocess
@@ -28,12 +29,30 @@ def _image(shape=SHAPE):
 
 
 def _grey(shape=SHAPE, value=0.5):
-    return jnp.full((*shape, 3), value)
+    return jnp.full((*shape, 3), value, jnp.float32)
 
 
 def _pair(result):
     """Returns (image, mask or None) of any kind."""
     return result if isinstance(result, tuple) else (result, None)
+
+
+@functools.cache
+def _batch(kinds):
+    """Returns a kind, or damage of several kinds, jitted for a batch of 16 keys.
+
+    Compiling is what these tests spend their time on: they share these.
+    """
+
+    def one(key, image, severity):
+        if isinstance(kinds, str):
+            return damage.KINDS[kinds](key, image, severity=severity)
+        return damage.damage(key, image, severity=severity, kinds=kinds)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))
+
+
+KEYS = jax.random.split(KEY, 16)
 
 
 # --- What all kinds promise -------------------------------------------------
@@ -75,67 +94,45 @@ def test_only_dirt_returns_a_mask():
         assert isinstance(result, tuple) == (name in compose._DIRT), name
 
 
-@random_kind
-def test_severity_zero_and_below_change_no_bit(name):
+@pytest.mark.parametrize("kinds", [*damage.KINDS, damage.PHOTO], ids=str)
+def test_severity_zero_and_below_change_no_bit(kinds):
     image = _image()
-    kind = jax.jit(damage.KINDS[name])
     for severity in (0.0, -1.0, float("nan")):
-        after, mask = _pair(kind(KEY, image, severity=severity))
-        np.testing.assert_array_equal(after, image)
-        if mask is not None:
-            assert not mask.any()
+        after, mask = _pair(_batch(kinds)(KEYS, image, severity))
+        np.testing.assert_array_equal(after, np.stack([image] * 16))
+        assert mask is None or not mask.any()
 
 
-def test_severity_zero_changes_no_bit_in_all_ways_to_call():
-    images = jnp.stack([_image(), _image()[::-1]])
-    keys = jax.random.split(KEY, 2)
-
-    def all_kinds(key, image, severity):
-        return damage.damage(key, image, severity=severity)
-
-    # Eagerly each operation is compiled by itself: a few kinds must do.
-    few = ("hairs", "dust", "fading", "grain")
-    eager, mask = damage.damage(keys[0], images[0], severity=0.0, kinds=few)
-    np.testing.assert_array_equal(eager, images[0])
-    assert not mask.any()
-    batch = jax.jit(jax.vmap(all_kinds, in_axes=(0, 0, None)))
-    after, mask = batch(keys, images, 0.0)
-    np.testing.assert_array_equal(after, images)
-    assert not mask.any()
-
-
-@random_kind
-def test_stays_finite_and_in_range(name):
-    kind = jax.jit(damage.KINDS[name])
+@pytest.mark.parametrize("kinds", [*damage.KINDS, damage.PHOTO], ids=str)
+def test_stays_finite_and_in_range(kinds):
     for severity in (0.5, 10.0, 1e6, float("inf")):
         for image in (_image(), _grey(value=0.0), _grey(value=1.0)):
-            after, mask = _pair(kind(KEY, image, severity=severity))
-            for array in (after,) if mask is None else (after, mask):
+            for array in jax.tree.leaves(_batch(kinds)(KEYS, image, severity)):
                 assert array.dtype == jnp.float32
                 assert np.isfinite(array).all()
                 assert array.min() >= 0 and array.max() <= 1
 
 
-@random_kind
-def test_jit_and_vmap_draw_what_eager_draws(name):
-    kind = damage.KINDS[name]
-    keys = jax.random.split(KEY, 2)
-    images = jnp.stack([_image(), _image()[:, ::-1]])
-    eager = [kind(key, image, severity=3.0) for key, image in zip(keys, images)]  # noqa: B905
-    eager = jax.tree.map(lambda *x: jnp.stack(x), *eager)
-    batch = jax.jit(jax.vmap(lambda k, x: kind(k, x, severity=3.0)))(keys, images)
-    for one, other in zip(jax.tree.leaves(eager), jax.tree.leaves(batch), strict=True):
-        # JPEG rounds: a coefficient on the brink may fall to either side.
-        close = np.isclose(one, other, atol=2e-4)
-        assert close.mean() > (0.97 if name == "jpeg" else 0.9999)
+@pytest.mark.parametrize(
+    "name",
+    ["blur", "weave", "cast", "flicker", "grain", "jpeg", "dirt", "hairs", "dust"],
+)
+def test_eager_jit_and_vmap_draw_the_same(name):
+    image, kind = _image(), damage.KINDS[name]
+    for severity in (0.0, 3.0):
+        eager = jax.tree.leaves(kind(KEYS[3], image, severity=severity))
+        alone = jax.tree.leaves(jax.jit(kind)(KEYS[3], image, severity=severity))
+        batch = jax.tree.leaves(_batch(name)(KEYS, image, severity))
+        for one, two, three in zip(eager, alone, batch, strict=True):
+            for other in (two, three[3]):
+                # JPEG rounds: a coefficient on the brink may fall to either side.
+                close = np.isclose(one, other, atol=2e-4)
+                assert close.mean() > (0.97 if name == "jpeg" else 0.9999)
 
 
 @pytest.mark.parametrize("name", compose._DIRT)
 def test_mask_tells_where_the_picture_changed(name):
-    image = _grey()
-    keys = jax.random.split(KEY, 8)
-    kind = jax.jit(jax.vmap(lambda key: damage.KINDS[name](key, image, severity=4.0)))
-    after, mask = kind(keys)
+    after, mask = _batch(name)(KEYS, _grey(), 4.0)
     changed = np.abs(np.asarray(after) - 0.5).max(-1)
     mask = np.asarray(mask)
     assert mask.max() > 0.2
@@ -148,9 +145,7 @@ def test_mask_tells_where_the_picture_changed(name):
 @pytest.mark.parametrize("name", sorted(set(damage.KINDS) - set(compose._DIRT)))
 def test_tone_kinds_change_most_of_the_picture(name):
     image = _image()
-    keys = jax.random.split(KEY, 8)
-    kind = jax.jit(jax.vmap(lambda key: damage.KINDS[name](key, image, severity=2.0)))
-    changed = np.abs(kind(keys) - image).max(-1) > 1e-4
+    changed = np.abs(_batch(name)(KEYS, image, 2.0) - image).max(-1) > 1e-4
     assert changed.mean() > 0.5
 
 
@@ -178,24 +173,25 @@ def test_unknown_kinds_are_named():
 
 @pytest.mark.parametrize("kinds", [damage.FILM, damage.PHOTO], ids=["film", "photo"])
 def test_damage_grows_with_severity(kinds):
-    image = _image((96, 96))
-    keys = jax.random.split(jax.random.key(1), 24)
-
-    @jax.jit
-    def measure(severity):
-        after, mask = jax.vmap(
-            lambda key: damage.damage(key, image, severity=severity, kinds=kinds)
-        )(keys)
-        return jnp.mean((after - image) ** 2), jnp.mean(mask > 0.05)
-
-    errors, fractions = zip(*[measure(s) for s in (0, 0.1, 0.3, 1, 3)], strict=True)
+    image = _image()
+    errors, fractions = [], []
+    for severity in (0.0, 0.1, 0.3, 1.0, 3.0):
+        results = [
+            _batch(kinds)(jax.random.split(jax.random.key(seed), 16), image, severity)
+            for seed in range(4)
+        ]
+        errors.append(np.mean([(after - image) ** 2 for after, _ in results]))
+        fractions.append(np.mean([mask > 0.05 for _, mask in results]))
     assert (np.diff(errors) > 0).all()
     assert (np.diff(fractions) > 0).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 30), (33, 17)])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 30)])
 def test_odd_shapes(shape):
-    after, mask = jax.jit(damage.damage)(KEY, _grey(shape), severity=2.0)
+    kinds = ("blur", "weave", "stains", "creases", "dust", "hairs", "grain", "jpeg")
+    after, mask = jax.jit(damage.damage, static_argnames="kinds")(
+        KEY, _grey(shape), severity=2.0, kinds=kinds
+    )
     assert after.shape == (*shape, 3)
     assert mask.shape == shape
 
@@ -213,11 +209,11 @@ one = jax.devices()[0]
 run = jax.jit(jax.vmap(lambda k, x: damage.damage(k, x, severity=1.5)))
 alone = run(jax.device_put(keys, one), jax.device_put(images, one))
 shard = NamedSharding(mesh, PartitionSpec("data"))
-spread = run(jax.device_put(keys, shard), jax.device_put(images, shard))
+arguments = jax.device_put(keys, shard), jax.device_put(images, shard)
+compiled = run.lower(*arguments).compile()
+spread = compiled(*arguments)
 assert spread[0].sharding.is_equivalent_to(shard, 4)
-text = run.lower(
-    jax.device_put(keys, shard), jax.device_put(images, shard)
-).compile().as_text()
+text = compiled.as_text()
 for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
     assert word not in text, word
 for a, b in zip(alone, spread):
