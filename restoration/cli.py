@@ -109,7 +109,10 @@ def run(main: Callable[[Any], int | None], options_class: type) -> None:
             sys.exit(130)
 
     def start(argv: list[str]) -> Any:
-        options = parse(argv, options_class, flags.FLAGS)
+        try:
+            options = parse(argv, options_class, flags.FLAGS)
+        except SystemExit:  # only --help leaves while parsing, with absl's code 1
+            sys.exit(0)
         # app.run would raise it to INFO, where Orbax tells of its every step.
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING

@@ -83,14 +83,15 @@ def ssim(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
             f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, "
             f"got {image.shape[1]}×{image.shape[2]}"
         )
-    # Variances do not change with a common shift; small values lose less to
-    # the cancellation in E[x²] - E[x]².
-    x = image.astype(jnp.float32) - 0.5
-    y = reference.astype(jnp.float32) - 0.5
+    # Variances do not change with a shift; small values lose less to the
+    # cancellation in E[x²] - E[x]².
+    x, y = image.astype(jnp.float32), reference.astype(jnp.float32)
+    shift_x, shift_y = (jnp.mean(z, axis=(1, 2), keepdims=True) for z in (x, y))
+    x, y = x - shift_x, y - shift_y
     mean_x, mean_y = _blur(x), _blur(y)
     variances = _blur(x * x + y * y) - mean_x**2 - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
-    mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
+    mean_x, mean_y = mean_x + shift_x, mean_y + shift_y
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variances + c2)
