@@ -3,12 +3,12 @@
 The convention, for every kind:
 
 * Images are float32 (H, W, 3), RGB in [0, 1], and stay within.
-* An exact effect, such as `vertical_scratch(image, *, x, width, ...)`, does what
-  its parameters say. Its random form, `random_running_scratches(key, image, *,
-  severity)`, only draws the parameters. Key first, image second, options by name.
-* Kinds that cover the picture (`paint`) return (image, mask): the mask is (H, W),
-  the opacity in [0, 1] of what was painted; where it is 0 the picture is as it
-  was. Kinds that change the whole picture (`tone`) return the image alone.
+* An exact effect, such as `vertical_scratches(image, *, x, width, ...)`, does
+  what its parameters say. Its random form, `random_running_scratches(key, image,
+  *, severity)`, draws them. Key first, image second, options by name.
+* Kinds that cover the picture (`paint`, `dirt`) return (image, mask): the mask is
+  (H, W), the opacity in [0, 1] of what was painted; where it is 0 the picture is
+  as it was. Kinds that change all of it (`tone`) return the image alone.
 * Severity 0, and below, changes no bit. It may be traced. Lengths are in pixels,
   so that a crop is damaged like a piece of the picture (`fields.unit`).
 
@@ -16,12 +16,7 @@ All of it can be jitted, vmapped and sharded: the same key gives the same pictur
 """
 
 from restoration.damage.compose import FILM, KINDS, PHOTO, damage
-from restoration.damage.paint import (
-    blotches,
-    creases,
-    cue_mark,
-    missing,
-    paint,
+from restoration.damage.dirt import (
     random_creases,
     random_cue_marks,
     random_dirt,
@@ -33,6 +28,13 @@ from restoration.damage.paint import (
     random_scratches,
     random_spots,
     random_stains,
+)
+from restoration.damage.paint import (
+    blotches,
+    creases,
+    cue_mark,
+    missing,
+    paint,
     specks,
     strokes,
     vertical_scratches,

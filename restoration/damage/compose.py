@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from restoration.damage import fields, paint, tone
+from restoration.damage import dirt, fields, tone
 
 # What time does to the print.
 _PRINT = {
@@ -22,17 +22,17 @@ _GATE = {
 
 # What lands on it.
 _DIRT = {
-    "stains": paint.random_stains,
-    "creases": paint.random_creases,
-    "cue_marks": paint.random_cue_marks,
-    "scratches": paint.random_scratches,
-    "running_scratches": paint.random_running_scratches,
-    "dust": paint.random_dust,
-    "dirt": paint.random_dirt,
-    "spots": paint.random_spots,
-    "lint": paint.random_lint,
-    "hairs": paint.random_hairs,
-    "missing": paint.random_missing,
+    "stains": dirt.random_stains,
+    "creases": dirt.random_creases,
+    "cue_marks": dirt.random_cue_marks,
+    "scratches": dirt.random_scratches,
+    "running_scratches": dirt.random_running_scratches,
+    "dust": dirt.random_dust,
+    "dirt": dirt.random_dirt,
+    "spots": dirt.random_spots,
+    "lint": dirt.random_lint,
+    "hairs": dirt.random_hairs,
+    "missing": dirt.random_missing,
 }
 
 # What the last film or the scan adds.
@@ -82,12 +82,12 @@ def _dirt(keys, image, *, severity, kinds):
         return black, black[..., 0]
 
     def lay(below, above):
-        (dirt, clear), (colour, mask) = below, above
-        return (dirt * (1 - mask[..., None]) + colour, clear * (1 - mask)), None
+        (laid, clear), (colour, mask) = below, above
+        return (laid * (1 - mask[..., None]) + colour, clear * (1 - mask)), None
 
     layers = jax.tree.map(lambda *layers: jnp.stack(layers), *drawn)
-    (dirt, clear), _ = lax.scan(lay, (black, jnp.ones(image.shape[:2])), layers)
-    return dirt, 1 - clear
+    (laid, clear), _ = lax.scan(lay, (black, jnp.ones(image.shape[:2])), layers)
+    return laid, 1 - clear
 
 
 def damage(
@@ -120,8 +120,10 @@ def damage(
     (one,) = fields.draw(common, ((), {"dirty": (0, 1), "order": (0, 1)}))
     # Where there is one kind of dirt, there is more of the others.
     dirtiness = severity * fields.spread(one.dirty, octaves=1.5)
-    dirt, mask = _dirt(keys, image, severity=dirtiness, kinds=kinds)
-    clear = (1 - mask)[..., None]
+    fallen, mask = _dirt(keys, image, severity=dirtiness, kinds=kinds)
+
+    def dirtied(image):
+        return jnp.clip(image * (1 - mask[..., None]) + fallen, 0, 1)
 
     def change(stage, image):
         for name, random_change in stage.items():
@@ -132,8 +134,6 @@ def damage(
     # Half of the pictures faded before they got dirty, the others with the dirt.
     faded_first = one.order < 0.5
     image = change(_GATE, image)
-    dirty = image * clear + dirt
-    image = change(_PRINT, jnp.where(faded_first, image, dirty))
-    dirty = image * clear + dirt
-    image = change(_SCAN, jnp.where(faded_first, dirty, image))
+    image = change(_PRINT, jnp.where(faded_first, image, dirtied(image)))
+    image = change(_SCAN, jnp.where(faded_first, dirtied(image), image))
     return image, mask
