@@ -186,7 +186,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     config.write_text(out / "metrics.json", json.dumps(means, indent=1) + "\n")
 
     test_folder = out / "test_input"
-    for pair in evaluate.members_of(measured, "test"):
+    for pair in evaluate.open_run(measured)[1]["test"]:
         frames.write(test_folder / f"{pair.name}.png", frames.read(pair.input))
     frames.write(out / "photograph" / "motorcycle.png", photograph(LARGE_PHOTOGRAPH))
     photo = dataclasses.replace(

@@ -1,6 +1,9 @@
 """Pairs held as arrays, on the host or on a device, without TensorFlow."""
 
-from collections.abc import Iterator
+import collections
+import concurrent.futures
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +12,9 @@ import numpy as np
 from jax import lax
 
 from restoration import errors, sampling
+
+# Batches that are cut ahead of the one in use.
+_AHEAD = 4
 
 
 class PairArrays(NamedTuple):
@@ -68,19 +74,95 @@ def take_crops(
     }
 
 
+def _cut(image: np.ndarray, offset: np.ndarray, flip: np.ndarray, size: int) -> Any:
+    """Does on the host what `take_crops` does with one image, bit for bit."""
+    room = np.array(image.shape[:2]) - size
+    span = (room + 1).astype(np.float32)
+    top, left = np.minimum((offset * span).astype(np.int32), room)
+    crop = image[top : top + size, left : left + size]
+    return crop[:: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
+
+
+def train_batches(
+    arrays: PairArrays,
+    places: np.ndarray,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    total_steps: int,
+    augment: bool,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the training batches of each step from arrays on disk or the host.
+
+    Only the rows of the crops are read, some steps ahead of the one in use.
+
+    Args:
+      arrays: pairs, memory-mapped or not.
+      places: which of them are the training pairs.
+      image_size: side of the crops.
+      batch_size: over all processes.
+      seed: of order, crops and flips.
+      start_step: the first step.
+      total_steps: the step after the last.
+      augment: whether to flip.
+      process: (number of this process, number of processes).
+
+    Yields:
+      {"input", "output"}: (batch / processes, size, size, 3), the same as
+      `input_pipeline.train_batches` gives for the same pairs.
+    """
+    share = batch_size // process[1]
+    rows = slice(process[0] * share, (process[0] + 1) * share)
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        draws = sampling.batch_draws(
+            seed=seed,
+            step=step,
+            count=len(places),
+            batch_size=batch_size,
+            augment=augment,
+        )
+        drawn = [part[rows] for part in draws]
+        shape = (share, image_size, image_size, 3)
+        made = {side: np.empty(shape, arrays.input.dtype) for side in arrays._fields}
+        for row, (index, offset, flip) in enumerate(zip(*drawn, strict=True)):
+            for side, images in made.items():
+                image = getattr(arrays, side)[places[index]]
+                images[row] = _cut(image, offset, flip, image_size)
+        return made
+
+    steps = iter(range(start_step, total_steps))
+    waiting: collections.deque = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        try:
+            while True:
+                for step in itertools.islice(steps, _AHEAD - len(waiting)):
+                    waiting.append(pool.submit(batch, step))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def evaluation_batches(
-    arrays: PairArrays, *, batch_size: int
+    arrays: PairArrays, *, batch_size: int, names: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields every pair once, the last batch padded; see `input_pipeline`.
 
     Args:
       arrays: the pairs to evaluate, on the host.
       batch_size: rows a batch.
+      names: of the pairs; by default their numbers.
 
     Yields:
-      {"input", "output", "mask", "name"}; a name is the pair's number.
+      {"input", "output", "mask", "name"}.
     """
     count = len(arrays.input)
+    names = names or [f"{number:06d}" for number in range(count)]
     size = min(batch_size, count)
     for start in range(0, count, size):
         rows = slice(start, start + size)
@@ -88,8 +170,7 @@ def evaluation_batches(
             "input": np.asarray(arrays.input[rows]),
             "output": np.asarray(arrays.output[rows]),
         }
-        names = [f"{number:06d}" for number in range(count)[rows]]
-        yield pad_batch(batch, size) | {"name": names}
+        yield pad_batch(batch, size) | {"name": list(names[rows])}
 
 
 def pad_batch(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

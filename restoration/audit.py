@@ -80,8 +80,15 @@ def _copies(
         detail = f"{sides} as {survey.shown(other)}"
         return survey.Finding(path, within, detail, partner, other)
 
+    def clip(i: int) -> tuple[str, str]:
+        split, stem = survey.place(members[i][0][0])
+        return split, pairs.clip_of(stem)
+
     for i, others in same.items():
         j = min(others, key=lambda j: _rank(members[j][0][0]))
+        if clip(i) == clip(j) and others[j] == ["output"]:
+            # The frames of a clip that stands still, or several damaged versions.
+            continue
         yield finding(i, j, f"{' and '.join(others[j])} the same", "duplicate")
 
     thumbnails = records["thumbnail"]
@@ -89,11 +96,7 @@ def _copies(
     clear = np.flatnonzero((thumbnails.std(axis=1) >= 6) & ~records["blank"][:, 1])
     numbers: dict[tuple[str, str], int] = {}
     labels = np.array(
-        [
-            numbers.setdefault((split, pairs.clip_of(stem)), len(numbers))
-            for split, stem in (survey.place(members[i][0][0]) for i in clear)
-        ],
-        np.int64,
+        [numbers.setdefault(clip(i), len(numbers)) for i in clear.tolist()], np.int64
     )
     told = set(same)
     for pair in signatures.near(records["hash"][clear], thumbnails[clear], labels):

@@ -74,7 +74,9 @@ def check(options: Any) -> None:
 class TrainConfig:
     """All that defines a training run; saved as `config.json` in its workdir."""
 
-    data_dir: str = option(help="paired folder: input/ and output/, split or not")
+    data_dir: str = option(
+        help="paired folder: input/ and output/, split or not; or what prepare made"
+    )
     workdir: str = option(help="folder for checkpoints and metrics; resumed if used")
     model: str = option("basic", help="model name, see python -m restoration.models")
     epochs: int = option(100, help="passes over the training pairs", minimum=1)
@@ -112,6 +114,11 @@ class TrainConfig:
     )
     bfloat16: bool = option(False, help="compute in bfloat16, parameters in float32")
     augment: bool = option(True, help="random flips of the training crops")
+    cache: str = option(
+        "none",
+        help="device: keep all training pairs in its memory, where they fit",
+        choices=("none", "device"),
+    )
     checkpoint_every: int = option(
         0, help="steps between checkpoints; 0: at each evaluation", minimum=0
     )

@@ -16,12 +16,12 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, frames, pairs, scores
+from restoration import backend, cli, config, errors, frames, pairs, scores, sources
 
 with epy.lazy_imports():
     import jax
 
-    from restoration import checkpoint, input_pipeline, metrics, models, step
+    from restoration import checkpoint, metrics, models, step
 
 _SIDES = ("input", "restored")
 
@@ -31,7 +31,9 @@ class EvaluateOptions:
     """Options of `python -m restoration.evaluate`."""
 
     workdir: str = config.option(help="folder of the training run")
-    data_dir: str = config.option("", help="paired folder; by default the run's own")
+    data_dir: str = config.option(
+        "", help="paired folder, or prepared; by default the run's own"
+    )
     split: str = config.option(
         "test", help="what to measure", choices=(*pairs.SPLITS, "all")
     )
@@ -96,23 +98,21 @@ def means(measured: Sequence[scores.Score]) -> dict[str, dict[str, float]]:
     }
 
 
-def members_of(options: EvaluateOptions, split: str) -> tuple[pairs.Pair, ...]:
-    """Returns the pairs of a split that a run's sample holds.
+def open_run(options: EvaluateOptions) -> tuple[sources.Source, dict[str, tuple]]:
+    """Opens the pairs that a run was trained on, and their sample.
 
     Args:
       options: `workdir` and `data_dir` are read.
-      split: one of `pairs.SPLITS`.
 
     Returns:
-      The pairs, ordered by name.
+      Where the pairs come from, and those of each split that the sample holds.
 
     Raises:
-      InputError: when there are none.
+      InputError: when they cannot be opened.
     """
     run = checkpoint.load_config(options.workdir)
-    data_dir = options.data_dir or run.data_dir
-    splits = pairs.sample(pairs.find_splits(data_dir), run.fraction, seed=run.seed)
-    return pairs.require(splits, split, data_dir)
+    opened = sources.open_source(options.data_dir or run.data_dir)
+    return opened, pairs.sample(opened.splits, run.fraction, seed=run.seed)
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, dict]:
@@ -130,15 +130,15 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
     """
     run, parameters, number = checkpoint.load_trained(options.workdir)
     names = pairs.SPLITS if options.split == "all" else (options.split,)
-    splits = {name: members_of(options, name) for name in names}
+    opened, sampled = open_run(options)
+    data_dir = options.data_dir or run.data_dir
+    splits = {name: pairs.require(sampled, name, data_dir) for name in names}
     model = models.get_model(run.model)
     eval_step = jax.jit(step.make_eval_step(model))
     folder = pathlib.Path(options.workdir) / "evaluation"
     results = {}
     for name, members in splits.items():
-        batches = input_pipeline.evaluation_batches(
-            members, batch_size=options.batch_size
-        )
+        batches = opened.evaluation_batches(members, batch_size=options.batch_size)
         with tqdm.tqdm(total=len(members), unit="image", desc=name) as bar:
             measured = measure(
                 lambda batch: eval_step(parameters, batch), _counted(batches, bar)
@@ -159,7 +159,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
         chosen = _choose(members, measured, options.cases)
         measure(
             lambda batch: eval_step(parameters, batch),
-            input_pipeline.evaluation_batches(chosen, batch_size=options.batch_size),
+            opened.evaluation_batches(chosen, batch_size=options.batch_size),
             lambda picture, image, name=name: frames.write(
                 folder / name / f"{picture}.png", image
             ),
@@ -174,9 +174,9 @@ def _counted(batches: Iterable[dict], bar: tqdm.tqdm) -> Iterable[dict]:
 
 
 def _choose(
-    members: Iterable[pairs.Pair], measured: Iterable[scores.Score], cases: int
-) -> list[pairs.Pair]:
-    """Returns the pairs whose restored pictures are saved."""
+    members: Iterable[Any], measured: Iterable[scores.Score], cases: int
+) -> list[Any]:
+    """Returns the members whose restored pictures are saved."""
     if cases < 0:
         return list(members)
     chosen = scores.choose_cases(measured, cases)

@@ -1,4 +1,4 @@
-"""tf.data pipelines over the files of paired frames.
+"""tf.data pipelines over paired frames: from files, or from what a `Reader` reads.
 
 TensorFlow is imported when a pipeline is made, so that training on arrays and
 restoring do without. What is drawn for a step comes from `sampling`.
@@ -7,12 +7,12 @@ restoring do without. What is drawn for a step comes from `sampling`.
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from restoration import arrays, errors, frames, metrics, pairs, sampling
+from restoration import arrays, errors, metrics, pairs, sampling
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -20,8 +20,26 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _EVALUATION_PIXELS = 16 * 256 * 256
 
 
+class Reader(NamedTuple):
+    """How a pipeline reads pairs.
+
+    Attributes:
+      names: of the pairs.
+      keys: arrays with one row for each pair: what it is read by.
+      load: takes one row of each key, within a graph, and returns worn and clean
+        frame, uint8 (height, width, 3) of the same size, and a text that names
+        the pair in errors.
+      explain: turns an error of the pipeline into one that names what failed.
+    """
+
+    names: Sequence[str]
+    keys: tuple[np.ndarray, ...]
+    load: Callable
+    explain: Callable[[Exception], errors.InputError]
+
+
 @functools.cache
-def _tensorflow() -> Any:
+def tensorflow() -> Any:
     """Imports TensorFlow, quietly and away from any accelerator."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
@@ -39,10 +57,9 @@ def _check_suffixes(members: Sequence[pairs.Pair]) -> None:
                 )
 
 
-def _decode(path: Any) -> Any:
-    """Decodes a file to uint8 RGB (height, width, 3), within a graph."""
-    tf = _tensorflow()
-    data = tf.io.read_file(path)
+def decode(data: Any) -> Any:
+    """Decodes the bytes of a file to uint8 RGB (height, width, 3), within a graph."""
+    tf = tensorflow()
 
     def bmp() -> Any:
         image = tf.io.decode_bmp(data)
@@ -62,12 +79,21 @@ def _decode(path: Any) -> Any:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def _decode_pair(input_path: Any, output_path: Any) -> tuple[Any, Any]:
-    tf = _tensorflow()
-    worn, truth = _decode(input_path), _decode(output_path)
+def same_size(worn: Any, truth: Any, what: Any) -> tuple[Any, Any]:
+    """Passes two images on, within a graph, if they are of one size.
+
+    Args:
+      worn: (height, width, 3).
+      truth: the same.
+      what: text that names the two.
+
+    Returns:
+      The two images; reading them fails when their sizes differ.
+    """
+    tf = tensorflow()
     same = tf.reduce_all(tf.equal(tf.shape(worn), tf.shape(truth)))
     message = tf.strings.join(
-        [input_path, " and ", output_path, ": a pair of different sizes; "
+        [what, ": a pair of different sizes; "
          "remove it, or move it away with python -m restoration.clean"]
     )  # fmt: skip
     with tf.control_dependencies([tf.debugging.Assert(same, [message], summarize=1)]):
@@ -76,7 +102,7 @@ def _decode_pair(input_path: Any, output_path: Any) -> tuple[Any, Any]:
 
 def _crop(path: Any, images: Any, offset: Any, flip: Any, size: int) -> Any:
     """Cuts the same square from two images stacked as (2, h, w, 3), and flips."""
-    tf = _tensorflow()
+    tf = tensorflow()
     room = tf.shape(images)[1:3] - size
     message = tf.strings.join(
         [path, f": smaller than --image_size={size}; choose a smaller --image_size"]
@@ -90,33 +116,70 @@ def _crop(path: Any, images: Any, offset: Any, flip: Any, size: int) -> Any:
     return tf.cond(flip[1], lambda: images[:, :, ::-1], lambda: images)
 
 
-def _explain(error: Exception, members: Sequence[pairs.Pair]) -> errors.InputError:
-    """Turns an error inside a pipeline into one that names the file."""
+def assertion(error: Exception) -> errors.InputError | None:
+    """Returns what a failed check within a graph said; None for other errors."""
     found = re.search(r"assertion failed: \[(.*?)\]", str(error), re.DOTALL)
-    if found:
-        return errors.InputError(found[1].replace("\\n", " ").strip("'\""))
-    for pair in members:
-        for path in (pair.input, pair.output):
-            try:
-                _decode(os.fsencode(path))
-            except Exception:
-                return errors.InputError(
-                    f"{path}: cannot be decoded; move it away with "
-                    "python -m restoration.clean"
-                )
-    return errors.InputError(f"reading the pairs failed: {str(error)[:200]}")
+    if not found:
+        return None
+    return errors.InputError(found[1].replace("\\n", " ").strip("'\""))
 
 
-def _iterate(dataset: Any, members: Sequence[pairs.Pair]) -> Iterator[dict]:
-    tf = _tensorflow()
+def file_reader(members: Sequence[pairs.Pair]) -> Reader:
+    """Returns a reader of the files of pairs.
+
+    Args:
+      members: the pairs.
+
+    Returns:
+      The reader.
+
+    Raises:
+      InputError: for a file of a format that is not read.
+    """
+    tf = tensorflow()
+    _check_suffixes(members)
+
+    def load(input_path: Any, output_path: Any) -> tuple[Any, Any, Any]:
+        what = tf.strings.join([input_path, " and ", output_path])
+        worn = decode(tf.io.read_file(input_path))
+        truth = decode(tf.io.read_file(output_path))
+        return *same_size(worn, truth, what), input_path
+
+    def explain(error: Exception) -> errors.InputError:
+        if told := assertion(error):
+            return told
+        for pair in members:
+            for path in (pair.input, pair.output):
+                try:
+                    decode(tf.io.read_file(os.fsencode(path)))
+                except Exception:
+                    return errors.InputError(
+                        f"{path}: cannot be decoded; move it away with "
+                        "python -m restoration.clean"
+                    )
+        return errors.InputError(f"reading the pairs failed: {str(error)[:200]}")
+
+    return Reader(
+        names=[pair.name for pair in members],
+        keys=(
+            np.array([os.fsencode(pair.input) for pair in members]),
+            np.array([os.fsencode(pair.output) for pair in members]),
+        ),
+        load=load,
+        explain=explain,
+    )
+
+
+def _iterate(dataset: Any, reader: Reader) -> Iterator[Any]:
+    tf = tensorflow()
     try:
         yield from dataset.as_numpy_iterator()
     except tf.errors.OpError as error:
-        raise _explain(error, members) from None
+        raise reader.explain(error) from None
 
 
 def train_batches(
-    members: Sequence[pairs.Pair],
+    reader: Reader,
     *,
     image_size: int,
     batch_size: int,
@@ -129,7 +192,7 @@ def train_batches(
     """Yields the training batches of each step, the same for the same seed.
 
     Args:
-      members: the training pairs.
+      reader: reads the training pairs.
       image_size: side of the crops.
       batch_size: over all processes.
       seed: of order, crops and flips.
@@ -143,58 +206,54 @@ def train_batches(
       {"input", "output"}: uint8 (batch / processes, size, size, 3).
 
     Raises:
-      InputError: naming the file that is unreadable, too small or of another
-        size than its partner.
+      InputError: naming what is unreadable, too small or of another size than its
+        partner.
     """
-    tf = _tensorflow()
-    _check_suffixes(members)
-    inputs = np.array([os.fsencode(pair.input) for pair in members])
-    outputs = np.array([os.fsencode(pair.output) for pair in members])
+    tf = tensorflow()
     share = batch_size // process[1]
     rows = slice(process[0] * share, (process[0] + 1) * share)
+    types = [key.dtype for key in reader.keys]
 
-    def draws() -> Iterator[tuple]:
-        for step in range(start_step, total_steps):
-            drawn = sampling.batch_draws(
-                seed=seed,
-                step=step,
-                count=len(members),
-                batch_size=batch_size,
-                augment=augment,
-            )
-            index = drawn.index[rows]
-            yield inputs[index], outputs[index], drawn.offset[rows], drawn.flip[rows]
+    def draw(step: int) -> tuple[np.ndarray, ...]:
+        drawn = sampling.batch_draws(
+            seed=seed,
+            step=int(step),
+            count=len(reader.names),
+            batch_size=batch_size,
+            augment=augment,
+        )
+        keys = (key[drawn.index[rows]] for key in reader.keys)
+        return drawn.offset[rows], drawn.flip[rows], *keys
 
-    def load(input_path: Any, output_path: Any, offset: Any, flip: Any) -> dict:
-        images = tf.stack(_decode_pair(input_path, output_path))
-        images = _crop(input_path, images, offset, flip, image_size)
+    # Not `from_generator`: it sets M_TRIM_THRESHOLD for the whole process, which
+    # then returns freed memory at once and faults it in again at every step.
+    def draw_in_graph(step: Any) -> tuple:
+        drawn = tf.numpy_function(
+            draw, [step], [tf.float32, tf.bool, *map(tf.as_dtype, types)]
+        )
+        shapes = [(share, 2), (share, 2), *((share,) for _ in types)]
+        return tuple(map(tf.ensure_shape, drawn, shapes))
+
+    def load(offset: Any, flip: Any, *keys: Any) -> dict:
+        worn, truth, what = reader.load(*keys)
+        images = _crop(what, tf.stack((worn, truth)), offset, flip, image_size)
         images = tf.ensure_shape(images, (2, image_size, image_size, 3))
         return {"input": images[0], "output": images[1]}
 
-    dataset = tf.data.Dataset.from_generator(
-        draws,
-        output_signature=(
-            tf.TensorSpec((share,), tf.string),
-            tf.TensorSpec((share,), tf.string),
-            tf.TensorSpec((share, 2), tf.float32),
-            tf.TensorSpec((share, 2), tf.bool),
-        ),
-    )
+    dataset = tf.data.Dataset.range(start_step, total_steps).map(draw_in_graph)
     dataset = dataset.unbatch().map(load, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return _iterate(dataset, members)
+    return _iterate(dataset, reader)
 
 
-def evaluation_batches(
-    members: Sequence[pairs.Pair], *, batch_size: int
-) -> Iterator[dict[str, Any]]:
+def evaluation_batches(reader: Reader, *, batch_size: int) -> Iterator[dict[str, Any]]:
     """Yields whole images, every pair once, in batches of one size each.
 
     The last batch of each size is padded with zeros so that its shape is that
     of the others; `mask` tells the padding from the images.
 
     Args:
-      members: the pairs to evaluate.
+      reader: reads the pairs to evaluate.
       batch_size: at most; large images come in smaller batches.
 
     Yields:
@@ -202,32 +261,35 @@ def evaluation_batches(
       (batch,); "name": list of the names that are not padding.
 
     Raises:
-      InputError: naming the file that is unreadable or of another size than its
-        partner.
+      InputError: naming what is unreadable, smaller than SSIM's window or of
+        another size than its partner.
     """
-    tf = _tensorflow()
-    _check_suffixes(members)
-    sizes: dict[tuple[int, int], list[pairs.Pair]] = {}
-    for pair in members:
-        shape = frames.size(pair.input)
+    tf = tensorflow()
+    dataset = tf.data.Dataset.from_tensor_slices(reader.keys)
+    dataset = dataset.map(reader.load, num_parallel_calls=tf.data.AUTOTUNE)
+    images = _iterate(dataset.prefetch(tf.data.AUTOTUNE), reader)
+    waiting: dict[tuple[int, int], list[tuple]] = {}
+    filled = set()
+    for name, (worn, truth, what) in zip(reader.names, images, strict=True):
+        shape = worn.shape[:2]
         if min(shape) < metrics.WINDOW:
             raise errors.InputError(
-                f"{pair.input}: smaller than SSIM's window of {metrics.WINDOW}×"
+                f"{os.fsdecode(what)}: smaller than SSIM's window of {metrics.WINDOW}×"
                 f"{metrics.WINDOW} pixels; remove the pair"
             )
-        sizes.setdefault(shape, []).append(pair)
-    for (height, width), group in sizes.items():
-        fitting = max(1, _EVALUATION_PIXELS // (height * width))
-        size = min(batch_size, fitting, len(group))
-        dataset = tf.data.Dataset.from_tensor_slices(
-            (
-                [os.fsencode(pair.input) for pair in group],
-                [os.fsencode(pair.output) for pair in group],
-            )
-        )
-        dataset = dataset.map(_decode_pair, num_parallel_calls=tf.data.AUTOTUNE)
-        dataset = dataset.batch(size).prefetch(tf.data.AUTOTUNE)
-        images = _iterate(dataset.map(lambda a, b: {"input": a, "output": b}), group)
-        for number, batch in enumerate(images):
-            names = [p.name for p in group[number * size : (number + 1) * size]]
-            yield arrays.pad_batch(batch, size) | {"name": names}
+        group = waiting.setdefault(shape, [])
+        group.append((name, worn, truth))
+        size = min(batch_size, max(1, _EVALUATION_PIXELS // (shape[0] * shape[1])))
+        if len(group) == size:
+            filled.add(shape)
+            yield _batch(waiting.pop(shape), size)
+    for shape, group in waiting.items():
+        size = min(batch_size, max(1, _EVALUATION_PIXELS // (shape[0] * shape[1])))
+        yield _batch(group, size if shape in filled else len(group))
+
+
+def _batch(group: Sequence[tuple], size: int) -> dict[str, Any]:
+    """Stacks (name, worn, clean) to a batch padded to `size` rows."""
+    names, worn, truth = zip(*group, strict=True)
+    stacked = {"input": np.stack(worn), "output": np.stack(truth)}
+    return arrays.pad_batch(stacked, size) | {"name": list(names)}

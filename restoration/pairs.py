@@ -5,13 +5,20 @@ A paired folder holds `input/` (worn) and `output/` (clean), or `train/`,
 have the same path below their folder, suffix aside.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import logging
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from restoration import errors, frames
 
@@ -20,22 +27,67 @@ SPLITS = ("train", "validation", "test")
 # Shares of the hash range, in the order of SPLITS.
 _BOUNDS = (0.8, 0.9, 1.0)
 
+# Pairs that are read ahead of the one in use, so that memory stays bounded.
+_AHEAD = 32
 
-@dataclasses.dataclass(frozen=True, order=True)
+
+@dataclasses.dataclass(frozen=True, order=True, slots=True)
 class Pair:
-    """A worn frame and its clean counterpart.
+    """A worn frame and its clean counterpart; small, for millions of them.
 
     Attributes:
       name: the path below `input/` without suffix, POSIX form.
       clip: the shot it belongs to, see `clip_of`.
-      input: file of the worn frame.
-      output: file of the clean frame.
+      folder: the folder that holds `input/` and `output/`.
+      suffixes: of the worn and the clean file.
     """
 
     name: str
     clip: str
-    input: pathlib.Path
-    output: pathlib.Path
+    folder: str
+    suffixes: tuple[str, str]
+
+    @property
+    def input(self) -> pathlib.Path:
+        """The file of the worn frame."""
+        return pathlib.Path(self.folder, "input", self.name + self.suffixes[0])
+
+    @property
+    def output(self) -> pathlib.Path:
+        """The file of the clean frame."""
+        return pathlib.Path(self.folder, "output", self.name + self.suffixes[1])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """A pair of a prepared dataset: no files of its own, but a place.
+
+    Attributes:
+      name: as in `Pair`.
+      clip: as in `Pair`.
+      split: where it lies.
+      place: which pair of its split it is, from 0.
+    """
+
+    name: str
+    clip: str
+    split: str
+    place: int
+
+
+def records(
+    names: Mapping[str, Sequence[str]], clips: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[Record, ...]]:
+    """Returns the records of each split from their names and clips, in order."""
+    return {
+        split: tuple(
+            Record(name, sys.intern(clip), split, place)
+            for place, (name, clip) in enumerate(
+                zip(names[split], clips[split], strict=True)
+            )
+        )
+        for split in SPLITS
+    }
 
 
 def clip_of(name: str) -> str:
@@ -54,11 +106,17 @@ def is_split(data_dir: str | os.PathLike) -> bool:
     return any((pathlib.Path(data_dir) / split).is_dir() for split in SPLITS)
 
 
-def stems(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Returns the image files of a folder by stem (relative path, no suffix)."""
-    found: dict[str, list[pathlib.Path]] = {}
-    for name in frames.list_images(folder):
-        found.setdefault(name[: name.rindex(".")], []).append(folder / name)
+def _suffixes(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the suffix of each image file of a folder by its stem."""
+    found: dict[str, str] = {}
+    for path in frames.list_images(folder):
+        stem, dot, suffix = path.rpartition(".")
+        suffix = sys.intern(dot + suffix)
+        if found.setdefault(stem, suffix) is not suffix:
+            raise errors.InputError(
+                f"{folder / stem}{found[stem]} and {folder / path}: same name twice; "
+                "remove one"
+            )
     return found
 
 
@@ -76,22 +134,17 @@ def match(folder: str | os.PathLike) -> tuple[Pair, ...]:
         folder share a stem.
     """
     folder = pathlib.Path(folder)
-    sides = {}
     for side in ("input", "output"):
         if not (folder / side).is_dir():
             raise errors.InputError(
                 f"{folder / side}: no such folder; a paired folder holds input/ and "
                 "output/ (python -m restoration.degrade makes one from clean images)"
             )
-        sides[side] = stems(folder / side)
-        for paths in sides[side].values():
-            if len(paths) > 1:
-                raise errors.InputError(
-                    f"{paths[0]} and {paths[1].name}: same name twice; remove one"
-                )
+    worn, clean = _suffixes(folder / "input"), _suffixes(folder / "output")
+    root = os.fspath(folder)
     return tuple(
-        Pair(name, clip_of(name), sides["input"][name][0], sides["output"][name][0])
-        for name in sorted(sides["input"].keys() & sides["output"].keys())
+        Pair(name, sys.intern(clip_of(name)), root, (worn[name], clean[name]))
+        for name in sorted(worn.keys() & clean.keys())
     )
 
 
@@ -180,8 +233,8 @@ def find_splits(data_dir: str | os.PathLike) -> dict[str, tuple[Pair, ...]]:
 
 
 def sample(
-    splits: Mapping[str, tuple[Pair, ...]], fraction: float, *, seed: int
-) -> dict[str, tuple[Pair, ...]]:
+    splits: Mapping[str, Sequence[Any]], fraction: float, *, seed: int
+) -> dict[str, tuple]:
     """Draws the seed report's samples: a fraction of all pairs.
 
     The fraction applies to the pairs of all splits together and the splits
@@ -190,7 +243,8 @@ def sample(
     the first three places go to three splits, so that none is empty needlessly.
 
     Args:
-      splits: pairs of each split.
+      splits: members of each split, each with a `name`: pairs, or what stands
+        for them in a prepared dataset.
       fraction: in (0, 1].
       seed: another seed draws another sample.
 
@@ -203,11 +257,14 @@ def sample(
     if not 0 < fraction <= 1:
         raise errors.InputError(f"--fraction={fraction}: must be above 0, at most 1")
 
-    def rank(item: tuple[str, Pair]) -> float:
-        return hash_fraction(f"{seed}/{item[0]}/{item[1].name}")
+    def rank(item: tuple[str, str]) -> float:
+        return hash_fraction(f"{seed}/{item[0]}/{item[1]}")
 
+    if fraction == 1:
+        return {split: tuple(members) for split, members in splits.items()}
     ranked = sorted(
-        ((split, pair) for split in splits for pair in splits[split]), key=rank
+        ((split, member.name) for split in splits for member in splits[split]),
+        key=rank,
     )
     firsts = {}
     for item in ranked:
@@ -216,15 +273,88 @@ def sample(
     ordered = leading + [item for item in ranked if item not in leading]
     chosen = set(ordered[: max(1, round(fraction * len(ordered)))])
     return {
-        split: tuple(pair for pair in splits[split] if (split, pair) in chosen)
-        for split in splits
+        split: tuple(m for m in members if (split, m.name) in chosen)
+        for split, members in splits.items()
     }
 
 
+def fingerprint(splits: Mapping[str, tuple[Pair, ...]]) -> str:
+    """Returns a hash of the pairs' names and of their files' sizes and times.
+
+    Args:
+      splits: pairs of each split.
+
+    Returns:
+      A SHA-256 in hex.
+    """
+    found = hashlib.sha256()
+    for split, members in splits.items():
+        for pair in members:
+            told = [split, pair.name, pair.clip]
+            for path in (pair.input, pair.output):
+                status = os.stat(path)
+                told += [status.st_size, status.st_mtime_ns]
+            found.update(repr(told).encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Reads both frames of a pair.
+
+    Args:
+      pair: which.
+
+    Returns:
+      Worn and clean frame, uint8 (height, width, 3) each.
+
+    Raises:
+      InputError: naming the file that cannot be read, or both files when they
+        differ in size.
+    """
+    worn, clean = (
+        frames.to_uint8(frames.read(path)) for path in (pair.input, pair.output)
+    )
+    if worn.shape != clean.shape:
+        raise errors.InputError(
+            f"{pair.input} and {pair.output}: a pair of different sizes; remove it, "
+            "or move it away with python -m restoration.clean"
+        )
+    return worn, clean
+
+
+def read_ahead(
+    members: Iterable[Pair],
+) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
+    """Reads pairs in order, on all cores, some ahead of the one that is asked for.
+
+    Args:
+      members: the pairs.
+
+    Yields:
+      Each pair with its worn and clean frame, see `read`.
+
+    Raises:
+      InputError: for the first pair that cannot be read.
+    """
+    coming = iter(members)
+    waiting: collections.deque = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        try:
+            while True:
+                for pair in itertools.islice(coming, _AHEAD - len(waiting)):
+                    waiting.append((pair, pool.submit(read, pair)))
+                if not waiting:
+                    return
+                pair, future = waiting.popleft()
+                yield pair, *future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def require(
-    splits: Mapping[str, tuple[Pair, ...]], split: str, data_dir: str | os.PathLike
-) -> tuple[Pair, ...]:
-    """Returns the pairs of one split; raises InputError when there are none."""
+    splits: Mapping[str, tuple], split: str, data_dir: str | os.PathLike
+) -> tuple:
+    """Returns the members of one split; raises InputError when there are none."""
     if split not in SPLITS:
         raise errors.InputError(f"--split={split}: choose one of {', '.join(SPLITS)}")
     if not splits[split]:

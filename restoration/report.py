@@ -25,7 +25,7 @@ import markupsafe
 import numpy as np
 from PIL import Image
 
-from restoration import charts, cli, config, errors, frames, pairs, scores
+from restoration import charts, cli, config, errors, frames, pairs, scores, sources
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
@@ -40,7 +40,7 @@ MOST_POINTS = 300
 
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
-Source = pathlib.Path | np.ndarray
+Picture = pathlib.Path | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Comparison:
     """One picture before and after, as a file or as float RGB in [0, 1]."""
 
     name: str
-    before: Source
-    after: Source
+    before: Picture
+    after: Picture
     caption: str = ""
 
 
@@ -365,8 +365,9 @@ def _curves(
 # Pictures.
 
 
-def _encode(source: Source, longest_side: int) -> _Embedded:
-    picture = frames.read(source) if isinstance(source, pathlib.Path) else source
+def _encode(picture: Picture, longest_side: int) -> _Embedded:
+    if isinstance(picture, pathlib.Path):
+        picture = frames.read(picture)
     image = Image.fromarray(frames.to_uint8(np.asarray(picture)))
     full_width, full_height = image.size
     ratio = longest_side / max(image.size)
@@ -383,11 +384,11 @@ def _encode(source: Source, longest_side: int) -> _Embedded:
     )
 
 
-def _embed(sources: Sequence[Source], budget: int = BUDGET) -> list[_Embedded]:
+def _embed(pictures: Sequence[Picture], budget: int = BUDGET) -> list[_Embedded]:
     """Returns all pictures of a page, shrunk until they fit the budget."""
     side = LARGEST_SIDE
     while True:
-        embedded = [_encode(source, side) for source in sources]
+        embedded = [_encode(picture, side) for picture in pictures]
         total = sum(len(picture.uri) for picture in embedded)
         if total <= budget or side <= SMALLEST_SIDE:
             return embedded
@@ -406,7 +407,7 @@ def _pictured(
     workdir: pathlib.Path,
     measured: Sequence[scores.Score],
     settings: Mapping[str, Any],
-) -> tuple[dict[str, list[scores.Score]], dict[str, list[Source]], str]:
+) -> tuple[dict[str, list[scores.Score]], dict[str, list[Picture]], str]:
     """Chooses the cases; returns them, their three files by name, and a note."""
     folder = workdir / "evaluation" / options.split
     restored = {s.name: folder / f"{s.name}.png" for s in measured}
@@ -422,20 +423,28 @@ def _pictured(
         raise errors.InputError(f"{workdir / 'config.json'}: no 'data_dir'; {remedy}")
     if not pathlib.Path(data_dir).is_dir():
         raise errors.InputError(f"{data_dir}: no such folder; {remedy}")
-    splits = pairs.find_splits(data_dir)
-    found = {pair.name: pair for split in splits.values() for pair in split}
-    found |= {pair.name: pair for pair in splits.get(options.split, ())}
+    opened = sources.open_source(data_dir)
+    found = {m.name: m for members in opened.splits.values() for m in members}
+    found |= {m.name: m for m in opened.splits[options.split]}
     files = {}
     for score in (score for group in chosen.values() for score in group):
         if score.name not in found:
             raise errors.InputError(f"{data_dir}: no pair {score.name!r}; {remedy}")
-        pair = found[score.name]
-        files[score.name] = [pair.input, restored[score.name], pair.output]
+        worn, clean = _pictures(opened, found[score.name])
+        files[score.name] = [worn, restored[score.name], clean]
     everything = f"{len(measured)} {options.split} pictures"
     of = f"all {everything}"
     if len(kept) < len(measured):
         of = f"the {len(kept)} of {everything} that were kept"
     return chosen, files, f"Chosen by PSNR gained, from {of}."
+
+
+def _pictures(opened: sources.Source, member: Any) -> tuple[Picture, Picture]:
+    """Returns worn and clean picture of a pair: its files, if it has any."""
+    if isinstance(member, pairs.Pair):
+        return member.input, member.output
+    (batch,) = opened.evaluation_batches([member], batch_size=1)
+    return tuple(batch[side][0] / np.float32(255) for side in ("input", "output"))
 
 
 def _list_pictures(folder: str, flag: str, without: str) -> dict[str, pathlib.Path]:
@@ -563,7 +572,7 @@ def _gallery_rows(
     ]
 
 
-def _sources(rows: Iterable[Comparison]) -> list[Source]:
+def _both(rows: Iterable[Comparison]) -> list[Picture]:
     return [source for row in rows for source in (row.before, row.after)]
 
 
@@ -577,7 +586,7 @@ def compare_page(rows: Sequence[Comparison], title: str) -> str:
     Returns:
       The page's text.
     """
-    shown = _gallery_rows(rows, _embed(_sources(rows)))
+    shown = _gallery_rows(rows, _embed(_both(rows)))
     return _render("compare.html.j2", title, rows=shown, count=_count(len(rows)))
 
 
@@ -613,7 +622,7 @@ def _facts(
 
 def _run_context(
     options: ReportOptions, workdir: pathlib.Path
-) -> tuple[dict[str, Any], Callable[[Sequence[_Embedded]], None], list[Source]]:
+) -> tuple[dict[str, Any], Callable[[Sequence[_Embedded]], None], list[Picture]]:
     """Returns the run's part of the page, and the pictures that it waits for.
 
     All pictures of a page share one budget, so they are embedded together; the
@@ -700,20 +709,20 @@ def report(options: ReportOptions) -> pathlib.Path:
         raise errors.InputError(
             "nothing to report; give --workdir, or --before --after"
         )
-    run, gallery, sources = None, None, []
+    run, gallery, pictures = None, None, []
     if options.workdir:
-        run, fill, sources = _run_context(options, pathlib.Path(options.workdir))
+        run, fill, pictures = _run_context(options, pathlib.Path(options.workdir))
     rows = []
     if options.before and options.after:
         rows, unmatched = match_pictures(options.before, options.after)
         few = "1 more has" if len(unmatched) == 1 else f"{len(unmatched)} more have"
         left = f"{few} no restored version." if unmatched else ""
         gallery = {"note": left, "count": _count(len(rows))}
-    embedded = _embed([*sources, *_sources(rows)])
+    embedded = _embed([*pictures, *_both(rows)])
     if run:
-        fill(embedded[: len(sources)])
+        fill(embedded[: len(pictures)])
     if gallery:
-        gallery["rows"] = _gallery_rows(rows, embedded[len(sources) :])
+        gallery["rows"] = _gallery_rows(rows, embedded[len(pictures) :])
     default = "Restoration report" if run else "Before and after"
     page = _render("report.html.j2", options.title or default, run=run, gallery=gallery)
     folder = pathlib.Path(options.workdir or options.after or ".")

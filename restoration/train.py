@@ -10,17 +10,19 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, evaluate, pairs, sampling
+from restoration import backend, cli, config, errors, evaluate, pairs, sampling, sources
 
 with epy.lazy_imports():
     import jax
@@ -28,7 +30,6 @@ with epy.lazy_imports():
     from restoration import (
         arrays,
         checkpoint,
-        input_pipeline,
         losses,
         models,
         optim,
@@ -37,11 +38,14 @@ with epy.lazy_imports():
     )
 
 # What may change between the parts of a resumed run.
-_FREE = ("data_dir", "workdir", "epochs", "checkpoint_every", "keep",
+_FREE = ("data_dir", "workdir", "epochs", "cache", "checkpoint_every", "keep",
          "evaluate_every", "log_every")  # fmt: skip
 
 # On an accelerator at most so many steps go into one compiled call.
 _STEPS_A_CALL = 1000
+
+# Of a device's free memory so much may hold training pairs.
+_SHARE = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,7 @@ def train(
     model = models.get_model(
         options.model, dtype=jax.numpy.bfloat16 if options.bfloat16 else None
     )
-    source = _folder_source(options) if data is None else _array_source(options, data)
+    source = _open(options) if data is None else _array_source(options, data)
     total_steps = options.epochs * source.steps_per_epoch
     workdir = pathlib.Path(options.workdir)
     _claim(workdir, options)
@@ -173,10 +177,46 @@ class _Source:
     validation: Callable[[], Iterator] | None
 
 
-def _folder_source(options: config.TrainConfig) -> _Source:
-    splits = pairs.find_splits(options.data_dir)
-    splits = pairs.sample(splits, options.fraction, seed=options.seed)
+def _open(options: config.TrainConfig) -> _Source:
+    opened = sources.open_source(options.data_dir)
+    splits = pairs.sample(opened.splits, options.fraction, seed=options.seed)
     members = pairs.require(splits, "train", options.data_dir)
+    if options.cache == "none":
+        return _stream_source(options, opened, splits)
+    needed, free = _bytes_needed(opened, members), _free_memory()
+    if needed > _SHARE * free:
+        logging.warning(
+            "--cache=device: %d training pairs need %.1f GB, of %.1f GB free at most "
+            "%.0f %% are taken; streaming them instead",
+            len(members), needed / 1e9, free / 1e9, 100 * _SHARE,
+        )  # fmt: skip
+        return _stream_source(options, opened, splits)
+    data = {
+        split: sources.read_all(opened, splits[split])
+        for split in ("train", "validation")
+        if splits[split]
+    }
+    return _array_source(options, data)
+
+
+def _bytes_needed(opened: sources.Source, members: Sequence[Any]) -> int:
+    """Returns how many bytes pairs fill that are all as large as the first."""
+    first = next(opened.evaluation_batches(members[:1], batch_size=1))
+    return len(members) * 2 * first["input"].nbytes
+
+
+def _free_memory() -> int:
+    """Returns the bytes free on a device; of a CPU, those of the host."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics is None:
+        return psutil.virtual_memory().available
+    return statistics["bytes_limit"] - statistics["bytes_in_use"]
+
+
+def _stream_source(
+    options: config.TrainConfig, opened: sources.Source, splits: dict[str, tuple]
+) -> _Source:
+    members = splits["train"]
 
     def make_run(train_step: Callable, mesh: Any, start: int, total: int) -> Callable:
         split = sharding.split_batch(mesh)
@@ -187,7 +227,7 @@ def _folder_source(options: config.TrainConfig) -> _Source:
             out_shardings=(whole, whole),
             donate_argnums=0,
         )
-        batches = input_pipeline.train_batches(
+        batches = opened.train_batches(
             members,
             image_size=options.image_size,
             batch_size=options.batch_size,
@@ -212,7 +252,7 @@ def _folder_source(options: config.TrainConfig) -> _Source:
     if splits["validation"]:
 
         def validation() -> Iterator:
-            return input_pipeline.evaluation_batches(
+            return opened.evaluation_batches(
                 splits["validation"], batch_size=options.batch_size
             )
 

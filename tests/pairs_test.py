@@ -1,7 +1,5 @@
 """Matching, splitting and sampling of pairs."""
 
-import pathlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +8,7 @@ from restoration import errors, frames, pairs
 
 
 def make(names):
-    return [
-        pairs.Pair(n, pairs.clip_of(n), pathlib.Path(n), pathlib.Path(n)) for n in names
-    ]
+    return [pairs.Pair(n, pairs.clip_of(n), "", (".png", ".png")) for n in names]
 
 
 @pytest.mark.parametrize(
