@@ -96,24 +96,38 @@ def same_size(worn: Any, truth: Any, what: Any) -> tuple[Any, Any]:
         [what, ": a pair of different sizes; "
          "remove it, or move it away with python -m restoration.clean"]
     )  # fmt: skip
-    with tf.control_dependencies([tf.debugging.Assert(same, [message], summarize=1)]):
+    with tf.control_dependencies([_check(same, message)]):
         return tf.identity(worn), tf.identity(truth)
 
 
-def _crop(path: Any, images: Any, offset: Any, flip: Any, size: int) -> Any:
-    """Cuts the same square from two images stacked as (2, h, w, 3), and flips."""
+def _check(condition: Any, message: Any) -> Any:
+    """Returns an operation that fails with a message unless a condition holds.
+
+    The raw operation: `tf.debugging.Assert` calls it in a branch, and a branch in a
+    pipeline costs as much as cutting the crops.
+    """
+    return tensorflow().raw_ops.Assert(condition=condition, data=[message], summarize=1)
+
+
+def _crop(
+    what: Any, worn: Any, truth: Any, offset: Any, flip: Any, size: int
+) -> tuple[Any, Any]:
+    """Cuts the same square from both images of a pair, and flips."""
     tf = tensorflow()
-    room = tf.shape(images)[1:3] - size
+    room = tf.shape(worn)[:2] - size
     message = tf.strings.join(
-        [path, f": smaller than --image_size={size}; choose a smaller --image_size"]
+        [what, f": smaller than --image_size={size}; choose a smaller --image_size"]
     )
-    enough = tf.debugging.Assert(tf.reduce_all(room >= 0), [message], summarize=1)
-    with tf.control_dependencies([enough]):
+    with tf.control_dependencies([_check(tf.reduce_all(room >= 0), message)]):
         span = tf.cast(room + 1, tf.float32)
     start = tf.minimum(tf.cast(offset * span, tf.int32), room)
-    images = images[:, start[0] : start[0] + size, start[1] : start[1] + size]
-    images = tf.cond(flip[0], lambda: images[:, ::-1], lambda: images)
-    return tf.cond(flip[1], lambda: images[:, :, ::-1], lambda: images)
+    flipped = tf.boolean_mask([0, 1], flip)
+
+    def cut(image: Any) -> Any:
+        crop = tf.slice(image, [start[0], start[1], 0], [size, size, 3])
+        return tf.reverse(crop, flipped)
+
+    return cut(worn), cut(truth)
 
 
 def assertion(error: Exception) -> errors.InputError | None:
@@ -236,9 +250,10 @@ def train_batches(
 
     def load(offset: Any, flip: Any, *keys: Any) -> dict:
         worn, truth, what = reader.load(*keys)
-        images = _crop(what, tf.stack((worn, truth)), offset, flip, image_size)
-        images = tf.ensure_shape(images, (2, image_size, image_size, 3))
-        return {"input": images[0], "output": images[1]}
+        crops = _crop(what, worn, truth, offset, flip, image_size)
+        shape = (image_size, image_size, 3)
+        worn, truth = (tf.ensure_shape(crop, shape) for crop in crops)
+        return {"input": worn, "output": truth}
 
     dataset = tf.data.Dataset.range(start_step, total_steps).map(draw_in_graph)
     dataset = dataset.unbatch().map(load, num_parallel_calls=tf.data.AUTOTUNE)

@@ -14,9 +14,14 @@ ALLOWED = {
     "flax": lambda path: path.parent.name == "models",
     "orbax": lambda path: path.name == "checkpoint.py",
     "tensorflow": lambda path: (
-        path.name in ("input_pipeline.py", "paired_frames.py", "clean.py", "survey.py")
+        path.name in ("input_pipeline.py", "paired_frames.py", "survey.py")
     ),
+    "tensorflow_datasets": lambda path: (
+        path.name in ("paired_frames.py", "records.py", "prepare.py")
+    ),
+    "apache_beam": lambda path: path.name == "prepare.py",
     "pyvips": lambda path: path.name == "frames.py",
+    "av": lambda path: path.name == "films.py",
     "absl": lambda path: path.name == "cli.py",
 }
 
@@ -39,7 +44,8 @@ def test_packages_are_imported_where_they_belong():
 @pytest.mark.parametrize(
     "module",
     ["restoration", "restoration.train", "restoration.restore", "restoration.evaluate",
-     "restoration.degrade", "restoration.report", "restoration.clean"],
+     "restoration.degrade", "restoration.report", "restoration.clean",
+     "restoration.prepare", "restoration.extract"],
 )  # fmt: skip
 def test_entry_points_start_without_the_heavy_packages(module):
     code = (

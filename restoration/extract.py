@@ -1,0 +1,189 @@
+"""Writes frames of films as PNG; of a worn film and its remaster, pairs of frames.
+
+    python -m restoration.extract -i film.mkv -o FRAMES
+    python -m restoration.extract -i worn.mkv --remaster remaster.mkv -o DATA
+
+Frames go to a sub-folder named as the film, as `shot0003_0000123.png`: a shot is a
+clip, the number is the frame's in the film. Frames are as a projector would show
+them: turned as the header says, with square pixels (--nosquare keeps the stored
+ones), 8-bit full-range RGB. Films are decoded twice, once to find cuts.
+
+With --remaster, DATA is a paired folder: `input/` holds the worn frames, cropped but
+otherwise untouched, `output/` the remastered ones as they lie on them.
+`NAME.alignment.html`, `.csv` and `.json` tell what was matched, where and how well.
+The exit code is 1 when a film is broken, ends early, or does not match.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+from restoration import (
+    alignment_report,
+    cli,
+    config,
+    errors,
+    films,
+    footage,
+    frames,
+    remaster,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractOptions:
+    """Options of `python -m restoration.extract`."""
+
+    input: tuple[str, ...] = config.option(
+        help="films; further arguments too", short="i", positional=True
+    )
+    output: str = config.option(help="folder for the frames", short="o")
+    remaster: str | None = config.option(
+        None, help="the remastered film of the one worn film given with -i"
+    )
+    every: int = config.option(
+        12, help="write every n-th frame of each shot", minimum=1
+    )
+    per_shot: int = config.option(
+        0, help="write so many frames of each shot instead; 0: every n-th", minimum=0
+    )
+    cuts: bool = config.option(
+        True, help="divide a film at its cuts; --nocuts: one clip a film"
+    )
+    square: bool = config.option(
+        True, help="stretch pixels that are not square; --nosquare: as stored"
+    )
+    min_likeness: float = config.option(
+        0.5,
+        help="with --remaster: drop pairs whose correlation is below",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    overwrite: bool = config.option(False, help="replace files that exist")
+
+    def __post_init__(self):
+        """Checks limits, and that films do not collide."""
+        config.check(self)
+        if self.remaster is not None and len(self.input) != 1:
+            raise errors.InputError(
+                f"--remaster belongs to one worn film, -i gives {len(self.input)}; "
+                "run once for each pair of films"
+            )
+        names = {}
+        for path in map(pathlib.Path, self.input):
+            other = names.setdefault(path.stem, path)
+            if other is not path:
+                raise errors.InputError(
+                    f"{other} and {path}: both would be written to {path.stem}/; "
+                    "rename one or extract to another folder"
+                )
+
+
+def _write_frames(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
+    """Writes the frames of one film; returns what was done and what failed."""
+    film = films.describe(path, square=options.square)
+    _warn(film)
+    with tempfile.TemporaryDirectory() as folder:
+        seen = footage.look_through(film, pathlib.Path(folder), cuts=options.cuts)
+    targets = {
+        number: pathlib.Path(options.output)
+        / f"{footage.frame_name(film, index, number)}.png"
+        for index, shot in enumerate(seen.shots)
+        for number in footage.chosen(
+            range(shot.start, shot.end), options.every, options.per_shot
+        )
+    }
+    if not options.overwrite:
+        footage.refuse_existing(targets.values())
+    written = 0
+    found = films.pick(film, targets)
+    for frame in footage.progress(found, len(targets), f"write {film.path.name}"):
+        frames.write(targets[frame.number], films.to_rgb(frame) / np.float32(255))
+        written += 1
+    done = (
+        f"{film.path}: {len(seen.seconds)} frames, shots: {len(seen.shots)}, "
+        f"frames written: {written}"
+    )
+    return done, tuple(filter(None, [seen.failure]))
+
+
+def _warn(film: films.Film) -> None:
+    for line in film.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
+    """Writes the pairs of a worn film and its remaster; returns as above."""
+    worn = films.describe(path, square=options.square)
+    clean = films.describe(options.remaster, square=options.square)
+    _warn(worn)
+    _warn(clean)
+    folder = pathlib.Path(options.output)
+    if not options.overwrite:
+        footage.refuse_existing(alignment_report.paths(folder, worn))
+    pair_options = remaster.PairOptions(
+        output=folder,
+        every=options.every,
+        per_shot=options.per_shot,
+        cuts=options.cuts,
+        min_likeness=options.min_likeness,
+        overwrite=options.overwrite,
+    )
+    paired = remaster.write_pairs(worn, clean, pair_options)
+    page = alignment_report.write(folder, paired)
+    matched = sum(len(shot.matches) for shot in paired.shots)
+    kept = sum(bool(written.name) for written in paired.written.values())
+    done = (
+        f"{worn.path}: {matched} of {len(paired.worn.seconds)} frames matched; "
+        f"{kept} pairs written, {len(paired.written) - kept} dropped; see {page}"
+    )
+    return done, tuple(filter(None, [paired.worn.failure, paired.clean.failure]))
+
+
+def extract(options: ExtractOptions) -> tuple[list[str], list[str]]:
+    """Writes frames, or pairs of frames; one bad film does not stop the others.
+
+    Args:
+      options: which films, and what of them.
+
+    Returns:
+      A line for each film that was written, and one for each failure.
+
+    Raises:
+      InputError: when nothing can be started.
+    """
+    films.require_pyav()
+    folder = pathlib.Path(options.output)
+    if folder.exists() and not folder.is_dir():
+        raise errors.InputError(f"{folder}: not a folder; choose another -o")
+    for path in (*options.input, *([options.remaster] if options.remaster else ())):
+        if not pathlib.Path(path).is_file():
+            raise errors.InputError(f"{path}: no such file; check the path")
+    done, failed = [], []
+    work = _write_pairs if options.remaster else _write_frames
+    for path in options.input:
+        try:
+            told, failures = work(options, path)
+        except errors.InputError as error:
+            failed.append(str(error))
+            continue
+        done.append(told)
+        failed.extend(failures)
+    return done, failed
+
+
+def main(options: ExtractOptions) -> int:
+    """Entry point."""
+    done, failed = extract(options)
+    for line in done:
+        print(line)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    cli.run(main, ExtractOptions)
