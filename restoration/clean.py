@@ -17,6 +17,7 @@ import hashlib
 import io
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -453,7 +454,7 @@ def main(options: CleanOptions) -> int:
     for line in _lines(options, summary):
         print(line)
     for line in summary.failed:
-        print(f"failed: {_printable(line)}")
+        print(f"error: {_printable(line)}", file=sys.stderr)
     unread = any(found.reason == "unreadable" for found in summary.findings)
     return 1 if summary.failed or unread else 0
 

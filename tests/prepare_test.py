@@ -380,3 +380,16 @@ def test_arrays_train_without_tensorflow(prepared, tmp_path):
             capture_output=True, text=True,
         )  # fmt: skip
         assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_beam_gives_the_same_records(paired_folder, tmp_path):
+    pytest.importorskip("apache_beam", reason="Apache Beam: locks/beam.txt")
+    options = options_of(paired_folder, tmp_path, beam="--runner=DirectRunner")
+    assert prepare.prepare(options).new
+    folder, made = sources.open_source(paired_folder), sources.open_source(tmp_path)
+    for mine, theirs in zip(
+        folder.train_batches(folder.splits["train"], **DRAWS),
+        made.train_batches(made.splits["train"], **DRAWS),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine["input"], theirs["input"])
