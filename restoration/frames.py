@@ -18,8 +18,8 @@ from PIL import Image
 
 from restoration import errors
 
-# It tells of each picture at INFO.
-logging.getLogger("pyvips").setLevel(logging.WARNING)
+# It tells of each picture at INFO, and at WARNING what its errors tell again.
+logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 

@@ -5,9 +5,15 @@ inner part, its core, is exactly what the whole image would give. Cores overlap
 by a ramp and are blended with a smooth window, which hides what differs in
 models that are not exactly local. Beyond its borders an image is continued by
 reflection, so that the result does not depend on where tiles lie.
+
+Images pass through as strips: rows come in, restored rows go out, and only
+about one row of tiles is in memory.
 """
 
-from collections.abc import Callable, Iterator
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -19,10 +25,94 @@ from restoration import errors
 # Cores overlap by so many pixels, unless told otherwise.
 RAMP = 16
 
+# With the colours kept, changes wider than about this many pixels are tone.
+TONE_RADIUS = 32
+
+# What a grey value is made of, as in Rec. 601.
+_LUMA = (0.299, 0.587, 0.114)
+
+# Pixels of the rows that are handed on at once.
+_PIXELS = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """How tiles lie.
+
+    Attributes:
+      tile: side of what the model sees, pixels.
+      around: pixels of it on each side that only give context.
+      ramp: pixels over which neighbouring cores are blended.
+      multiple: the grid of the model's pooling, on which tiles begin.
+      batch: tiles computed at once.
+    """
+
+    tile: int
+    around: int
+    ramp: int
+    multiple: int
+    batch: int
+
+    @property
+    def core(self) -> int:
+        """Side of the part of a tile that is used, pixels."""
+        return self.tile - 2 * self.around
+
+
+def _on_grid(pixels: int, multiple: int) -> int:
+    return -(-pixels // multiple) * multiple
+
 
 def margin(model: Any) -> int:
     """Returns the model's halo, rounded up to the grid of its pooling."""
-    return -(-model.halo // model.multiple) * model.multiple
+    return _on_grid(model.halo, model.multiple)
+
+
+def make_grid(
+    model: Any,
+    *,
+    tile: int,
+    ramp: int = RAMP,
+    batch: int = 1,
+    overlap: int = 0,
+    keep_color: bool = False,
+) -> Grid:
+    """Returns the grid of a model's tiles.
+
+    Args:
+      model: Flax module.
+      tile: side of the tiles that the model sees, a multiple of its grid.
+      ramp: pixels over which neighbouring tiles are blended.
+      batch: tiles computed at once.
+      overlap: pixels of context on each side of a tile; no less than the model's
+        halo is taken.
+      keep_color: whether tiles need the context of `keeping_color` too.
+
+    Returns:
+      The grid.
+
+    Raises:
+      InputError: for a tile that does not fit the model.
+    """
+    multiple = model.multiple
+    around = max(margin(model), _on_grid(overlap, multiple))
+    around += _on_grid(TONE_RADIUS, multiple) if keep_color else 0
+    if tile % multiple or (tile - 2 * around - ramp) < multiple:
+        least = _on_grid(2 * around + ramp + multiple, multiple)
+        raise errors.InputError(
+            f"--tile={tile}: must be a multiple of {multiple} and at least {least}"
+        )
+    return Grid(tile, around, ramp, multiple, batch)
+
+
+def halved(grid: Grid) -> Grid | None:
+    """Returns a grid that needs about half the memory, or None below the least."""
+    if grid.batch > 1:
+        return dataclasses.replace(grid, batch=grid.batch // 2)
+    tile = grid.tile // 2 // grid.multiple * grid.multiple
+    if tile - 2 * grid.around - grid.ramp < grid.multiple:
+        return None
+    return dataclasses.replace(grid, tile=tile)
 
 
 def restore_whole(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
@@ -82,6 +172,185 @@ def window(core: int, ramp: int) -> np.ndarray:
     return weights
 
 
+def mirrored(places: np.ndarray, length: int) -> np.ndarray:
+    """Returns the places inside 0 to length - 1 that reflection puts at `places`."""
+    places = np.mod(places, 2 * length)
+    return np.minimum(places, 2 * length - 1 - places)
+
+
+def _box(images: jnp.ndarray, radius: int, axis: int) -> jnp.ndarray:
+    """Returns running means over 2 radius + 1 pixels, the edges continued."""
+    edges = [(0, 0)] * images.ndim
+    edges[axis] = (radius + 1, radius)
+    sums = jnp.cumsum(jnp.pad(images, edges, mode="edge"), axis=axis)
+    span, length = 2 * radius + 1, images.shape[axis]
+    high = jax.lax.slice_in_dim(sums, span, span + length, axis=axis)
+    return (high - jax.lax.slice_in_dim(sums, 0, length, axis=axis)) / span
+
+
+def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
+    """Returns the images with the restored structure, their colour and tone.
+
+    Of the change only its luma counts, without what is wider than TONE_RADIUS,
+    and it is added to red, green and blue alike.
+
+    Args:
+      images: float (batch, height, width, 3) before.
+      restored: the same images after.
+
+    Returns:
+      float of the same shape, not clipped.
+    """
+    change = jnp.sum((restored - images) * jnp.array(_LUMA), -1, keepdims=True)
+    wide = change
+    for axis in (1, 2, 1, 2):
+        wide = _box(wide, TONE_RADIUS // 2, axis)
+    return images + change - wide
+
+
+def make_compute(
+    model: Any, grid: Grid, *, keep_color: bool = False
+) -> Callable[[Any, np.ndarray], jnp.ndarray]:
+    """Returns compute(parameters, tiles), jitted: the restored cores of tiles.
+
+    Args:
+      model: Flax module.
+      grid: how tiles lie.
+      keep_color: whether `keeping_color` is applied.
+
+    Returns:
+      A function of parameters and float (batch, tile, tile, 3) that gives
+      float32 (batch, core, core, 3) in [0, 1].
+    """
+    inner = slice(grid.around, grid.around + grid.core)
+
+    @jax.jit
+    def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
+        restored = model.apply(parameters, tiles)
+        if keep_color:
+            restored = keeping_color(tiles, jnp.clip(restored, 0, 1))
+        return jnp.clip(restored[:, inner, inner], 0, 1).astype(jnp.float32)
+
+    return compute
+
+
+_Placed = tuple[int, int, np.ndarray]
+
+
+def _starts(grid: Grid, length: int) -> list[int]:
+    return starts(length, core=grid.core, ramp=grid.ramp, multiple=grid.multiple)
+
+
+def _cut(
+    blocks: Iterable[np.ndarray],
+    grid: Grid,
+    size: tuple[int, int],
+    prepare: Callable[[np.ndarray], np.ndarray],
+) -> Iterator[_Placed]:
+    """Yields (top, left, tile) row by row of tiles, reading no further than needed."""
+    height, width = size
+    blocks, band, first, have = iter(blocks), collections.deque(), 0, 0
+    span = np.arange(-grid.around, grid.tile - grid.around)
+    columns = [(left, mirrored(left + span, width)) for left in _starts(grid, width)]
+    for top in _starts(grid, height):
+        rows = mirrored(top + span, height)
+        while have <= rows.max():
+            band.append(next(blocks))
+            have += len(band[-1])
+        # The blocks stay apart, as they came: joined they would take memory twice.
+        while first + len(band[0]) <= rows.min():
+            first += len(band.popleft())
+        for left, places in columns:
+            begin, end = places.min(), places.max() + 1
+            joined = np.concatenate([block[:, begin:end] for block in band])
+            tile = joined[(rows - first)[:, None], places - begin]
+            yield top, left, prepare(tile)
+
+
+def _computed(
+    tiles: Iterable[_Placed], compute: Callable[[np.ndarray], Any], grid: Grid
+) -> Iterator[_Placed]:
+    """Yields (top, left, core); a batch is computed while the next is cut."""
+    tiles, running = iter(tiles), collections.deque()
+
+    def finished() -> Iterator[_Placed]:
+        group, cores = running.popleft()
+        for (top, left, _), core in zip(group, np.asarray(cores), strict=False):
+            yield top, left, core
+
+    while group := list(itertools.islice(tiles, grid.batch)):
+        stacked = np.zeros((grid.batch, grid.tile, grid.tile, 3), np.float32)
+        for place, (_, _, tile) in enumerate(group):
+            stacked[place] = tile
+        running.append((group, compute(stacked)))
+        if len(running) > 1:
+            yield from finished()
+    while running:
+        yield from finished()
+
+
+def _summed_window(grid: Grid, length: int) -> np.ndarray:
+    """Returns the sum of all windows at each place along one axis."""
+    places = _starts(grid, length)
+    total = np.zeros(places[-1] + grid.core, np.float32)
+    for start in places:
+        total[start : start + grid.core] += window(grid.core, grid.ramp)
+    return total
+
+
+def _blended(
+    cores: Iterable[_Placed], grid: Grid, size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Yields finished rows of blended cores, float32 (rows, width, 3)."""
+    height, width = size
+    weights = window(grid.core, grid.ramp)
+    weights = (weights[:, None] * weights[None, :])[..., None]
+    down, across = _summed_window(grid, height), _summed_window(grid, width)
+    strip, current = np.zeros((grid.core, len(across), 3), np.float32), 0
+
+    def rows(count: int) -> Iterator[np.ndarray]:
+        step = max(1, _PIXELS // width)
+        for begin in range(0, count, step):
+            end = min(begin + step, count)
+            weight = down[current + begin : current + end, None] * across[:width]
+            yield strip[begin:end, :width] / weight[..., None]
+
+    for top, left, core in cores:
+        if top != current:
+            yield from rows(top - current)
+            kept = current + grid.core - top
+            strip[:kept] = strip[grid.core - kept :]
+            strip[kept:] = 0
+            current = top
+        strip[:, left : left + grid.core] += core * weights
+    yield from rows(height - current)
+
+
+def restore_strips(
+    compute: Callable[[np.ndarray], Any],
+    blocks: Iterable[np.ndarray],
+    grid: Grid,
+    size: tuple[int, int],
+    *,
+    prepare: Callable[[np.ndarray], np.ndarray] = lambda tile: tile,
+) -> Iterator[np.ndarray]:
+    """Restores an image that comes and goes in rows.
+
+    Args:
+      compute: float32 tiles (batch, tile, tile, 3) to restored cores
+        (batch, core, core, 3), as `make_compute` gives them.
+      blocks: the image's rows from the top, arrays (rows, width, channels).
+      grid: how tiles lie.
+      size: the image's height and width.
+      prepare: makes of a tile of the blocks' values float RGB in [0, 1].
+
+    Yields:
+      Restored rows from the top, float32 (rows, width, 3) in [0, 1].
+    """
+    tiles = _cut(blocks, grid, size, prepare)
+    yield from _blended(_computed(tiles, compute, grid), grid, size)
+
+
 def make_restore(
     model: Any, *, tile: int, ramp: int = RAMP, batch: int = 1
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
@@ -100,47 +369,16 @@ def make_restore(
     Raises:
       InputError: for a tile that does not fit the model.
     """
-    around, multiple = margin(model), model.multiple
-    core = tile - 2 * around
-    if tile % multiple or (core - ramp) < multiple:
-        least = 2 * around + ramp + multiple
-        raise errors.InputError(
-            f"--tile={tile}: must be a multiple of {multiple} and at least {least}"
-        )
-    weights = window(core, ramp)
-    weights = (weights[:, None] * weights[None, :])[..., None]
-
-    @jax.jit
-    def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
-        restored = model.apply(parameters, tiles)
-        return jnp.clip(
-            restored[:, around : around + core, around : around + core], 0, 1
-        )
-
-    def places(height: int, width: int) -> Iterator[tuple[int, int]]:
-        for top in starts(height, core=core, ramp=ramp, multiple=multiple):
-            for left in starts(width, core=core, ramp=ramp, multiple=multiple):
-                yield top, left
+    grid = make_grid(model, tile=tile, ramp=ramp, batch=batch)
+    compute = make_compute(model, grid)
 
     def restore(parameters: Any, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        tops, lefts = (list(axis) for axis in zip(*places(height, width), strict=True))
-        below, right = max(tops) + core - height, max(lefts) + core - width
-        edges = ((around, around + below), (around, around + right), (0, 0))
-        padded = np.pad(np.asarray(image, np.float32), edges, mode="symmetric")
-        total = np.zeros((height + below, width + right, 3), np.float32)
-        weight = np.zeros((height + below, width + right, 1), np.float32)
-        corners = list(zip(tops, lefts, strict=True))
-        for first in range(0, len(corners), batch):
-            group = corners[first : first + batch]
-            tiles = np.zeros((batch, tile, tile, 3), np.float32)
-            for place, (top, left) in enumerate(group):
-                tiles[place] = padded[top : top + tile, left : left + tile]
-            restored = np.asarray(compute(parameters, tiles))
-            for (top, left), part in zip(group, restored, strict=False):
-                area = np.s_[top : top + core, left : left + core]
-                total[area] += part * weights
-                weight[area] += weights
-        return (total / weight)[:height, :width]
+        rows = restore_strips(
+            lambda tiles: compute(parameters, tiles),
+            [np.asarray(image, np.float32)],
+            grid,
+            image.shape[:2],
+        )
+        return np.concatenate(list(rows))
 
     return restore

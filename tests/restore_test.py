@@ -68,7 +68,7 @@ def test_nothing_is_overwritten_unasked(photo_folder, tmp_path):
     assert (tmp_path / "a_restored.png").stat().st_mtime_ns == written
     assert not run(file, tmp_path, overwrite=True)[0].error
     both = run(file, tmp_path / "n", input=(str(file), str(file)))
-    assert "another image" in both[1].error
+    assert len(both) == 1 and not both[0].error
 
 
 def test_what_cannot_start(photo_folder, tmp_path):

@@ -80,3 +80,83 @@ def test_compiles_once_for_all_sizes(photographs):
         image = photographs["coffee"][: size[0], : size[1]]
         np.testing.assert_allclose(run({}, image), image, atol=1e-6)
     assert traces == [(1, 64, 64, 3)]
+
+
+def strips(image, heights):
+    """Returns an image in blocks of changing heights."""
+    tops = np.cumsum([0, *itertools.islice(itertools.cycle(heights), len(image))])
+    return [image[a:b] for a, b in itertools.pairwise(tops) if a < len(image)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (131, 190)])
+@pytest.mark.parametrize("heights", [[1], [7, 30], [500]])
+def test_strips_give_what_the_whole_array_does(size, heights, photographs):
+    _, _, run = restorer("basic", 64, ramp=8)
+    model = models.get_model("basic")
+    image = photographs["astronaut"][: size[0], : size[1]]
+    grid = tiling.make_grid(model, tile=64, ramp=8, batch=3)
+    parameters = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 3)))
+    compute = tiling.make_compute(model, grid)
+    rows = tiling.restore_strips(
+        lambda tiles: compute(parameters, tiles), strips(image, heights), grid, size
+    )
+    np.testing.assert_allclose(np.concatenate(list(rows)), run(image), atol=1e-5)
+
+
+def test_strips_are_read_no_further_than_needed():
+    grid = tiling.Grid(tile=64, around=12, ramp=8, multiple=4, batch=1)
+    read = []
+
+    def blocks():
+        for top in range(0, 4000, 8):
+            read.append(top + 8)
+            yield np.zeros((8, 50, 3), np.float32)
+
+    done = 0
+    for rows in tiling.restore_strips(lambda t: t[:, 12:52, 12:52], blocks(), grid,
+                                      (4000, 50)):  # fmt: skip
+        done += len(rows)
+        # A row of tiles, the next one that is being cut, and a block.
+        assert read[-1] - done <= 3 * grid.tile
+    assert done == 4000
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 40])
+def test_mirrored_is_numpys_symmetric_padding(length):
+    line = np.arange(length)
+    padded = np.pad(line, 100, mode="symmetric")
+    np.testing.assert_array_equal(
+        tiling.mirrored(np.arange(-100, length + 100), length), padded
+    )
+
+
+def test_seams_are_no_stronger_than_the_picture(photographs):
+    """A model that is not local: each tile gets another brightness."""
+    grid = tiling.Grid(tile=96, around=8, ramp=16, multiple=8, batch=1)
+    generator = np.random.default_rng(0)
+
+    def compute(tiles):
+        return tiles[:, 8:88, 8:88] + np.float32(generator.uniform(-0.04, 0.04))
+
+    image = photographs["chelsea"][:300, :450]
+    rows = tiling.restore_strips(compute, [image], grid, image.shape[:2])
+    change = np.concatenate(list(rows)) - image
+
+    def energy(places):
+        return (np.diff(change, axis=1)[:, places] ** 2).mean()
+
+    starts = tiling.starts(450, core=80, ramp=16, multiple=8)
+    # The hard seam would be one step of up to 0.08; blended over 16 pixels no step
+    # is more than that times the steepest part of the window, pi / 32.
+    assert np.abs(np.diff(change, axis=1)).max() <= 0.08 * np.pi / 32 + 1e-6
+    inside = [s + 40 for s in starts[:-1]]
+    assert energy(inside) < 1e-9
+
+
+def test_a_grid_is_halved_down_to_what_the_model_needs():
+    grid = tiling.make_grid(models.get_model("basic"), tile=256, batch=4)
+    seen = []
+    while grid:
+        seen.append((grid.tile, grid.batch))
+        grid = tiling.halved(grid)
+    assert seen == [(256, 4), (256, 2), (256, 1), (128, 1), (64, 1)]

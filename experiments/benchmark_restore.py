@@ -1,0 +1,207 @@
+"""Measures `restore`: speed beside Keras, memory by size, start-up.
+
+python -m experiments.benchmark_restore --out=restore.json
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyvips
+import skimage
+from etils import epy
+
+from restoration import backend, cli, config
+
+with epy.lazy_imports():
+    from experiments import keras_twin
+    from restoration import engine, models, pretrained, tiling
+
+# Megapixels of the pictures whose memory is measured, and those of a quick run.
+_SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
+
+# Tiles that both frameworks compute, and how often.
+_TILES, _QUICK_TILES, _REPEATS = 64, 4, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreBenchmarkOptions:
+    """Options of `python -m experiments.benchmark_restore`."""
+
+    quick: bool = config.option(False, help="small pictures, to see that it runs")
+    out: str = config.option("", help="JSON file for the figures", short="o")
+
+
+def _photograph() -> pyvips.Image:
+    folder = pathlib.Path(skimage.__file__).parent / "data"
+    return pyvips.Image.new_from_file(str(folder / "coffee.png"))[0:3]
+
+
+def _large_tiff(path: pathlib.Path, megapixels: int) -> None:
+    """Writes a photograph beside itself until it has so many pixels."""
+    side = round((megapixels * 1e6) ** 0.5)
+    image = _photograph()
+    across, down = side // image.width + 1, side // image.height + 1
+    image.replicate(across, down).crop(0, 0, side, side).tiffsave(str(path))
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
+    """Runs a command; returns seconds and the peak of its memory in bytes."""
+    start = time.monotonic()
+    with open(os.devnull, "w") as quiet:
+        child = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+        _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.monotonic() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+    # Linux counts in KiB, macOS in bytes.
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _restore_command(
+    source: pathlib.Path, target: pathlib.Path, model: str
+) -> list[str]:
+    return [
+        sys.executable, "-m", "restoration.restore", "-i", str(source), "-o",
+        str(target), "-n", model, "--overwrite", "--device=cpu",
+    ]  # fmt: skip
+
+
+def _environment(cache: pathlib.Path) -> dict[str, str]:
+    """Returns the environment with an empty or kept cache of compiled programs."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    return kept | {"XDG_CACHE_HOME": str(cache)}
+
+
+def measure_start(folder: pathlib.Path, model: str) -> dict[str, float]:
+    """Returns seconds from a command to its small result: cache empty, and kept."""
+    small = folder / "small.png"
+    _photograph().crop(0, 0, 128, 128).pngsave(str(small))
+    command = _restore_command(small, folder / "small", model)
+    environment = _environment(folder / "cache")
+    first, *others = (_run(command, environment)[0] for _ in range(4))
+    return {"first_seconds": first, "cached_seconds": statistics.median(others)}
+
+
+def measure_memory(
+    folder: pathlib.Path, model: str, sizes: tuple[int, ...]
+) -> list[dict[str, float]]:
+    """Returns peak memory and speed of the whole command on large TIFF files."""
+    figures = []
+    for megapixels in sizes:
+        source = folder / f"{megapixels}.tif"
+        _large_tiff(source, megapixels)
+        command = _restore_command(source, folder / "large", model)
+        seconds, peak = _run(command, _environment(folder / "cache"))
+        figures.append(
+            {
+                "megapixels": megapixels,
+                "seconds": seconds,
+                "megapixels_per_second": megapixels / seconds,
+                "peak_bytes": peak,
+            }
+        )
+        source.unlink()
+        for path in (folder / "large").iterdir():
+            path.unlink()
+    return figures
+
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+    call()  # compiles
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def measure_speed(name: str, count: int) -> dict[str, Any]:
+    """Returns the speed on tiles in memory, ours and the Keras twin's.
+
+    Both see the same tiles in batches of the same size; a model that Keras has no
+    twin of is measured alone.
+
+    Args:
+      name: a shipped model.
+      count: how many tiles.
+
+    Returns:
+      Megapixels of tiles a second, and what of them is used (the cores).
+    """
+    weights = engine.load_weights(name, "")
+    used = engine.make_engine(weights)
+    grid = used.grid()
+    image = np.asarray(_photograph().numpy()[:256, :256], np.float32) / 255
+    repeat = -(-grid.tile // 256)
+    tile = np.tile(image, (repeat, repeat, 1))[: grid.tile, : grid.tile]
+    tiles = np.repeat(tile[None], count, 0)
+    compute = tiling.make_compute(models.get_model(name), grid)
+
+    def ours() -> None:
+        for first in range(0, count, grid.batch):
+            np.asarray(compute(weights.parameters, tiles[first : first + grid.batch]))
+
+    megapixels = count * grid.tile**2 / 1e6
+    figures = {
+        "device": used.device,
+        "tile": grid.tile,
+        "batch": grid.batch,
+        "used_share": (grid.core / grid.tile) ** 2,
+        "megapixels_per_second": megapixels / _median_seconds(ours),
+    }
+    if name in keras_twin.WIDTHS:
+        twin = keras_twin.build(name)
+        keras_twin.set_weights(twin, weights.parameters)
+        seconds = _median_seconds(
+            lambda: twin.predict(tiles, batch_size=grid.batch, verbose=0)
+        )
+        figures["keras_megapixels_per_second"] = megapixels / seconds
+    return figures
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Measures all shipped models.
+
+    Args:
+      quick: whether small pictures are taken, to see that all runs.
+
+    Returns:
+      For each model `speed` (tiles in memory), `start` and `memory` (the command).
+    """
+    sizes = _QUICK_SIZES if quick else _SIZES
+    result: dict[str, Any] = {"quick": quick, "cores": os.cpu_count()}
+    for name in pretrained.shipped():
+        with tempfile.TemporaryDirectory() as folder:
+            place = pathlib.Path(folder)
+            result[name] = {
+                "start": measure_start(place, name),
+                "memory": measure_memory(place, name, sizes),
+                "speed": measure_speed(name, _QUICK_TILES if quick else _TILES),
+            }
+    return result
+
+
+def main(options: RestoreBenchmarkOptions) -> int:
+    """Entry point: prints the figures, and writes them."""
+    backend.keep_freed_memory()
+    text = json.dumps(measure(options.quick), indent=1) + "\n"
+    print(text, end="")
+    if options.out:
+        config.write_text(options.out, text)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, RestoreBenchmarkOptions)

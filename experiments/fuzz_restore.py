@@ -1,0 +1,198 @@
+"""Feeds `restore` damaged picture files: none may crash it or leave a part.
+
+python -m experiments.fuzz_restore --rounds=2000 --out=fuzz.json
+
+Each format is tried in a process of its own, so that a crash of a decoder is
+counted instead of ending the run.
+"""
+
+import dataclasses
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from restoration import cli, config, engine, jobs, restore_file, tiling
+
+FORMATS = ("png", "jpg", "tif", "webp", "bmp")
+
+# Sizes and offsets that readers may stumble over.
+_NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
+
+# A file that takes longer hangs, seconds.
+_PATIENCE = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class FuzzOptions:
+    """Options of `python -m experiments.fuzz_restore`."""
+
+    rounds: int = config.option(2000, help="damaged files of each format", minimum=1)
+    seed: int = config.option(0, help="seed of the damage", minimum=0)
+    out: str = config.option("fuzz.json", help="JSON file for the counts", short="o")
+
+
+def _identity() -> engine.Engine:
+    """Returns an engine that leaves pictures alone: the files are what is tried."""
+    grid = tiling.Grid(tile=64, around=8, ramp=8, multiple=4, batch=1)
+    inner = slice(grid.around, grid.around + grid.core)
+
+    def restore(blocks: Any, size: tuple[int, int], prepare: Any) -> Any:
+        def compute(tiles: np.ndarray) -> np.ndarray:
+            return tiles[:, inner, inner]
+
+        return tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
+
+    return engine.Engine(None, "none", restore, lambda: False, lambda: grid)
+
+
+def originals(kind: str) -> list[bytes]:
+    """Returns intact files of a format, small and each of another encoding."""
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, 48).astype(np.uint8)
+    values = np.dstack([np.add.outer(ramp[:40], ramp) // 2] * 3).astype(np.uint8)
+    values += generator.integers(0, 8, values.shape, np.uint8)
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    color = Image.fromarray(values)
+    variants = {
+        "png": [(color, {}), (color.convert("P"), {}), (color.convert("LA"), {})],
+        "jpg": [(color, {}), (color, {"progressive": True}), (color.convert("L"), {}),
+                (color.convert("CMYK"), {})],
+        "tif": [(color, {}), (color, {"compression": "tiff_lzw"}),
+                (color, {"compression": "tiff_adobe_deflate"}),
+                (color, {"compression": "jpeg"}), (color.convert("RGBA"), {}),
+                (color, {"save_all": True, "append_images": [color]})],
+        "webp": [(color, {}), (color, {"lossless": True}), (color.convert("RGBA"), {})],
+        "bmp": [(color, {}), (color.convert("L"), {})],
+    }  # fmt: skip
+    names = {"jpg": "JPEG", "tif": "TIFF"}
+    result = []
+    for image, options in variants[kind]:
+        file = io.BytesIO()
+        given = {} if kind == "bmp" else {"exif": exif.tobytes()}
+        image.save(file, names.get(kind, kind.upper()), **given, **options)
+        result.append(file.getvalue())
+    return result
+
+
+def damaged(data: bytes, generator: np.random.Generator) -> bytes:
+    """Returns a file with bytes changed, taken out or repeated, or its end cut."""
+    changed = bytearray(data)
+    for _ in range(int(generator.integers(1, 6))):
+        kind = generator.integers(0, 6)
+        # Most of what decides how a file is read stands at its start and end.
+        near = min(len(changed), 512) if generator.random() < 0.6 else len(changed)
+        place = int(generator.integers(0, max(1, near)))
+        if generator.random() < 0.2:
+            place = max(0, len(changed) - 1 - place)
+        length = int(generator.integers(1, 40))
+        if kind <= 2:
+            changed[place : place + 1] = generator.bytes(1)
+        elif kind == 3:
+            changed[place : place + 4] = _NUMBERS[generator.integers(3)]
+        elif kind == 4:
+            del changed[place : place + length]
+        else:
+            changed[place:place] = changed[place : place + length]
+    if generator.random() < 0.2:
+        del changed[int(generator.integers(0, len(changed) + 1)) :]
+    return bytes(changed)
+
+
+def _try_all(kind: str, rounds: range, seed: int, folder: str, sent: Any) -> None:
+    """Restores damaged files, telling each outcome as it comes."""
+    intact, restorer = originals(kind), _identity()
+    # Small files may claim great sizes; those are refused.
+    settings = restore_file.Settings(overwrite=True, max_pixels=4_000_000)
+    source = pathlib.Path(folder) / f"damaged.{kind}"
+    target = pathlib.Path(folder) / "out" / f"damaged_restored.{kind}"
+    for number in rounds:
+        generator = np.random.default_rng((seed, number))
+        source.write_bytes(damaged(intact[number % len(intact)], generator))
+        target.unlink(missing_ok=True)
+        job = jobs.Job(source, target, pathlib.PurePosixPath(source.name))
+        done = restore_file.restore_file(job, restorer, settings)
+        left = [] if not target.parent.is_dir() else list(target.parent.iterdir())
+        partial = left != ([] if done.error else [target])
+        surprised = "please report" in done.error
+        sent.put((number, bool(done.error), partial, surprised, done.error))
+
+
+def fuzz(
+    kind: str, *, rounds: int, seed: int, folder: str | os.PathLike
+) -> dict[str, Any]:
+    """Tries damaged files of one format.
+
+    Args:
+      kind: of FORMATS.
+      rounds: how many.
+      seed: of the damage.
+      folder: where to work.
+
+    Returns:
+      Counts: `restored`, `refused`, and what must be 0: `crashed` (the process
+      died), `hung`, `partial` (other files than the result were left), `surprised`
+      (an error that is not told as bad input); and up to five `examples` of those.
+    """
+    counts: dict[str, Any] = dict.fromkeys(
+        ("restored", "refused", "crashed", "hung", "partial", "surprised"), 0
+    )
+    counts["examples"] = []
+    context = multiprocessing.get_context("spawn")
+    first = 0
+    while first < rounds:
+        sent = context.Queue()
+        process = context.Process(
+            target=_try_all, args=(kind, range(first, rounds), seed, str(folder), sent)
+        )
+        process.start()
+        waited = time.monotonic()
+        while first < rounds:
+            try:
+                number, refused, partial, surprised, line = sent.get(timeout=0.5)
+            except Exception:  # the queue's own Empty
+                late = time.monotonic() - waited > _PATIENCE
+                if process.is_alive() and not late:
+                    continue
+                if not sent.empty():
+                    continue
+                counts["hung" if late else "crashed"] += 1
+                counts["examples"].append({"number": first, "kind": kind})
+                first += 1
+                process.kill()
+                break
+            first, waited = number + 1, time.monotonic()
+            counts["refused" if refused else "restored"] += 1
+            counts["partial"] += partial
+            counts["surprised"] += surprised
+            if partial or surprised:
+                counts["examples"].append({"number": number, "error": line})
+        process.join(timeout=5)
+    counts["examples"] = counts["examples"][:5]
+    return counts
+
+
+def main(options: FuzzOptions) -> int:
+    """Tries all formats, writes the counts; 1 when one was not refused cleanly."""
+    results = {}
+    for kind in FORMATS:
+        with tempfile.TemporaryDirectory() as folder:
+            results[kind] = fuzz(
+                kind, rounds=options.rounds, seed=options.seed, folder=folder
+            )
+        print(kind, results[kind])
+    config.write_text(options.out, json.dumps(results, indent=1) + "\n")
+    bad = ("crashed", "hung", "partial", "surprised")
+    return int(any(counts[name] for counts in results.values() for name in bad))
+
+
+if __name__ == "__main__":
+    cli.run(main, FuzzOptions)

@@ -1,0 +1,198 @@
+"""A model with its weights on a device, ready to restore strips of a picture."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epy
+
+from restoration import backend, errors, models, pretrained, tiling
+
+with epy.lazy_imports():
+    from restoration import checkpoint
+
+# Of a device's free memory so much is used.
+_SHARE = 0.8
+
+# A tile is so many times as wide as what surrounds its used part, or the model
+# would compute little that is used.
+_TILE_TO_CONTEXT = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Which weights are used: a model's name, its parameters and their SHA-256."""
+
+    model: str
+    parameters: Any
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """What restores strips.
+
+    Attributes:
+      weights: the model's.
+      device: its name.
+      restore: of an image's rows, (height, width) and `prepare`, as
+        `tiling.restore_strips` takes them, the restored rows.
+      shrink: makes the tiles need half the memory from now on; returns whether
+        they could be.
+      grid: returns how tiles lie now.
+    """
+
+    weights: Weights
+    device: str
+    restore: Callable[..., Iterator[np.ndarray]]
+    shrink: Callable[[], bool]
+    grid: Callable[[], tiling.Grid]
+
+
+def _digest(parameters: Any) -> str:
+    """Returns the SHA-256 of all parameters, by name."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(parameters)[0]:
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def load_weights(model: str, workdir: str) -> Weights:
+    """Loads shipped weights, or the best of a training run.
+
+    Args:
+      model: a shipped model's name, or "" for the best one.
+      workdir: a training run, or "".
+
+    Returns:
+      The weights; for shipped ones the SHA-256 is that of their file.
+
+    Raises:
+      InputError: for an unknown model or unusable weights.
+    """
+    if workdir:
+        run, parameters, _ = checkpoint.load_trained(workdir)
+        return Weights(run.model, parameters, _digest(parameters))
+    name, parameters = pretrained.load_shipped(model)
+    file = pretrained.FOLDER / f"{name}.safetensors"
+    return Weights(name, parameters, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def _automatic(
+    model: Any, device: Any, *, overlap: int, keep_color: bool
+) -> tiling.Grid:
+    """Returns tiles of the device's usual size, wider for a model that sees far."""
+    side, batch = backend.tiles(device)
+    multiple = model.multiple
+    context = max(tiling.margin(model), overlap)
+    context += tiling.TONE_RADIUS if keep_color else 0
+    side = max(side, _TILE_TO_CONTEXT * context + tiling.RAMP)
+    return tiling.make_grid(
+        model,
+        tile=-(-side // multiple) * multiple,
+        batch=batch,
+        overlap=overlap,
+        keep_color=keep_color,
+    )
+
+
+def _needed(program: Any) -> int:
+    """Returns the bytes of device memory that a compiled program takes."""
+    memory = program.memory_analysis()
+    return (
+        memory.temp_size_in_bytes
+        + memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+    )
+
+
+def make_engine(
+    weights: Weights,
+    *,
+    tile: str = "auto",
+    overlap: str = "auto",
+    keep_color: bool = False,
+    device: str = "auto",
+) -> Engine:
+    """Returns what restores pictures with some weights.
+
+    Args:
+      weights: from `load_weights`.
+      tile: side of the tiles in pixels, or "auto": chosen for the device and, where
+        JAX knows it, its free memory.
+      overlap: pixels of context around each tile's used part, or "auto": as far as
+        the model sees.
+      keep_color: whether colour and tone stay as they were.
+      device: "auto", "cpu", "gpu" or "tpu".
+
+    Returns:
+      The engine.
+
+    Raises:
+      InputError: for a tile or overlap that does not fit the model, a device that
+        is not there, or one without the memory for a single tile.
+    """
+    place = backend.device(device)
+    model = models.get_model(weights.model)
+    context = 0 if overlap == "auto" else int(overlap)
+    if overlap != "auto" and context < model.halo:
+        raise errors.InputError(
+            f"--overlap={overlap}: {weights.model} sees {model.halo} pixels far; "
+            "give at least as many, or auto"
+        )
+    kept = {"overlap": context, "keep_color": keep_color}
+    if tile == "auto":
+        grid = _automatic(model, place, **kept)
+    else:
+        batch = backend.tiles(place)[1]
+        grid = tiling.make_grid(model, tile=int(tile), batch=batch, **kept)
+    parameters = jax.device_put(weights.parameters, place)
+    # The one thing that changes: what is in use, smaller after each shortage.
+    current: list[tuple[tiling.Grid, Any]] = []
+
+    def compile_for(grid: tiling.Grid) -> Any:
+        tiles = jax.ShapeDtypeStruct(
+            (grid.batch, grid.tile, grid.tile, 3),
+            np.float32,
+            sharding=jax.sharding.SingleDeviceSharding(place),
+        )
+        compute = tiling.make_compute(model, grid, keep_color=keep_color)
+        return compute.lower(parameters, tiles).compile()
+
+    def use(grid: tiling.Grid) -> None:
+        free = backend.free_memory(place)
+        program = compile_for(grid)
+        while free is not None and _needed(program) > _SHARE * free:
+            smaller = tiling.halved(grid)
+            if smaller is None:
+                raise errors.InputError(
+                    f"{place}: {free / 1e6:.0f} MB are free, too little for one tile; "
+                    "free some or choose --device cpu"
+                )
+            grid, program = smaller, compile_for(smaller)
+        current[:] = [(grid, program)]
+
+    def restore(
+        blocks: Iterable[np.ndarray],
+        size: tuple[int, int],
+        prepare: Callable[[np.ndarray], np.ndarray],
+    ) -> Iterator[np.ndarray]:
+        grid, program = current[0]
+
+        def compute(tiles: np.ndarray) -> Any:
+            return program(parameters, jax.device_put(tiles, place))
+
+        yield from tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
+
+    def shrink() -> bool:
+        smaller = tiling.halved(current[0][0])
+        if smaller is not None:
+            use(smaller)
+        return smaller is not None
+
+    use(grid)
+    return Engine(weights, str(place), restore, shrink, lambda: current[0][0])
