@@ -1,6 +1,7 @@
 """Measures speed and memory beside what bounds them.
 
-    python -m experiments.benchmark data --data_dir=FOLDER --out=results.json
+    python -m experiments.benchmark data --data_dir=FOLDER
+    python -m experiments.benchmark restore
 
 Each thing measured runs in a process of its own; memory is that of the process and
 its children together, sampled. `--quick` takes a few hundred pairs.
@@ -28,6 +29,7 @@ from etils import epy
 from restoration import cli, config, errors, frames, pairs, sources
 
 with epy.lazy_imports():
+    from experiments import benchmark_restore
     from restoration import backend, clean, degrade, prepare
 
 # Crops and batches of the pipelines that are measured.
@@ -46,7 +48,7 @@ class BenchmarkOptions:
     )
     pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir holds them")
     out: str = config.option(
-        "experiments/results/data.json", short="o", help="JSON file to write"
+        "", short="o", help="JSON file; default: experiments/results/WHAT.json"
     )
     scratch: str = config.option(
         "", help="folder for what is made; by default temporary"
@@ -57,8 +59,8 @@ class BenchmarkOptions:
     def __post_init__(self):
         """Checks choices."""
         config.check(self)
-        if self.what != ("data",):
-            raise errors.InputError(f"{' '.join(self.what)}: choose of data")
+        if len(self.what) != 1 or self.what[0] not in ("data", "restore"):
+            raise errors.InputError(f"{' '.join(self.what)}: choose data or restore")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +222,7 @@ def _step_pipeline(folder: str, seconds: str) -> dict[str, Any]:
 def _step_decode(folder: str, reader: str) -> dict[str, Any]:
     """Decodes files one after the other on one core: what bounds the audit."""
     members = next(m for m in pairs.find_splits(folder).values() if m)[:300]
+    _DECODERS[reader](members[0].input)  # imports what it needs
     start = time.process_time()
     for pair in members:
         for path in (pair.input, pair.output):
@@ -411,8 +414,13 @@ def main(options: BenchmarkOptions) -> None:
         name, *arguments = json.loads(options.step)
         print(json.dumps(_STEPS[name](*arguments)))
         return
-    result = measure_data(options)
-    config.write_text(options.out, json.dumps(result, indent=1) + "\n")
+    if options.what == ("restore",):
+        found = benchmark_restore.measure(options.quick)
+        result = {"benchmark": "restore", "machine": machine()} | found
+    else:
+        result = measure_data(options)
+    out = options.out or f"experiments/results/{options.what[0]}.json"
+    config.write_text(out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -1,23 +1,22 @@
-"""Writes the README's result table and picture.
+"""Writes the README's result tables and picture.
 
     python -m experiments.readme
 
-The table comes from the card of the shipped weights; the picture, `docs/demo.png`,
-from the folder that `make demo` wrote, when it is there.
+The first table comes from the card of the shipped weights, the others from the JSON
+files of `experiments.benchmark` and `experiments.tables`; the picture,
+`docs/demo.png`, from the folder that `make demo` wrote, when it is there.
 """
 
 import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 
+from experiments import tables
 from restoration import cli, config, errors, frames, pretrained, scores
-
-_MARKS = re.compile(
-    r"(<!-- results: [^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,110 @@ def results_table() -> str:
                 f"| {ssim:.4f} |"
             )
     return "\n".join([*lines, "", f"Protocol: {card['protocol']}.", ""])
+
+
+def report_table() -> str:
+    """Returns the seed report's test figures beside ours as Markdown.
+
+    The full run is shown where all its files are, else the quick one, as such.
+    """
+    results = tables.committed(quick=False) or tables.committed(quick=True)
+    if not results:
+        raise errors.InputError(
+            "no results of the tables; run: python -m experiments.tables --quick"
+        )
+    lines = [
+        "| table | model | epochs | pairs | PSNR (dB), report | input | ours "
+        "| Keras twin |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for line in tables.lines_of(results):
+        if line["split"] == "test":
+            shown = [
+                tables.written(line, "psnr", who)
+                for who in ("seed", "input", "ours", "twin")
+            ]
+            lines.append(
+                f"| {line['table']} | {line['model']} | {line['epochs']} "
+                f"| {line['pairs']:,} | {' | '.join(shown)} |"
+            )
+    return "\n".join([*lines, "", tables.scale_note(results), ""])
+
+
+def data_table() -> str:
+    """Returns what `experiments.benchmark data` measured as Markdown."""
+    path = tables.FOLDER / "results" / "data.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    tenth, whole = sorted(found["runs"], key=int)
+    runs = found["runs"]
+
+    def row(name: str, of: Callable[[dict], dict | None]) -> str:
+        cells = [of(runs[tenth]), of(runs[whole])]
+        shown = [
+            part
+            for cell in cells
+            for part in (
+                (f"{cell['pairs_per_second']:,.0f}", f"{cell['peak_mb']:,}")
+                if cell
+                else ("–", "–")
+            )
+        ]
+        cores = (cells[1] or cells[0])["cores"]
+        return (
+            f"| {name} | {shown[0]} | {shown[2]} | {cores} | {shown[1]} | {shown[3]} |"
+        )
+
+    lines = [
+        f"| | pairs/s of {int(tenth):,} | of {int(whole):,} | cores used "
+        f"| MB at {int(tenth):,} | at {int(whole):,} |",
+        "|---|--:|--:|--:|--:|--:|",
+        row("`clean --dry_run`", lambda run: run["clean"]),
+    ]
+    for kind, label in (
+        ("prepare", "`prepare`: {}"),
+        ("pipeline", "training batches: {}"),
+    ):
+        for form in runs[tenth][kind]:
+            lines.append(
+                row(
+                    label.format(form),
+                    lambda run, kind=kind, form=form: run[kind].get(form),
+                )
+            )
+    machine, decode = found["machine"], found["decode_ms"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}); pairs of 256×256 PNG; "
+        f"training batches of {found['batch']} crops of {found['crop']}×"
+        f"{found['crop']}, page cache warm; memory is what no file backs. To decode "
+        f"one file takes Pillow {decode['pillow']} ms, libvips {decode['libvips']} ms, "
+        f"TensorFlow {decode['tensorflow']} ms of one core."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+# What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
+BLOCKS = {"results": results_table, "data": data_table, "tables": report_table}
+
+
+def fill(text: str, name: str, *, source: str) -> str:
+    """Returns a README's text with one block written anew.
+
+    Args:
+      text: the README.
+      name: one of `BLOCKS`.
+      source: the file's name, for the error.
+
+    Raises:
+      InputError: when the text holds no place for the block.
+    """
+    marks = re.compile(
+        rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL
+    )
+    if not marks.search(text):
+        raise errors.InputError(
+            f"{source}: holds no <!-- {name}: ... --> and <!-- end of {name} -->"
+        )
+    return marks.sub(lambda found: found[1] + BLOCKS[name]() + found[2], text)
 
 
 def contact_sheet(demo: pathlib.Path) -> np.ndarray:
@@ -75,10 +178,9 @@ def main(options: ReadmeOptions) -> None:
     """Entry point."""
     path = pathlib.Path(options.readme)
     text = path.read_text(encoding="utf-8")
-    if not _MARKS.search(text):
-        raise errors.InputError(f"{path}: holds no place for the results")
-    updated = _MARKS.sub(lambda found: found[1] + results_table() + found[2], text)
-    config.write_text(path, updated)
+    for name in BLOCKS:
+        text = fill(text, name, source=str(path))
+    config.write_text(path, text)
     print(path)
     if pathlib.Path(options.demo).is_dir():
         frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))

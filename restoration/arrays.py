@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -74,18 +74,24 @@ def take_crops(
     }
 
 
-def _cut(image: np.ndarray, offset: np.ndarray, flip: np.ndarray, size: int) -> Any:
-    """Does on the host what `take_crops` does with one image, bit for bit."""
-    room = np.array(image.shape[:2]) - size
+def _cut(
+    images: tuple[np.ndarray, np.ndarray],
+    offset: np.ndarray,
+    flip: np.ndarray,
+    size: int,
+) -> list[np.ndarray]:
+    """Does on the host what `take_crops` does with one pair, bit for bit."""
+    room = np.array(images[0].shape[:2]) - size
     span = (room + 1).astype(np.float32)
     top, left = np.minimum((offset * span).astype(np.int32), room)
-    crop = image[top : top + size, left : left + size]
-    return crop[:: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
+    rows, columns = slice(top, top + size), slice(left, left + size)
+    steps = (-1 if flip[0] else 1), (-1 if flip[1] else 1)
+    return [image[rows, columns][:: steps[0], :: steps[1]] for image in images]
 
 
 def train_batches(
-    arrays: PairArrays,
-    places: np.ndarray,
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    names: Sequence[str],
     *,
     image_size: int,
     batch_size: int,
@@ -95,13 +101,13 @@ def train_batches(
     augment: bool,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the training batches of each step from arrays on disk or the host.
+    """Yields the training batches of each step from pixels that need no decoding.
 
-    Only the rows of the crops are read, some steps ahead of the one in use.
+    Batches are cut in threads, some steps ahead of the one in use.
 
     Args:
-      arrays: pairs, memory-mapped or not.
-      places: which of them are the training pairs.
+      read: gives worn and clean image of a training pair, uint8 (height, width, 3).
+      names: of the training pairs.
       image_size: side of the crops.
       batch_size: over all processes.
       seed: of order, crops and flips.
@@ -111,8 +117,11 @@ def train_batches(
       process: (number of this process, number of processes).
 
     Yields:
-      {"input", "output"}: (batch / processes, size, size, 3), the same as
+      {"input", "output"}: uint8 (batch / processes, size, size, 3), the same as
       `input_pipeline.train_batches` gives for the same pairs.
+
+    Raises:
+      InputError: naming a pair that is too small.
     """
     share = batch_size // process[1]
     rows = slice(process[0] * share, (process[0] + 1) * share)
@@ -121,18 +130,22 @@ def train_batches(
         draws = sampling.batch_draws(
             seed=seed,
             step=step,
-            count=len(places),
+            count=len(names),
             batch_size=batch_size,
             augment=augment,
         )
         drawn = [part[rows] for part in draws]
         shape = (share, image_size, image_size, 3)
-        made = {side: np.empty(shape, arrays.input.dtype) for side in arrays._fields}
+        made = PairArrays(np.empty(shape, np.uint8), np.empty(shape, np.uint8))
         for row, (index, offset, flip) in enumerate(zip(*drawn, strict=True)):
-            for side, images in made.items():
-                image = getattr(arrays, side)[places[index]]
-                images[row] = _cut(image, offset, flip, image_size)
-        return made
+            images = read(int(index))
+            if min(images[0].shape[:2]) < image_size:
+                raise errors.InputError(
+                    f"the pair {names[index]}: smaller than --image_size={image_size}; "
+                    "choose a smaller --image_size"
+                )
+            made.input[row], made.output[row] = _cut(images, offset, flip, image_size)
+        return made._asdict()
 
     steps = iter(range(start_step, total_steps))
     waiting: collections.deque = collections.deque()

@@ -4,22 +4,25 @@
     tfds build restoration/paired_frames.py --manual_dir=frames --data_dir=prepared
 
 then `tfds.load("paired_frames", data_dir="prepared")`. Splits, order and names are
-those of `pairs.find_splits`. Where Apache Beam is installed the records are made in
-a Beam pipeline, elsewhere in this process.
+those of `pairs.find_splits`. Records are written shard by shard, so memory holds one
+shard; with a Beam runner each shard is a task of its own.
 """
 
 import dataclasses
-import importlib.util
+import functools
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from restoration import pairs
+from restoration import frames, pairs
+
+# Pixels of the pairs that a shard holds. TFDS keeps the shard being written in memory.
+_SHARD_BYTES = 256 * 2**20
 
 _DESCRIPTION = """\
 Pairs of frames for restoration: `input` is worn, `output` clean, 8-bit RGB of the
@@ -55,7 +58,7 @@ def _example(
     }
 
 
-class PairedFrames(tfds.core.GeneratorBasedBuilder):
+class PairedFrames(tfds.core.ShardBasedBuilder):
     """A paired folder as a TFDS dataset; `manual_dir` is the folder."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -95,59 +98,57 @@ class PairedFrames(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        """Returns the examples of each split that has any."""
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable]]:
+        """Returns the examples of each shard of each split that has any."""
         folder = os.fspath(dl_manager.manual_dir)
         splits = pairs.find_splits(folder)
+        fingerprint = pairs.fingerprint(splits)
         # Whoever reads the records knows from here what lies where.
         self.info.metadata.update(
-            fingerprint=pairs.fingerprint(splits),
+            fingerprint=fingerprint,
             names={split: [p.name for p in splits[split]] for split in splits},
             clips={split: [p.clip for p in splits[split]] for split in splits},
         )
+        encoding = self.builder_config.encoding
         return {
-            split: self._generate_examples(folder, split, members)
+            split: [
+                functools.partial(
+                    _examples, encoding, folder, fingerprint, split, place, count
+                )
+                for place in range(0, len(members), count)
+            ]
             for split, members in splits.items()
             if members
+            for count in [_pairs_a_shard(members)]
         }
 
-    def _generate_examples(
-        self, folder: str, split: str, members: tuple[pairs.Pair, ...]
-    ) -> Any:
-        """Yields (place in the split, example), or does so on Beam's workers."""
-        encoding = self.builder_config.encoding
-        if importlib.util.find_spec("apache_beam"):
-            return _beam_examples(encoding, folder, split)
-        return _examples(encoding, split, members)
+
+def _pairs_a_shard(members: Sequence[pairs.Pair]) -> int:
+    """Returns how many pairs as large as the first one fill a shard."""
+    height, width = frames.size(members[0].input)
+    return max(1, _SHARD_BYTES // (2 * 3 * height * width))
+
+
+@functools.lru_cache(maxsize=1)
+def _listed(folder: str, fingerprint: str) -> dict[str, tuple[pairs.Pair, ...]]:
+    """Lists the folder once in each process that writes shards of it."""
+    del fingerprint  # of another state of the folder there is another list
+    return pairs.find_splits(folder)
 
 
 def _examples(
-    encoding: str, split: str, members: tuple[pairs.Pair, ...]
-) -> Iterator[tuple[int, dict]]:
-    reading = pairs.read_ahead(members)
-    bar = tqdm.tqdm(reading, total=len(members), unit="pair", desc=split)
-    for place, (pair, worn, clean) in enumerate(bar):
-        yield place, _example(encoding, pair, worn, clean)
-
-
-def _beam_examples(encoding: str, folder: str, split: str) -> Any:
-    """Returns a Beam transform that yields what `_generate_examples` does.
-
-    The folder is listed by a worker: a list of millions of names would outgrow what
-    runners take as the description of a pipeline.
-    """
-    beam = tfds.core.lazy_imports.apache_beam
-
-    def listed(folder: str) -> Iterator[tuple[int, pairs.Pair]]:
-        yield from enumerate(pairs.find_splits(folder)[split])
-
-    def example(numbered: tuple[int, pairs.Pair]) -> tuple[int, dict]:
-        place, pair = numbered
-        return place, _example(encoding, pair, *pairs.read(pair))
-
-    return (
-        beam.Create([folder])
-        | beam.FlatMap(listed)
-        | beam.Reshuffle()
-        | beam.Map(example)
+    encoding: str, folder: str, fingerprint: str, split: str, place: int, count: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (place in the split, example) of one shard."""
+    members = _listed(folder, fingerprint)[split]
+    chosen = members[place : place + count]
+    shards = -(-len(members) // count)
+    bar = tqdm.tqdm(
+        pairs.read_ahead(chosen),
+        total=len(chosen),
+        unit="pair",
+        desc=f"{split}, shard {place // count + 1} of {shards}",
+        leave=False,
     )
+    for number, (pair, worn, clean) in enumerate(bar, start=place):
+        yield number, _example(encoding, pair, worn, clean)

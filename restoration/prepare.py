@@ -5,8 +5,7 @@
 writes the TFDS dataset `paired_frames` as TFRecord; `--format=array_record` as
 ArrayRecord, `--format=npy` memory-mapped arrays that need no TensorFlow. Training,
 evaluation and reports take `--data_dir=prepared` like the folder, with the same
-result. With Apache Beam installed the records are made in a Beam pipeline, and
-`--beam` names its runner.
+result. With `--beam` the records are made in an Apache Beam pipeline.
 """
 
 import contextlib
@@ -49,7 +48,7 @@ class PrepareOptions:
         choices=("raw", "files"),
     )
     beam: str = config.option(
-        "", help='options of the Beam pipeline, such as "--runner=FlinkRunner"'
+        "", help='make records with Apache Beam; its options: "--runner=DirectRunner"'
     )
     overwrite: bool = config.option(
         False, help="replace a dataset prepared from other files"
@@ -141,9 +140,10 @@ def _write_records(options: PrepareOptions) -> None:
     if options.beam:
         from apache_beam.options import pipeline_options
 
+        beam_options = pipeline_options.PipelineOptions(shlex.split(options.beam))
+        runner = beam_options.view_as(pipeline_options.StandardOptions).runner
         download = dataclasses.replace(
-            download,
-            beam_options=pipeline_options.PipelineOptions(shlex.split(options.beam)),
+            download, beam_options=beam_options, beam_runner=runner or "DirectRunner"
         )
     builder = paired_frames.PairedFrames(
         data_dir=options.out, config=options.encoding, file_format=options.format

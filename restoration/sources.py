@@ -34,26 +34,23 @@ class Source(NamedTuple):
     evaluation_batches: Callable[..., Iterator[dict]]
 
 
-def _of_readers(
-    splits: Mapping[str, tuple], reader: "Callable[[Sequence], input_pipeline.Reader]"
-) -> Source:
+def _folder(folder: pathlib.Path) -> Source:
+    reader = input_pipeline.file_reader
     return Source(
-        splits,
+        pairs.find_splits(folder),
         lambda chosen, **o: input_pipeline.train_batches(reader(chosen), **o),
         lambda chosen, **o: input_pipeline.evaluation_batches(reader(chosen), **o),
     )
 
 
-def _folder(folder: pathlib.Path) -> Source:
-    return _of_readers(
-        pairs.find_splits(folder), lambda chosen: input_pipeline.file_reader(chosen)
-    )
-
-
 def _records(folder: pathlib.Path) -> Source:
     builder = records.open_dataset(folder)
-    return _of_readers(
-        records.members(builder), functools.partial(records.record_reader, builder)
+    return Source(
+        records.members(builder),
+        functools.partial(records.train_batches, builder),
+        lambda chosen, **o: input_pipeline.evaluation_batches(
+            records.record_reader(builder, chosen), **o
+        ),
     )
 
 
@@ -61,10 +58,13 @@ def _arrays(folder: pathlib.Path) -> Source:
     opened = array_files.open_arrays(folder)
 
     def train_batches(chosen: Sequence[pairs.Record], **options: Any) -> Iterator[dict]:
-        whole = opened.arrays[chosen[0].split]
-        arrays.check(whole, image_size=options["image_size"])
-        places = np.array([record.place for record in chosen])
-        return arrays.train_batches(whole, places, **options)
+        worn, clean = opened.arrays[chosen[0].split]
+        places = [record.place for record in chosen]
+        return arrays.train_batches(
+            lambda number: (worn[places[number]], clean[places[number]]),
+            [record.name for record in chosen],
+            **options,
+        )
 
     def evaluation_batches(
         chosen: Sequence[pairs.Record], *, batch_size: int

@@ -181,7 +181,8 @@ def test_tensorflow_and_libvips_decode_alike(tmp_path, photographs, suffix):
 def consume(members, image_size=16):
     return list(
         input_pipeline.train_batches(
-            input_pipeline.file_reader(members), image_size=image_size, batch_size=2, seed=0,
+            input_pipeline.file_reader(members),
+            image_size=image_size, batch_size=2, seed=0,
             start_step=0, total_steps=2, augment=False,
         )
     )  # fmt: skip

@@ -29,7 +29,7 @@ class _Autoencoder(nn.Module):
         x = nn.relu(layers.UpConv(third, dtype=self.dtype, name="upconv_1")(x))
         x = nn.relu(layers.UpConv(fourth, dtype=self.dtype, name="upconv_2")(x))
         x = layers.Conv3x3(3, dtype=self.dtype, name="conv_3")(x)
-        return nn.sigmoid(x.astype(jnp.float32))
+        return nn.sigmoid(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 
 
 class Basic(nn.Module):
