@@ -24,6 +24,7 @@ class ReadmeOptions:
     """Options of `python -m experiments.readme`."""
 
     readme: str = config.option("README.md", help="file to update")
+    scale: str = config.option("docs/scale.md", help="another file to update")
     demo: str = config.option("demo", help="folder that `make demo` wrote")
     picture: str = config.option("docs/demo.png", help="picture to write")
 
@@ -124,8 +125,59 @@ def data_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def scale_table() -> str:
+    """Returns what 100 million pairs would take, from the data benchmark."""
+    path = tables.FOLDER / "results" / "data.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    tenth, whole = (found["runs"][name] for name in sorted(found["runs"], key=int))
+    count = 100_000_000
+    raw, files = "TFRecord, pixels", "TFRecord, files"
+    made = {raw: whole["prepare"][raw], files: tenth["prepare"][files]}
+    size = {form: 1e9 * row["gigabytes"] / row["pairs"] for form, row in made.items()}
+    shards = -(-count // (256 * 2**20 // (2 * 3 * 256**2)))
+
+    def core_hours(row: dict[str, float]) -> float:
+        return count * row["cores"] / row["pairs_per_second"] / 3600
+
+    lines = [
+        "| | measured here | for 100 million pairs |",
+        "|---|--:|--:|",
+        *(
+            f"| storage, {form} | {size[form] / 1e3:.0f} kB a pair "
+            f"| {count * size[form] / 1e12:.0f} TB |"
+            for form in made
+        ),
+        f"| shards of 256 MiB of pixels | – | {shards:,} |",
+    ]
+    for name, row in (("clean", whole["clean"]), (f"prepare, {raw}", made[raw])):
+        hours = core_hours(row)
+        lines.append(
+            f"| `{name}` | {row['pairs_per_second']:.0f} pairs/s on {row['cores']} "
+            f"cores | {hours:,.0f} core-hours: {hours / 1000:.1f} h on 1,000 cores |"
+        )
+    lines += [
+        "",
+        "| training reads from | crops/s of one core | cores for 10,000 crops/s "
+        "| bytes read for these |",
+        "|---|--:|--:|--:|",
+    ]
+    pair, rows = 2 * 3 * 256**2, 2 * 3 * 256 * found["crop"]
+    for form, read in (("folder, PNG", size[files]), (raw, pair), ("npy", rows)):
+        measured = whole["pipeline"][form]
+        each = measured["pairs_per_second"] / measured["cores"]
+        lines.append(
+            f"| {form} | {each:,.0f} | {10_000 / each:.0f} | {read / 1e5:.1f} GB/s |"
+        )
+    return "\n".join([*lines, ""])
+
+
 # What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
-BLOCKS = {"results": results_table, "data": data_table, "tables": report_table}
+BLOCKS = {
+    "results": results_table,
+    "data": data_table,
+    "tables": report_table,
+    "scale": scale_table,
+}
 
 
 def fill(text: str, name: str, *, source: str) -> str:
@@ -176,12 +228,15 @@ def contact_sheet(demo: pathlib.Path) -> np.ndarray:
 
 def main(options: ReadmeOptions) -> None:
     """Entry point."""
-    path = pathlib.Path(options.readme)
-    text = path.read_text(encoding="utf-8")
-    for name in BLOCKS:
-        text = fill(text, name, source=str(path))
-    config.write_text(path, text)
-    print(path)
+    for file, names in (
+        (options.readme, ("results", "data", "tables")),
+        (options.scale, ("scale",)),
+    ):
+        text = pathlib.Path(file).read_text(encoding="utf-8")
+        for name in names:
+            text = fill(text, name, source=file)
+        config.write_text(file, text)
+        print(file)
     if pathlib.Path(options.demo).is_dir():
         frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))
         print(options.picture)

@@ -71,6 +71,14 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = True) -> Iterato
             yield name
 
 
+def _is_utf8(path: pathlib.Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _open(path: str | os.PathLike) -> pyvips.Image:
     """Opens a file lazily; BMP, which the libvips wheel lacks, through Pillow."""
     path = pathlib.Path(path)
@@ -80,9 +88,10 @@ def _open(path: str | os.PathLike) -> pyvips.Image:
         if path.suffix.lower() == ".bmp":
             with Image.open(path) as image:
                 return pyvips.Image.new_from_array(np.asarray(image.convert("RGB")))
-        return pyvips.Image.new_from_file(
-            str(path), access="sequential", fail_on="error"
-        )
+        options = {"access": "sequential", "fail_on": "error"}
+        if not _is_utf8(path):  # libvips would refuse the name
+            return pyvips.Image.new_from_buffer(path.read_bytes(), "", **options)
+        return pyvips.Image.new_from_file(str(path), **options)
     except (pyvips.Error, OSError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
 

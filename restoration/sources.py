@@ -35,11 +35,14 @@ class Source(NamedTuple):
 
 
 def _folder(folder: pathlib.Path) -> Source:
-    reader = input_pipeline.file_reader
     return Source(
         pairs.find_splits(folder),
-        lambda chosen, **o: input_pipeline.train_batches(reader(chosen), **o),
-        lambda chosen, **o: input_pipeline.evaluation_batches(reader(chosen), **o),
+        lambda chosen, **o: input_pipeline.train_batches(
+            input_pipeline.file_reader(chosen), **o
+        ),
+        lambda chosen, **o: input_pipeline.evaluation_batches(
+            input_pipeline.file_reader(chosen), **o
+        ),
     )
 
 

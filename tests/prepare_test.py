@@ -153,7 +153,7 @@ def test_training_evaluation_and_report_take_every_form(
 
 
 def test_names_of_any_kind(tmp_path):
-    names = ["new\nline_1", "größe_2", "画像_3", "<b>_5"]
+    names = ["new\nline_1", "größe_2", "画像_3", os.fsdecode(b"byte\xff_4"), "<b>_5"]
     for name in names:
         for side in ("input", "output"):
             frames_path = tmp_path / "data" / side / f"{name}.png"
