@@ -53,9 +53,7 @@ def report_table() -> str:
     """
     results = tables.committed(quick=False) or tables.committed(quick=True)
     if not results:
-        raise errors.InputError(
-            "no results of the tables; run: python -m experiments.tables --quick"
-        )
+        return "Not run yet: `python -m experiments.tables --table all --quick`.\n"
     lines = [
         "| table | model | epochs | pairs | PSNR (dB), report | input | ours "
         "| Keras twin |",
@@ -72,6 +70,21 @@ def report_table() -> str:
                 f"| {line['pairs']:,} | {' | '.join(shown)} |"
             )
     return "\n".join([*lines, "", tables.scale_note(results), ""])
+
+
+# What most of a run's time went to, from profiles of one core.
+_BOUNDS = {
+    "`clean --dry_run`": "decoding twice (Pillow, TensorFlow); at first starting them",
+    "`prepare`: TFRecord, pixels": "decoding with libvips",
+    "`prepare`: TFRecord, files": "decoding with libvips, as a check",
+    "`prepare`: ArrayRecord, pixels": "compressing",
+    "`prepare`: npy": "decoding with libvips",
+    "training batches: folder, PNG": "decoding, on both cores",
+    "training batches: TFRecord, pixels": "copies and checksums under Python's lock",
+    "training batches: TFRecord, files": "decoding, and a call into Python a pair",
+    "training batches: ArrayRecord, pixels": "decompressing",
+    "training batches: npy": "copying rows",
+}
 
 
 def data_table() -> str:
@@ -99,8 +112,8 @@ def data_table() -> str:
 
     lines = [
         f"| | pairs/s of {int(tenth):,} | of {int(whole):,} | cores used "
-        f"| MB at {int(tenth):,} | at {int(whole):,} |",
-        "|---|--:|--:|--:|--:|--:|",
+        f"| MB at {int(tenth):,} | at {int(whole):,} | bound by |",
+        "|---|--:|--:|--:|--:|--:|---|",
         row("`clean --dry_run`", lambda run: run["clean"]),
     ]
     for kind, label in (
@@ -157,7 +170,7 @@ def scale_table() -> str:
         )
     lines += [
         "",
-        "| training reads from | crops/s of one core | cores for 10,000 crops/s "
+        "| training reads from | pairs of crops/s, one core | cores for 10,000/s "
         "| bytes read for these |",
         "|---|--:|--:|--:|",
     ]
