@@ -173,8 +173,10 @@ def test_restore_starts_without_tensorflow(tmp_path, photo):
 def test_compiled_programs_are_kept_whole(tmp_path, photo):
     """Entries appear only by renaming, and no folder of a run stays behind."""
     code = (
-        "from restoration import backend\nbackend.cache_compilations()\n"
-        "import jax\nprint(jax.jit(lambda x: jax.numpy.linalg.svd(x @ x)[1])("
+        "from restoration import backend\nbackend.cache_compilations()\nimport jax\n"
+        # A fast machine compiles in less than the time from which on it is kept.
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
+        "print(jax.jit(lambda x: jax.numpy.linalg.svd(x @ x)[1])("
         "jax.numpy.eye(32)).sum())"
     )
     environment = {k: v for k, v in os.environ.items() if "JAX" not in k}

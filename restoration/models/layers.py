@@ -1,19 +1,11 @@
 """Building blocks shared by the model families. Arrays are NHWC."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
-# Keras' defaults, which the seed report's networks used.
-Conv3x3 = functools.partial(
-    nn.Conv,
-    kernel_size=(3, 3),
-    padding="SAME",
-    kernel_init=nn.initializers.glorot_uniform(),
-)
+from restoration.models import forms
 
 
 def pad_to_multiple(x: jnp.ndarray, multiple: int) -> jnp.ndarray:
@@ -69,14 +61,37 @@ def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
     taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
     taps = jnp.roll(taps, (2, 2), axis=(0, 1))
     taps = taps.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 4, 1, 3, 5)
-    phases = lax.conv_general_dilated(
-        x,
-        taps.reshape(2, 2, inputs, 4 * outputs),
-        window_strides=(1, 1),
-        padding=((1, 0), (1, 0)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    phases = forms.convolve(x, taps.reshape(2, 2, inputs, 4 * outputs))
     return depth_to_space(phases)
+
+
+def _weights(module: nn.Module, x: jnp.ndarray) -> tuple[jnp.ndarray, ...]:
+    """Returns x, kernel and bias in the module's type; Keras' initial weights."""
+    kernel = module.param(
+        "kernel",
+        nn.initializers.glorot_uniform(),
+        (3, 3, x.shape[-1], module.features),
+    )
+    bias = module.param("bias", nn.initializers.zeros, (module.features,))
+    return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+
+
+class Conv3x3(nn.Module):
+    """Convolution 3×3, stride 1, with bias.
+
+    Attributes:
+      features: number of output channels.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+        """Maps (n, h, w, c) to (n, h, w, features)."""
+        x, kernel, bias = _weights(self, x)
+        return forms.convolve(x, kernel) + bias
 
 
 class UpConv(nn.Module):
@@ -93,11 +108,5 @@ class UpConv(nn.Module):
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
         """Maps (n, h, w, c) to (n, 2h, 2w, features)."""
-        kernel = self.param(
-            "kernel",
-            nn.initializers.glorot_uniform(),
-            (3, 3, x.shape[-1], self.features),
-        )
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = _weights(self, x)
         return upconv(x, kernel) + bias
