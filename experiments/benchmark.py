@@ -1,6 +1,7 @@
 """Measures speed and memory beside what bounds them.
 
     python -m experiments.benchmark data --data_dir=FOLDER
+    python -m experiments.benchmark cpu
     python -m experiments.benchmark restore
 
 Each thing measured runs in a process of its own; memory is that of the process and
@@ -29,7 +30,7 @@ from etils import epy
 from restoration import cli, config, errors, frames, pairs, sources
 
 with epy.lazy_imports():
-    from experiments import benchmark_restore
+    from experiments import benchmark_cpu, benchmark_restore
     from restoration import backend, clean, degrade, prepare
 
 # Crops and batches of the pipelines that are measured.
@@ -42,7 +43,9 @@ _WARM, _SECONDS = 5, 20.0
 class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
-    what: tuple[str, ...] = config.option(help="what to measure: data", positional=True)
+    what: tuple[str, ...] = config.option(
+        help="what to measure: data, cpu or restore", positional=True
+    )
     data_dir: str = config.option(
         "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
     )
@@ -59,8 +62,10 @@ class BenchmarkOptions:
     def __post_init__(self):
         """Checks choices."""
         config.check(self)
-        if len(self.what) != 1 or self.what[0] not in ("data", "restore"):
-            raise errors.InputError(f"{' '.join(self.what)}: choose data or restore")
+        if len(self.what) != 1 or self.what[0] not in _BENCHMARKS:
+            raise errors.InputError(
+                f"{' '.join(self.what)}: choose one of {', '.join(_BENCHMARKS)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,7 +368,7 @@ def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
       options: which photographs or pairs, and how many.
 
     Returns:
-      What `--out` holds.
+      What `--out` holds, but for the machine.
 
     Raises:
       InputError: when there is nothing to measure.
@@ -396,16 +401,20 @@ def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
             for name, one, forms in sets:
                 runs[str(name)] = _measure_folder(one, forms, seconds, bar)
     return {
-        "benchmark": "data",
-        "quick": options.quick,
         "pairs": found,
         "kinds": list(_KINDS),
         "crop": _CROP,
         "batch": _BATCH,
-        "machine": machine(),
         "decode_ms": decode,
         "runs": runs,
     }
+
+
+_BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
+    "data": measure_data,
+    "cpu": lambda options: benchmark_cpu.measure(options.quick),
+    "restore": lambda options: benchmark_restore.measure(options.quick),
+}
 
 
 def main(options: BenchmarkOptions) -> None:
@@ -414,12 +423,10 @@ def main(options: BenchmarkOptions) -> None:
         name, *arguments = json.loads(options.step)
         print(json.dumps(_STEPS[name](*arguments)))
         return
-    if options.what == ("restore",):
-        found = benchmark_restore.measure(options.quick)
-        result = {"benchmark": "restore", "machine": machine()} | found
-    else:
-        result = measure_data(options)
-    out = options.out or f"experiments/results/{options.what[0]}.json"
+    what = options.what[0]
+    found = _BENCHMARKS[what](options)
+    result = {"benchmark": what, "quick": options.quick, "machine": machine()} | found
+    out = options.out or f"experiments/results/{what}.json"
     config.write_text(out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

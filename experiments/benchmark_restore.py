@@ -1,10 +1,8 @@
 """Measures `restore`: speed beside Keras, memory by size, start-up.
 
-python -m experiments.benchmark_restore --out=restore.json
+python -m experiments.benchmark restore
 """
 
-import dataclasses
-import json
 import os
 import pathlib
 import statistics
@@ -20,7 +18,7 @@ import pyvips
 import skimage
 from etils import epy
 
-from restoration import backend, cli, config
+from restoration import backend
 
 with epy.lazy_imports():
     from experiments import keras_twin
@@ -31,14 +29,6 @@ _SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
 
 # Tiles that both frameworks compute, and how often.
 _TILES, _QUICK_TILES, _REPEATS = 64, 4, 5
-
-
-@dataclasses.dataclass(frozen=True)
-class RestoreBenchmarkOptions:
-    """Options of `python -m experiments.benchmark_restore`."""
-
-    quick: bool = config.option(False, help="small pictures, to see that it runs")
-    out: str = config.option("", help="JSON file for the figures", short="o")
 
 
 def _photograph() -> pyvips.Image:
@@ -178,30 +168,17 @@ def measure(quick: bool) -> dict[str, Any]:
       quick: whether small pictures are taken, to see that all runs.
 
     Returns:
-      For each model `speed` (tiles in memory), `start` and `memory` (the command).
+      `models`: for each `speed` (tiles in memory), `start` and `memory` (the command).
     """
+    backend.keep_freed_memory()  # as the command does; Keras gains as well
     sizes = _QUICK_SIZES if quick else _SIZES
-    result: dict[str, Any] = {"quick": quick, "cores": os.cpu_count()}
+    found: dict[str, Any] = {}
     for name in pretrained.shipped():
         with tempfile.TemporaryDirectory() as folder:
             place = pathlib.Path(folder)
-            result[name] = {
+            found[name] = {
                 "start": measure_start(place, name),
                 "memory": measure_memory(place, name, sizes),
                 "speed": measure_speed(name, _QUICK_TILES if quick else _TILES),
             }
-    return result
-
-
-def main(options: RestoreBenchmarkOptions) -> int:
-    """Entry point: prints the figures, and writes them."""
-    backend.keep_freed_memory()
-    text = json.dumps(measure(options.quick), indent=1) + "\n"
-    print(text, end="")
-    if options.out:
-        config.write_text(options.out, text)
-    return 0
-
-
-if __name__ == "__main__":
-    cli.run(main, RestoreBenchmarkOptions)
+    return {"models": found}

@@ -24,7 +24,7 @@ class ReadmeOptions:
     """Options of `python -m experiments.readme`."""
 
     readme: str = config.option("README.md", help="file to update")
-    scale: str = config.option("docs/scale.md", help="another file to update")
+    docs: str = config.option("docs", help="folder of further files to update")
     demo: str = config.option("demo", help="folder that `make demo` wrote")
     picture: str = config.option("docs/demo.png", help="picture to write")
 
@@ -72,6 +72,12 @@ def report_table() -> str:
     return "\n".join([*lines, "", tables.scale_note(results), ""])
 
 
+def _measured(name: str) -> dict | None:
+    """Returns what a benchmark wrote; None where it was not run."""
+    path = tables.FOLDER / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 # What most of a run's time went to, from profiles of one core.
 _BOUNDS = {
     "`clean --dry_run`": "decoding twice (Pillow, TensorFlow); at first starting them",
@@ -89,8 +95,7 @@ _BOUNDS = {
 
 def data_table() -> str:
     """Returns what `experiments.benchmark data` measured as Markdown."""
-    path = tables.FOLDER / "results" / "data.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = _measured("data")
     tenth, whole = sorted(found["runs"], key=int)
     runs = found["runs"]
 
@@ -107,7 +112,8 @@ def data_table() -> str:
         ]
         cores = (cells[1] or cells[0])["cores"]
         return (
-            f"| {name} | {shown[0]} | {shown[2]} | {cores} | {shown[1]} | {shown[3]} |"
+            f"| {name} | {shown[0]} | {shown[2]} | {cores} | {shown[1]} | {shown[3]} "
+            f"| {_BOUNDS[name]} |"
         )
 
     lines = [
@@ -140,8 +146,7 @@ def data_table() -> str:
 
 def scale_table() -> str:
     """Returns what 100 million pairs would take, from the data benchmark."""
-    path = tables.FOLDER / "results" / "data.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = _measured("data")
     tenth, whole = (found["runs"][name] for name in sorted(found["runs"], key=int))
     count = 100_000_000
     raw, files = "TFRecord, pixels", "TFRecord, files"
@@ -184,12 +189,77 @@ def scale_table() -> str:
     return "\n".join([*lines, ""])
 
 
+def cpu_table() -> str:
+    """Returns what `experiments.benchmark cpu` measured as Markdown."""
+    found = _measured("cpu")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark cpu`.\n"
+    lines = [
+        "| images/s | ours | Keras | Keras, oneDNN | ours over the faster |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for case, row in found["images_per_second"].items():
+        name, what, side = case.split("_")
+        what = {"train": "training", "infer": "inference"}[what]
+        speeds = " | ".join(
+            f"{row[who]:.1f}" for who in ("ours", "keras", "keras, oneDNN")
+        )
+        lines.append(
+            f"| {name}, {what}, {side}×{side} | {speeds} "
+            f"| {found['ratio_to_keras'][case]:.2f} |"
+        )
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}), batches of "
+        f"{found['batch']}, float32, medians of rounds in turn, each in a process of "
+        "its own. TensorFlow switches its oneDNN kernels on by itself on some "
+        "processors and not on this one."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def restore_table() -> str:
+    """Returns what `experiments.benchmark restore` measured as Markdown."""
+    found = _measured("restore")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark restore`.\n"
+    lines = [
+        "| model | tiles, Mpx/s | Keras | first picture, s (again) "
+        "| TIFF of Mpx | Mpx/s | peak MB |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, row in found["models"].items():
+        speed, start = row["speed"], row["start"]
+        keras = speed.get("keras_megapixels_per_second")
+        head = (
+            f"{name} | {speed['megapixels_per_second']:.2f} "
+            f"| {f'{keras:.2f}' if keras else '–'} "
+            f"| {start['first_seconds']:.1f} ({start['cached_seconds']:.1f})"
+        )
+        for size in row["memory"]:
+            lines.append(
+                f"| {head} | {size['megapixels']} "
+                f"| {size['megapixels_per_second']:.2f} "
+                f"| {size['peak_bytes'] / 1e6:,.0f} |"
+            )
+            head = " | | | "
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}). Tiles: the network alone "
+        "on the tiles that `restore` computes; Keras: `predict` of the same network "
+        "on the same tiles. TIFF: the whole command, file to file."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 # What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
 BLOCKS = {
     "results": results_table,
     "data": data_table,
     "tables": report_table,
     "scale": scale_table,
+    "cpu": cpu_table,
+    "restore": restore_table,
 }
 
 
@@ -241,13 +311,15 @@ def contact_sheet(demo: pathlib.Path) -> np.ndarray:
 
 def main(options: ReadmeOptions) -> None:
     """Entry point."""
+    docs = pathlib.Path(options.docs)
     for file, names in (
         (options.readme, ("results", "data", "tables")),
-        (options.scale, ("scale",)),
+        (docs / "scale.md", ("scale",)),
+        (docs / "performance.md", ("cpu", "restore")),
     ):
         text = pathlib.Path(file).read_text(encoding="utf-8")
         for name in names:
-            text = fill(text, name, source=file)
+            text = fill(text, name, source=str(file))
         config.write_text(file, text)
         print(file)
     if pathlib.Path(options.demo).is_dir():

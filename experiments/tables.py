@@ -19,20 +19,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import markupsafe
 import numpy as np
 from etils import epy
 
 from experiments import runs, standin
-from restoration import backend, charts, cli, config, pairs, scores
+from restoration import backend, charts, cli, config, page, pairs, scores
 
 with epy.lazy_imports():
     from experiments import keras_twin
     from restoration import arrays, metrics
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-_TEMPLATES = (FOLDER / "templates", FOLDER.parent / "restoration" / "templates")
 
 # The report's five tables, and two more that it could not afford.
 TABLES: dict[str, dict[str, Any]] = {
@@ -507,13 +505,6 @@ def _chart(result: Mapping[str, Any], name: str) -> markupsafe.Markup:
 
 def to_html(results: Sequence[Mapping[str, Any]]) -> str:
     """Returns the tables and the curves as one self-contained page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections: dict[str, dict[str, Any]] = {}
     for result in results:
         lines = lines_of([result])
@@ -532,13 +523,11 @@ def to_html(results: Sequence[Mapping[str, Any]]) -> str:
                 "charts": [_chart(result, name) for name in ("loss", "psnr")],
             }
         )
-    style = (_TEMPLATES[1] / "page.css").read_text(encoding="utf-8")
-    own = (_TEMPLATES[0] / "tables.css").read_text(encoding="utf-8")
-    return environment.get_template("tables.html.j2").render(
+    return page.render(
+        "tables.html.j2",
         title="The seed report's tables, regenerated",
-        style=markupsafe.Markup(style + own),
-        script="",
-        script_hash="",
+        styles=("tables.css",),
+        folder=FOLDER / "templates",
         sections=sections,
         note=scale_note(results),
         protocol=results[0]["protocol"],

@@ -6,7 +6,6 @@ The page is self-contained, as that of `clean`.
 import base64
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import math
@@ -14,14 +13,11 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import jinja2
-import markupsafe
 import numpy as np
 from PIL import Image
 
-from restoration import config, errors, films, footage, remaster
+from restoration import config, errors, films, footage, page, remaster
 
-_TEMPLATES = pathlib.Path(__file__).parent / "templates"
 _COLUMNS = (
     "worn_frame", "worn_seconds", "remaster_frame", "remaster_seconds", "shot",
     "likeness", "status", "name",
@@ -189,28 +185,15 @@ def _runs(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
 
 
 def _page(paired: remaster.Paired) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = "".join(
-        (_TEMPLATES / name).read_text(encoding="utf-8")
-        for name in ("page.css", "clean.css", "alignment.css")
-    )
     numbers = summary(paired)
     total, matched, written = (
         sum(shot[name] for shot in numbers["shots"])
         for name in ("frames", "matched", "written")
     )
-    # The page has no script: the digest is that of nothing.
-    return environment.get_template("alignment.html.j2").render(
+    return page.render(
+        "alignment.html.j2",
         title=f"{footage.folder_name(paired.worn.film)} and its remaster",
-        style=markupsafe.Markup(style),
-        script="",
-        script_hash=base64.b64encode(hashlib.sha256().digest()).decode(),
+        styles=("clean.css", "alignment.css"),
         facts=(
             ("pairs written", written),
             ("worn frames matched", matched),

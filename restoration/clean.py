@@ -13,20 +13,13 @@ import base64
 import collections
 import csv
 import dataclasses
-import hashlib
 import io
 import os
-import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-import jinja2
-import markupsafe
-
-from restoration import audit, cli, config, errors, quarantine, survey
-
-_TEMPLATES = pathlib.Path(__file__).parent / "templates"
+from restoration import audit, cli, config, errors, page, quarantine, survey
 
 # Examples of each reason on the page, so that it stays some megabytes.
 _EXAMPLES = 12
@@ -280,24 +273,11 @@ def _groups(root: str, rows: Sequence[_Row]) -> Iterator[dict[str, Any]]:
 
 
 def _page(root: str, rows: Sequence[_Row], facts: Sequence[tuple[str, int]]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = "".join(
-        (_TEMPLATES / name).read_text(encoding="utf-8")
-        for name in ("page.css", "clean.css")
-    )
     name = survey.shown(os.path.basename(os.path.abspath(root)))
-    # The page has no script: the digest is that of nothing.
-    return environment.get_template("clean.html.j2").render(
+    return page.render(
+        "clean.html.j2",
         title=f"Audit of {name}",
-        style=markupsafe.Markup(style),
-        script="",
-        script_hash=base64.b64encode(hashlib.sha256().digest()).decode(),
+        styles=("clean.css",),
         facts=facts,
         groups=tuple(_groups(root, rows)),
     )

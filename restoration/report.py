@@ -11,7 +11,6 @@ files give the same bytes.
 import base64
 import dataclasses
 import datetime
-import hashlib
 import io
 import json
 import math
@@ -20,12 +19,21 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import markupsafe
 import numpy as np
 from PIL import Image
 
-from restoration import charts, cli, config, errors, frames, pairs, scores, sources
+from restoration import (
+    charts,
+    cli,
+    config,
+    errors,
+    frames,
+    page,
+    pairs,
+    scores,
+    sources,
+)
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
@@ -38,7 +46,12 @@ BUDGET = 9_000_000
 # A training curve of more points is drawn as the means of equal stretches.
 MOST_POINTS = 300
 
-_TEMPLATES = pathlib.Path(__file__).parent / "templates"
+# What a line that is no metrics record raises.
+_NOT_A_RECORD = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+
+# Larger numbers stand in no file that was not tampered with.
+_LIMIT = 1e300
+
 
 Picture = pathlib.Path | np.ndarray
 
@@ -113,7 +126,7 @@ def _read(path: pathlib.Path, remedy: str) -> str:
 def _read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
     try:
         values = json.loads(_read(path, remedy))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.InputError(f"{path}: not JSON ({error}); {remedy}") from None
     if not isinstance(values, dict):
         raise errors.InputError(f"{path}: not a JSON object; {remedy}")
@@ -123,7 +136,7 @@ def _read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
 def _number(value: Any, where: str, remedy: str) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise errors.InputError(
             f"{where} is {value!r}, not a number; {remedy}"
         ) from None
@@ -164,7 +177,7 @@ def read_metrics(workdir: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
         try:
             record = json.loads(line)
             found.setdefault(record["split"], {})[float(record["step"])] = record
-        except (ValueError, KeyError, TypeError) as error:
+        except _NOT_A_RECORD as error:
             if number == len(lines):
                 break
             raise errors.InputError(
@@ -198,7 +211,13 @@ def read_scores(workdir: pathlib.Path, split: str) -> list[scores.Score]:
     """Reads the metrics of each picture of one split, in the file's order."""
     path = workdir / "evaluation" / f"{split}.csv"
     remedy = _evaluate_command(workdir, split)
-    return scores.from_csv(_read(path, remedy), source=str(path), remedy=remedy)
+    found = scores.from_csv(_read(path, remedy), source=str(path), remedy=remedy)
+    for score in found:
+        if not pairs.is_inside(score.name):
+            raise errors.InputError(
+                f"{path}: the name {score.name!r} leads out of its folder; {remedy}"
+            )
+    return found
 
 
 # Numbers in words.
@@ -295,7 +314,8 @@ def _thin(
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a value is a number that a chart or a table can show."""
+    return isinstance(value, int | float) and -_LIMIT < value < _LIMIT
 
 
 def _curves(
@@ -419,7 +439,7 @@ def _pictured(
         return chosen, {}, f"No restored pictures were kept in {folder.name}."
     remedy = "give the paired folder with --data_dir, or --cases=0 for none"
     data_dir = options.data_dir or settings.get("data_dir")
-    if not data_dir:
+    if not isinstance(data_dir, str) or not data_dir or "\0" in data_dir:
         raise errors.InputError(f"{workdir / 'config.json'}: no 'data_dir'; {remedy}")
     if not pathlib.Path(data_dir).is_dir():
         raise errors.InputError(f"{data_dir}: no such folder; {remedy}")
@@ -527,28 +547,6 @@ def match_pictures(before: str, after: str) -> tuple[list[Comparison], list[str]
 # The page.
 
 
-def _render(template: str, title: str, **context: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = hashlib.sha256(script.encode()).digest()
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-    page = environment.get_template(template).render(
-        title=title,
-        style=markupsafe.Markup(style),
-        script=markupsafe.Markup(script),
-        script_hash=base64.b64encode(digest).decode("ascii"),
-        **context,
-    )
-    # File names that are not UTF-8 reach here as surrogates.
-    return page.encode("utf-8", "replace").decode("utf-8")
-
-
 def _plates(
     labels: Sequence[str], images: Sequence[_Embedded], details: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -587,7 +585,13 @@ def compare_page(rows: Sequence[Comparison], title: str) -> str:
       The page's text.
     """
     shown = _gallery_rows(rows, _embed(_both(rows)))
-    return _render("compare.html.j2", title, rows=shown, count=_count(len(rows)))
+    return page.render(
+        "compare.html.j2",
+        title=title,
+        script="page.js",
+        rows=shown,
+        count=_count(len(rows)),
+    )
 
 
 def _setting(value: Any) -> str:
@@ -659,7 +663,7 @@ def _run_context(
         for kind, group in chosen.items()
         if group
     ]
-    protocols = [e.get("protocol") or PROTOCOL for e in evaluations.values()]
+    protocols = [str(e.get("protocol") or PROTOCOL) for e in evaluations.values()]
     context = {
         "split": options.split,
         "count": _count(evaluation["count"]),
@@ -724,10 +728,16 @@ def report(options: ReportOptions) -> pathlib.Path:
     if gallery:
         gallery["rows"] = _gallery_rows(rows, embedded[len(pictures) :])
     default = "Restoration report" if run else "Before and after"
-    page = _render("report.html.j2", options.title or default, run=run, gallery=gallery)
+    text = page.render(
+        "report.html.j2",
+        title=options.title or default,
+        script="page.js",
+        run=run,
+        gallery=gallery,
+    )
     folder = pathlib.Path(options.workdir or options.after or ".")
     out = pathlib.Path(options.out) if options.out else folder / "report.html"
-    config.write_text(out, page)
+    config.write_text(out, text)
     return out
 
 
