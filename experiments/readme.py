@@ -9,6 +9,7 @@ files of `experiments.benchmark` and `experiments.tables`; the picture,
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import tables
-from restoration import cli, config, errors, frames, pretrained, scores
+from restoration import cli, config, errors, frames, models, pretrained, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,12 +253,40 @@ def restore_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+# What is assumed of the network between accelerators: bytes a second of one device,
+# and seconds from one to the next, for 8 in a host and for hosts side by side.
+_LINKS = {8: (300e9, 3e-6), 64: (50e9, 8e-6), 256: (50e9, 8e-6), 1024: (50e9, 8e-6)}
+_STEP_SECONDS = 0.01
+
+
+def devices_table() -> str:
+    """Returns what sharing a training step would cost, worked out, as Markdown."""
+    lines = [
+        "| model | gradients a step | " + " | ".join(map(str, _LINKS)) + " devices |",
+        "|---|--:|" + "--:|" * len(_LINKS),
+    ]
+    for name in sorted(models.MODELS):
+        count = models.count_parameters(
+            models.abstract_parameters(models.get_model(name))
+        )
+        cells = []
+        for devices, (speed, latency) in _LINKS.items():
+            moved = 2 * (devices - 1) / devices * 4 * count
+            # A tree passes the first byte on; a ring would for every device.
+            seconds = moved / speed + 2 * math.log2(devices) * latency
+            share = _STEP_SECONDS / (_STEP_SECONDS + seconds)
+            cells.append(f"{1e6 * seconds:,.0f} µs, {100 * share:.1f} %")
+        lines.append(f"| {name} | {4 * count / 1e6:.2f} MB | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 # What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
 BLOCKS = {
     "results": results_table,
     "data": data_table,
     "tables": report_table,
     "scale": scale_table,
+    "devices": devices_table,
     "cpu": cpu_table,
     "restore": restore_table,
 }
@@ -314,7 +343,7 @@ def main(options: ReadmeOptions) -> None:
     docs = pathlib.Path(options.docs)
     for file, names in (
         (options.readme, ("results", "data", "tables")),
-        (docs / "scale.md", ("scale",)),
+        (docs / "scale.md", ("scale", "devices")),
         (docs / "performance.md", ("cpu", "restore")),
     ):
         text = pathlib.Path(file).read_text(encoding="utf-8")
