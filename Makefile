@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-all test-lowest test-with fuzz lint setup clean
 
 setup: $(VENV)/.ready
 
@@ -25,5 +25,30 @@ lint: setup
 test: lint
 	$(RUN) -m pytest --numprocesses=auto --dist=worksteal
 
+# Every Python that is supported and is here, each in an environment of its own. With
+# pyenv: PYENV_VERSION=3.11:3.12:3.13 make test-all
+test-all: lint
+	@for version in 3.11 3.12 3.13; do \
+	  if ! python$$version -c '' 2>/dev/null; then \
+	    echo "python$$version is not here: passed over"; continue; \
+	  fi; \
+	  $(MAKE) --no-print-directory test-with WITH=python$$version || exit 1; \
+	done
+
+# The oldest versions that setup.cfg allows, as locks/lowest.txt names them.
+test-lowest:
+	$(MAKE) --no-print-directory test-with WITH=python3.11 LOCK=locks/lowest.txt
+
+# What the two above do: in `.venv-NAME`, install and test. A lock pins everything.
+NAME = $(notdir $(WITH))$(if $(LOCK),-$(notdir $(basename $(LOCK))))
+test-with:
+	$(WITH) -m venv .venv-$(NAME)
+	.venv-$(NAME)/bin/python -m pip install --quiet $(if $(LOCK),-r $(LOCK)) --editable '.[dev]'
+	.venv-$(NAME)/bin/python -m pytest --numprocesses=auto --dist=worksteal
+
+# Hostile input for everything that reads any; docs/reliability.md tells of it.
+fuzz: setup
+	$(RUN) -m experiments.fuzz
+
 clean:
-	rm -rf $(VENV) build demo *.egg-info
+	rm -rf $(VENV) .venv-* build demo *.egg-info

@@ -39,7 +39,7 @@ class FuzzOptions:
     out: str = config.option("fuzz.json", help="JSON file for the counts", short="o")
 
 
-def _identity() -> engine.Engine:
+def identity() -> engine.Engine:
     """Returns an engine that leaves pictures alone: the files are what is tried."""
     grid = tiling.Grid(tile=64, around=8, ramp=8, multiple=4, batch=1)
     inner = slice(grid.around, grid.around + grid.core)
@@ -109,7 +109,7 @@ def damaged(data: bytes, generator: np.random.Generator) -> bytes:
 
 def _try_all(kind: str, rounds: range, seed: int, folder: str, sent: Any) -> None:
     """Restores damaged files, telling each outcome as it comes."""
-    intact, restorer = originals(kind), _identity()
+    intact, restorer = originals(kind), identity()
     # Small files may claim great sizes; those are refused.
     settings = restore_file.Settings(overwrite=True, max_pixels=4_000_000)
     source = pathlib.Path(folder) / f"damaged.{kind}"

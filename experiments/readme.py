@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments import tables
+from experiments import quality, tables
 from restoration import cli, config, errors, frames, models, pretrained, scores
 
 
@@ -289,6 +289,7 @@ BLOCKS = {
     "devices": devices_table,
     "cpu": cpu_table,
     "restore": restore_table,
+    "quality": quality.table,
 }
 
 
@@ -345,6 +346,7 @@ def main(options: ReadmeOptions) -> None:
         (options.readme, ("results", "data", "tables")),
         (docs / "scale.md", ("scale", "devices")),
         (docs / "performance.md", ("cpu", "restore")),
+        (docs / "quality.md", ("quality",)),
     ):
         text = pathlib.Path(file).read_text(encoding="utf-8")
         for name in names:

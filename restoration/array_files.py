@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +19,11 @@ from restoration import arrays, errors, pairs
 
 INDEX = "index.json"
 _FORM = "paired arrays 1"
+
+# What numpy raises at a damaged header, which it parses as Python's literals.
+_NO_ARRAY = (
+    OSError, ValueError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError,
+)  # fmt: skip
 
 
 class Opened(NamedTuple):
@@ -107,14 +113,26 @@ def write(
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
+def _checksums(
+    told: Mapping[str, list], records: Mapping[str, Sequence[pairs.Record]]
+) -> dict[str, list[list[int]]]:
+    """Returns two numbers a record; raises ValueError where they are not that."""
+    for split, rows in records.items():
+        found = np.asarray(told[split], np.uint32).reshape(-1, 2)
+        if len(found) != len(rows):
+            raise ValueError(f"{len(found)} checksums for {len(rows)} pairs of {split}")
+    return {split: list(told[split]) for split in records}
+
+
 def _open_array(path: pathlib.Path, count: int) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except _NO_ARRAY as error:
         raise errors.InputError(
             f"{path}: cannot be read ({error}); prepare it again"
         ) from None
-    if array.dtype != np.uint8 or array.ndim != 4 or len(array) != count:
+    images = array.dtype == np.uint8 and array.ndim == 4 and array.shape[3] == 3
+    if not images or len(array) != count:
         raise errors.InputError(
             f"{path}: {array.dtype} {array.shape} instead of {count} uint8 images; "
             "prepare it again"
@@ -140,9 +158,11 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
         if index["form"] != _FORM:
             raise ValueError(f"its form is {index['form']!r}, not {_FORM!r}")
         records = pairs.records(index["names"], index["clips"])
-        checksums = {split: list(index["checksums"][split]) for split in records}
+        checksums = _checksums(index["checksums"], records)
         fingerprint = index["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         raise errors.InputError(
             f"{folder / INDEX}: cannot be read ({error}); prepare it again"
         ) from None
@@ -154,6 +174,12 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
         for split, rows in records.items()
         if rows
     }
+    for split, (worn, clean) in opened.items():
+        if worn.shape != clean.shape:
+            raise errors.InputError(
+                f"{folder / split}: arrays of shapes {worn.shape} and {clean.shape}; "
+                "prepare it again"
+            )
     return Opened(folder, records, opened, checksums, fingerprint)
 
 

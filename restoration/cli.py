@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -67,9 +67,16 @@ def parse(argv: list[str], options_class: type, flag_values: flags.FlagValues) -
     """
     try:
         rest = flag_values(argv)[1:]
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:  # the latter by --flagfile
         line = " ".join(str(error).split())
         raise errors.InputError(f"{line} (see --help)") from None
+    return _from_flags(options_class, flag_values, rest)
+
+
+def _from_flags(
+    options_class: type, flag_values: flags.FlagValues, rest: Sequence[str] = ()
+) -> Any:
+    """Returns options from flags that were parsed, and the remaining arguments."""
     values = {}
     for field in dataclasses.fields(options_class):
         value = flag_values[field.name].value
@@ -87,14 +94,16 @@ def parse(argv: list[str], options_class: type, flag_values: flags.FlagValues) -
     return options_class(**values)
 
 
-def run(main: Callable[[Any], int | None], options_class: type) -> None:
+def run(main: Callable[..., int | None], options_class: type, *others: type) -> None:
     """Runs an entry point: parses flags, calls main(options), exits.
 
     Args:
       main: takes the options and returns the exit code (None is 0).
       options_class: the options dataclass.
+      *others: further options dataclasses; main is given an instance of each.
     """
-    define_flags(options_class, flags.FLAGS)
+    for defined in (options_class, *others):
+        define_flags(defined, flags.FLAGS)
     flags.FLAGS.set_gnu_getopt(True)
     app.define_help_flags()
 
@@ -103,6 +112,13 @@ def run(main: Callable[[Any], int | None], options_class: type) -> None:
             return call()
         except errors.InputError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            # A disk, a permission, a name: no fault of the program, and no one else's
+            # remedy. What is known better is told where it happens.
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -116,9 +132,9 @@ def run(main: Callable[[Any], int | None], options_class: type) -> None:
         # app.run would raise it to INFO, where Orbax tells of its every step.
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING
-        return options
+        return [options, *(_from_flags(other, flags.FLAGS) for other in others)]
 
     app.run(
-        lambda options: guarded(lambda: main(options)),
+        lambda options: guarded(lambda: main(*options)),
         flags_parser=lambda argv: guarded(lambda: start(argv)),
     )

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from restoration import errors
@@ -62,7 +63,7 @@ def check(options: Any) -> None:
         if value is None or (low is None and high is None):
             continue
         if (
-            not math.isfinite(value)
+            not -math.inf < value < math.inf  # an integer may be too large for isfinite
             or (low is not None and value < low)
             or (high is not None and value > high)
         ):
@@ -79,16 +80,27 @@ class TrainConfig:
     )
     workdir: str = option(help="folder for checkpoints and metrics; resumed if used")
     model: str = option("basic", help="model name, see python -m restoration.models")
-    epochs: int = option(100, help="passes over the training pairs", minimum=1)
+    epochs: int = option(
+        100, help="passes over the training pairs", minimum=1, maximum=10**9
+    )
     fraction: float = option(
         1.0,
         help="fraction of all pairs to use (the seed: 0.02, 0.12, 0.32)",
         minimum=0.0,
         maximum=1.0,
     )
-    batch_size: int = option(16, help="pairs a step, over all devices", minimum=1)
-    image_size: int = option(128, help="side of the square crops, pixels", minimum=16)
-    seed: int = option(0, help="seed of weights, order, crops and flips", minimum=0)
+    batch_size: int = option(
+        16, help="pairs a step, over all devices", minimum=1, maximum=1 << 16
+    )
+    image_size: int = option(
+        128, help="side of the square crops, pixels", minimum=16, maximum=1 << 14
+    )
+    seed: int = option(
+        0,
+        help="seed of weights, order, crops and flips",
+        minimum=0,
+        maximum=2**31 - 1,
+    )
     loss: str = option(
         "mse", help="training loss", choices=("mse", "l1", "charbonnier")
     )
@@ -99,7 +111,9 @@ class TrainConfig:
     schedule: str = option(
         "constant", help="learning rate over the run", choices=("constant", "cosine")
     )
-    warmup_steps: int = option(0, help="steps of linear warm-up", minimum=0)
+    warmup_steps: int = option(
+        0, help="steps of linear warm-up", minimum=0, maximum=10**9
+    )
     clip_norm: float = option(
         0.0, help="global gradient norm limit; 0: none", minimum=0.0
     )
@@ -127,12 +141,49 @@ class TrainConfig:
     log_every: int = option(
         0, help="steps between training log lines; 0: each epoch", minimum=0
     )
+    bad_numbers: str = option(
+        "stop",
+        help="at a loss or gradient that is not finite: stop before it, or skip it",
+        choices=("stop", "skip"),
+    )
+    bad_pairs: str = option(
+        "skip",
+        help="training pairs that cannot be read: skip, taking the next pair, or stop",
+        choices=("skip", "stop"),
+    )
+    deterministic: bool = option(
+        False, help="on a GPU: the same bits each time, slower; a CPU gives them anyway"
+    )
 
     def __post_init__(self):
         """Checks limits and choices."""
         check(self)
         if self.fraction <= 0:
             raise errors.InputError(f"--fraction={self.fraction}: must be above 0")
+
+
+# What may change between the parts of a resumed run.
+_FREE = ("data_dir", "workdir", "epochs", "cache", "checkpoint_every", "keep",
+         "evaluate_every", "log_every", "bad_numbers", "bad_pairs")  # fmt: skip
+
+
+def changes(before: Mapping[str, Any], after: TrainConfig) -> list[str]:
+    """Returns in words how a run differs from one that it is to go on with.
+
+    Args:
+      before: the fields of the earlier configuration.
+      after: the later one.
+
+    Returns:
+      "name before -> after" for each field that may not change.
+    """
+    # The learning rate of a schedule depends on the number of steps.
+    free = set(_FREE) - ({"epochs"} if after.schedule != "constant" else set())
+    return [
+        f"{name} {before.get(name)} -> {value}"
+        for name, value in dataclasses.asdict(after).items()
+        if name not in free and before.get(name) != value
+    ]
 
 
 def to_json(options: Any) -> str:
@@ -156,7 +207,7 @@ def from_json(text: str, options_class: type, *, source: str) -> Any:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.InputError(f"{source}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise errors.InputError(f"{source}: not a JSON object")

@@ -212,6 +212,7 @@ def degrade(options: DegradeOptions) -> list[str]:
 def main(options: DegradeOptions) -> int:
     """Entry point."""
     backend.keep_freed_memory()
+    backend.cache_compilations()
     failures = degrade(options)
     for line in failures:
         print(f"error: {line}", file=sys.stderr)

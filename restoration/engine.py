@@ -19,7 +19,7 @@ _SHARE = 0.8
 
 # A tile is so many times as wide as what surrounds its used part, or the model
 # would compute little that is used.
-_TILE_TO_CONTEXT = 6
+_TILE_TO_CONTEXT = 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,17 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, frames, pairs, scores, sources
+from restoration import (
+    backend,
+    cli,
+    config,
+    errors,
+    frames,
+    pairs,
+    processes,
+    scores,
+    sources,
+)
 
 with epy.lazy_imports():
     import jax
@@ -87,6 +97,20 @@ def measure(
     return measured
 
 
+def gather(measured: Sequence[scores.Score]) -> list[scores.Score]:
+    """Returns what all processes measured, by name; all must call it.
+
+    Args:
+      measured: the scores of this process's share.
+
+    Returns:
+      Every image once, in the same order whatever the number of processes.
+    """
+    rows = [[score.name, score.input, score.restored] for score in measured]
+    found = [scores.Score(*row) for part in processes.gather(rows) for row in part]
+    return sorted(found, key=lambda score: score.name)
+
+
 def means(measured: Sequence[scores.Score]) -> dict[str, dict[str, float]]:
     """Returns the mean over images of each metric of both sides, in float64."""
     return {
@@ -138,12 +162,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
     folder = pathlib.Path(options.workdir) / "evaluation"
     results = {}
     for name, members in splits.items():
-        batches = opened.evaluation_batches(members, batch_size=options.batch_size)
-        with tqdm.tqdm(total=len(members), unit="image", desc=name) as bar:
+        batches = sources.evaluation_share(
+            opened, members, batch_size=options.batch_size
+        )
+        with tqdm.tqdm(
+            total=len(processes.share(members)),
+            unit="image",
+            desc=name,
+            disable=not processes.is_writer(),
+        ) as bar:
             measured = measure(
                 lambda batch: eval_step(parameters, batch), _counted(batches, bar)
             )
-        measured.sort(key=lambda score: score.name)
+        measured = gather(measured)
         results[name] = {
             "model": run.model,
             "split": name,
@@ -154,12 +185,13 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
             **means(measured),
         }
         out = pathlib.Path(options.out or folder / f"{name}.json")
-        config.write_text(out, json.dumps(results[name], indent=1) + "\n")
-        config.write_text(folder / f"{name}.csv", scores.to_csv(measured))
+        if processes.is_writer():
+            config.write_text(out, json.dumps(results[name], indent=1) + "\n")
+            config.write_text(folder / f"{name}.csv", scores.to_csv(measured))
         chosen = _choose(members, measured, options.cases)
         measure(
             lambda batch: eval_step(parameters, batch),
-            opened.evaluation_batches(chosen, batch_size=options.batch_size),
+            sources.evaluation_share(opened, chosen, batch_size=options.batch_size),
             lambda picture, image, name=name: frames.write(
                 folder / name / f"{picture}.png", image
             ),
@@ -201,11 +233,15 @@ def table(results: dict[str, dict]) -> str:
     return "\n".join([*lines, "", f"({protocol})"])
 
 
-def main(options: EvaluateOptions) -> None:
+def main(options: EvaluateOptions, place: processes.Place = processes.ALONE) -> None:
     """Entry point."""
     backend.keep_freed_memory()
-    print(table(evaluate(options)))
+    backend.cache_compilations()
+    with processes.joined(place):
+        results = evaluate(options)
+        if processes.is_writer():
+            print(table(results))
 
 
 if __name__ == "__main__":
-    cli.run(main, EvaluateOptions)
+    cli.run(main, EvaluateOptions, processes.Place)

@@ -23,6 +23,9 @@ logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
+# A frame is in memory whole; what claims more pixels is an error or an attack.
+MOST_PIXELS = 1 << 27
+
 # A full-scale value of each pixel format that libvips delivers.
 _FULL_SCALE = {"uchar": 255.0, "ushort": 65535.0, "float": 1.0, "double": 1.0}
 
@@ -87,13 +90,27 @@ def _open(path: str | os.PathLike) -> pyvips.Image:
     try:
         if path.suffix.lower() == ".bmp":
             with Image.open(path) as image:
+                _check_size(path, *image.size)
                 return pyvips.Image.new_from_array(np.asarray(image.convert("RGB")))
         options = {"access": "sequential", "fail_on": "error"}
         if not _is_utf8(path):  # libvips would refuse the name
-            return pyvips.Image.new_from_buffer(path.read_bytes(), "", **options)
-        return pyvips.Image.new_from_file(str(path), **options)
+            image = pyvips.Image.new_from_buffer(path.read_bytes(), "", **options)
+        else:
+            image = pyvips.Image.new_from_file(str(path), **options)
+        _check_size(path, image.width, image.height)
+        return image
+    except errors.InputError:
+        raise
     except (pyvips.Error, OSError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
+
+
+def _check_size(path: pathlib.Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise errors.InputError(
+            f"{path}: {width}×{height} pixels, of which a frame may have "
+            f"{MOST_PIXELS:,}; cut it, or restore it with python -m restoration.restore"
+        )
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> errors.InputError:

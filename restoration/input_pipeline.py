@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from restoration import arrays, errors, metrics, pairs, sampling
+from restoration import arrays, errors, metrics, pairs, replacing, sampling
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -202,6 +202,7 @@ def train_batches(
     total_steps: int,
     augment: bool,
     process: tuple[int, int] = (0, 1),
+    bad: replacing.Bad | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the training batches of each step, the same for the same seed.
 
@@ -215,6 +216,8 @@ def train_batches(
       augment: whether to flip.
       process: (number of this process, number of processes); each reads its own
         slice of every batch.
+      bad: pairs that cannot be read are added to it, and replaced; None: they are
+        errors.
 
     Yields:
       {"input", "output"}: uint8 (batch / processes, size, size, 3).
@@ -228,7 +231,7 @@ def train_batches(
     rows = slice(process[0] * share, (process[0] + 1) * share)
     types = [key.dtype for key in reader.keys]
 
-    def draw(step: int) -> tuple[np.ndarray, ...]:
+    def draws(step: int) -> sampling.Draws:
         drawn = sampling.batch_draws(
             seed=seed,
             step=int(step),
@@ -236,8 +239,17 @@ def train_batches(
             batch_size=batch_size,
             augment=augment,
         )
-        keys = (key[drawn.index[rows]] for key in reader.keys)
-        return drawn.offset[rows], drawn.flip[rows], *keys
+        mine = sampling.Draws(*(part[rows] for part in drawn))
+        if not bad:
+            return mine
+        count = len(reader.names)
+        good = [replacing.next_good(int(i), count, bad) for i in mine.index]
+        return mine._replace(index=np.array(good, np.int32))
+
+    def draw(step: int) -> tuple[np.ndarray, ...]:
+        drawn = draws(step)
+        keys = (key[drawn.index] for key in reader.keys)
+        return drawn.offset, drawn.flip, *keys
 
     # Not `from_generator`: it sets M_TRIM_THRESHOLD for the whole process, which
     # then returns freed memory at once and faults it in again at every step.
@@ -255,10 +267,60 @@ def train_batches(
         worn, truth = (tf.ensure_shape(crop, shape) for crop in crops)
         return {"input": worn, "output": truth}
 
-    dataset = tf.data.Dataset.range(start_step, total_steps).map(draw_in_graph)
-    dataset = dataset.unbatch().map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return _iterate(dataset, reader)
+    def batches(first: int) -> Iterator[dict[str, np.ndarray]]:
+        dataset = tf.data.Dataset.range(first, total_steps).map(draw_in_graph)
+        dataset = dataset.unbatch().map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = dataset.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        return dataset.as_numpy_iterator()
+
+    def replace(step: int) -> bool:
+        return bad is not None and _find_bad(reader, draws(step).index, bad)
+
+    return _begin_again(batches, start_step, replace, reader)
+
+
+def _begin_again(
+    batches: Callable[[int], Iterator], step: int, replace: Callable, reader: Reader
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields batches; where one cannot be read, goes on from it with others.
+
+    Args:
+      batches: gives those from a step on.
+      step: the first.
+      replace: tells whether the bad pairs of a step were found, so that the next
+        reading passes over them.
+      reader: explains an error.
+    """
+    tf = tensorflow()
+    while True:
+        try:
+            for batch in batches(step):
+                yield batch
+                step += 1
+            return
+        except tf.errors.OpError as error:
+            if not replace(step):
+                raise reader.explain(error) from None
+
+
+def _find_bad(reader: Reader, places: np.ndarray, bad: replacing.Bad) -> bool:
+    """Adds those of some pairs that cannot be read; returns whether there are any."""
+    tf = tensorflow()
+    before = len(bad)
+    for place in sorted(set(places.tolist())):
+        try:
+            reader.load(*(tf.constant(key[place]) for key in reader.keys))
+        except (tf.errors.OpError, errors.InputError) as error:
+            replacing.add(bad, place, reader.names, _reason(error))
+    return len(bad) > before
+
+
+def _reason(error: Exception) -> str:
+    """Returns in a line why a pair could not be read, without TensorFlow's marks."""
+    told = assertion(error)
+    text = str(told) if told else getattr(error, "message", str(error))
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip()
+    return text.split("\n")[0][:200]
 
 
 def evaluation_batches(reader: Reader, *, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -75,10 +75,28 @@ class Record:
     place: int
 
 
+def is_inside(name: Any) -> bool:
+    """Returns whether a name stays below any folder that it is joined to.
+
+    Names from an index or a journal are asked before a file is read or written there.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
 def records(
     names: Mapping[str, Sequence[str]], clips: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[Record, ...]]:
-    """Returns the records of each split from their names and clips, in order."""
+    """Returns the records of each split from their names and clips, in order.
+
+    Raises:
+      ValueError: for a name that leads out of its folder, and for lists that do not
+        fit together.
+    """
+    for name in itertools.chain.from_iterable(names[split] for split in SPLITS):
+        if not is_inside(name):
+            raise ValueError(f"the name {name!r} leads out of its folder")
     return {
         split: tuple(
             Record(name, sys.intern(clip), split, place)

@@ -1,7 +1,8 @@
 """Weights as safetensors files, those shipped with the package among them.
 
 `restoration/weights/` holds one file a model and its card, a JSON object with
-training data, recipe, figures, limits and the file's SHA-256.
+training data, recipe, figures, limits and the file's SHA-256. Numbers are stored in
+32 or in 16 bits; in memory they are float32.
 """
 
 import hashlib
@@ -19,8 +20,11 @@ from restoration import config, errors, models
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
-# Best first: what `restore` uses when no model is named.
-PREFERRED = ("advanced", "basic")
+# Best first, of those that a CPU restores a picture with in seconds: what `restore`
+# uses when no model is named. `nafnet_m` is better and for accelerators.
+PREFERRED = ("nafnet_s", "nafnet_m", "advanced", "basic")
+
+_DTYPES = ("F32", "F16")
 
 
 def _named(parameters: Any) -> dict[str, Any]:
@@ -32,7 +36,12 @@ def _named(parameters: Any) -> dict[str, Any]:
 
 
 def save(
-    path: str | os.PathLike, model_name: str, parameters: Any, card: dict[str, Any]
+    path: str | os.PathLike,
+    model_name: str,
+    parameters: Any,
+    card: dict[str, Any],
+    *,
+    dtype: Any = np.float32,
 ) -> None:
     """Writes weights and, beside them, their card with the file's SHA-256.
 
@@ -41,16 +50,31 @@ def save(
       model_name: a name of `models.MODELS`.
       parameters: nested dict.
       card: what to tell about the weights.
+      dtype: of the stored numbers, np.float32 or np.float16.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.asarray(leaf) for name, leaf in _named(parameters).items()}
+    tensors = {
+        name: np.asarray(leaf, dtype) for name, leaf in _named(parameters).items()
+    }
     data = safetensors.numpy.save(tensors, metadata={"model": model_name})
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(data)
     os.replace(temporary, path)
     card = {"model": model_name, **card, "sha256": hashlib.sha256(data).hexdigest()}
     config.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+
+
+def _card(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a card, of which the SHA-256 at least must be there."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        str(card["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.InputError(
+            f"{path}: not a card of weights ({error}); get the file again"
+        ) from None
+    return card
 
 
 def load(path: str | os.PathLike) -> tuple[str, Any]:
@@ -73,7 +97,7 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(f"{path}: {error.strerror}; check the path") from None
     card = path.with_suffix(".json")
     if card.is_file():
-        expected = json.loads(card.read_text(encoding="utf-8"))["sha256"]
+        expected = _card(card)["sha256"]
         if hashlib.sha256(data).hexdigest() != expected:
             raise errors.InputError(
                 f"{path}: differs from the SHA-256 in {card.name}; get the file again"
@@ -81,11 +105,16 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
     try:
         tensors = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        model_name = header["__metadata__"]["model"]
+        model_name = header.pop("__metadata__")["model"]
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise errors.InputError(
             f"{path}: not a weights file ({error}); get the file again"
         ) from None
+    odd = {n: t["dtype"] for n, t in header.items() if t["dtype"] not in _DTYPES}
+    if odd:
+        raise errors.InputError(
+            f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
+        )
     like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
@@ -119,7 +148,8 @@ def load_shipped(name: str) -> tuple[str, Any]:
       The model's name and its parameters.
 
     Raises:
-      InputError: for a name without shipped weights.
+      InputError: for a name without shipped weights, or where they are of another
+        model or without a card.
     """
     names = shipped()
     if (name and name not in names) or not names:
@@ -127,4 +157,12 @@ def load_shipped(name: str) -> tuple[str, Any]:
             f"no weights of model {name!r} are shipped; choose one of "
             f"{', '.join(names) or 'none'}, or train and give --workdir"
         )
-    return load(FOLDER / f"{name or names[0]}.safetensors")
+    name = name or names[0]
+    path = FOLDER / f"{name}.safetensors"
+    card = _card(path.with_suffix(".json"))
+    found, parameters = load(path)
+    if not found == card.get("model") == name:
+        raise errors.InputError(
+            f"{path}: weights of {found}, card of {card.get('model')}; install again"
+        )
+    return found, parameters

@@ -17,11 +17,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from restoration import errors
+from restoration import errors, pairs
 
 FOLDER = "Disregard"
 JOURNAL = f"{FOLDER}/journal.jsonl"
 REPORTS = ("report.csv", "report.html")
+
+# What a finding tells.
+_TOLD = {"reason", "severity", "detail", "partner", "other"}
 
 # File systems without hard links answer with one of these.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -118,29 +121,45 @@ def read_journal(root: str) -> Journal | None:
             if kind == "start":
                 made_folder = record["made_folder"]
             elif kind == "plan":
-                planned = [
-                    Move(
-                        move["source"],
-                        move["target"],
-                        move["sha256"],
-                        tuple(move["findings"]),
-                    )
-                    for move in record["moves"]
-                ]
+                planned = [_planned(move) for move in record["moves"]]
                 moves += planned
                 pending = len(planned)
-        except (ValueError, TypeError, KeyError) as error:
+            elif kind == "done":
+                pending = 0
+                moves = [move for move in moves if move.target not in record["failed"]]
+            elif kind == "undone":
+                pending = 0
+                moves = [move for move in moves if move.target in record["left"]]
+            undoing = kind == "undo" or (undoing and kind != "undone")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise errors.InputError(
                 f"{path}: line {number} is damaged ({error}); nothing was moved"
             ) from None
-        if kind == "done":
-            pending = 0
-            moves = [move for move in moves if move.target not in record["failed"]]
-        undoing = kind == "undo" or (undoing and kind != "undone")
-        if kind == "undone":
-            pending = 0
-            moves = [move for move in moves if move.target in record["left"]]
     return Journal(tuple(moves), pending, undoing, made_folder)
+
+
+def _planned(told: dict[str, Any]) -> Move:
+    """Returns a move as the journal tells it.
+
+    Raises:
+      ValueError: when it leads out of the data folder, or is no move.
+    """
+    source, target = told["source"], told["target"]
+    for path in (source, target):
+        if not pairs.is_inside(path):
+            raise ValueError(f"{path!r} leads out of the folder")
+    if not target.startswith(f"{FOLDER}/"):
+        raise ValueError(f"{target!r} does not lie in {FOLDER}")
+    findings = tuple(told["findings"])
+    for found in findings:
+        if not isinstance(found, dict) or set(found) != _TOLD:
+            raise ValueError(f"{found!r} is no finding")
+        if not all(isinstance(value, str) for value in found.values()):
+            raise ValueError(f"{found!r} is no finding")
+        for path in (found["partner"], found["other"]):
+            if path and not pairs.is_inside(path):
+                raise ValueError(f"{path!r} leads out of the folder")
+    return Move(source, target, str(told["sha256"]), findings)
 
 
 def _append(root: str, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 import tensorflow_datasets as tfds
 
-from restoration import arrays, errors, input_pipeline, pairs
+from restoration import arrays, errors, input_pipeline, pairs, replacing
 
 # A TFRecord: length, checksum of the length, bytes, checksum of the bytes.
 _LENGTH = struct.Struct("<QI")
@@ -38,12 +38,13 @@ def open_dataset(folder: str | os.PathLike) -> Any:
     try:
         builder = tfds.builder_from_directory(folder)
         known = {*builder.info.features} == {"input", "output", "name", "clip"}
+        known = known and "names" in (builder.info.metadata or {})
     except Exception as error:
         # TFDS raises whatever the parser of the damaged part raises.
         raise errors.InputError(
             f"{folder}: cannot be read ({str(error)[:120]}); prepare it again"
         ) from None
-    if not known or "names" not in (builder.info.metadata or {}):
+    if not known:
         raise errors.InputError(
             f"{folder}: not made by python -m restoration.prepare; prepare it again"
         )
@@ -53,7 +54,12 @@ def open_dataset(folder: str | os.PathLike) -> Any:
 def members(builder: Any) -> dict[str, tuple[pairs.Record, ...]]:
     """Returns the pairs of each split of a prepared dataset, in order."""
     metadata = builder.info.metadata
-    found = pairs.records(metadata["names"], metadata["clips"])
+    try:
+        found = pairs.records(metadata["names"], metadata["clips"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise errors.InputError(
+            f"{builder.data_dir}: damaged list of pairs ({error}); prepare it again"
+        ) from None
     for split, chosen in found.items():
         count = builder.info.splits[split].num_examples if chosen else 0
         if count != len(chosen):
@@ -208,7 +214,11 @@ def parse_pixels(record: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_batches(
-    builder: Any, chosen: Sequence[pairs.Record], **options: Any
+    builder: Any,
+    chosen: Sequence[pairs.Record],
+    *,
+    bad: replacing.Bad | None = None,
+    **options: Any,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields training batches; `options` are those of `arrays.train_batches`.
 
@@ -218,18 +228,23 @@ def train_batches(
     Args:
       builder: see `open_dataset`.
       chosen: records of one split.
+      bad: see `input_pipeline.train_batches`.
       **options: sizes, seed and steps.
 
     Returns:
       The batches.
     """
     if not holds_pixels(builder):
-        return input_pipeline.train_batches(record_reader(builder, chosen), **options)
+        reader = record_reader(builder, chosen)
+        return input_pipeline.train_batches(reader, bad=bad, **options)
     read = make_read(builder, chosen[0].split)
+    names = [record.name for record in chosen]
+
+    def read_pair(number: int) -> tuple[np.ndarray, np.ndarray]:
+        return parse_pixels(read(chosen[number].place))
+
     return arrays.train_batches(
-        lambda number: parse_pixels(read(chosen[number].place)),
-        [record.name for record in chosen],
-        **options,
+        replacing.reading(read_pair, names, bad), names, **options
     )
 
 

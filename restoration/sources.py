@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epy
 
-from restoration import errors, pairs
+from restoration import errors, pairs, processes
 
 with epy.lazy_imports():
     from restoration import array_files, arrays, input_pipeline, records
@@ -60,7 +60,10 @@ def _records(folder: pathlib.Path) -> Source:
 def _arrays(folder: pathlib.Path) -> Source:
     opened = array_files.open_arrays(folder)
 
-    def train_batches(chosen: Sequence[pairs.Record], **options: Any) -> Iterator[dict]:
+    def train_batches(
+        chosen: Sequence[pairs.Record], *, bad: object = None, **options: Any
+    ) -> Iterator[dict]:
+        del bad  # memory-mapped rows can always be read
         worn, clean = opened.arrays[chosen[0].split]
         places = [record.place for record in chosen]
         return arrays.train_batches(
@@ -127,6 +130,37 @@ def open_source(data_dir: str | os.PathLike) -> Source:
     for path, opener in prepared:
         return opener(path)
     return _folder(folder)
+
+
+def evaluation_share(
+    source: Source, members: Sequence[Any], *, batch_size: int
+) -> Iterator[dict]:
+    """Returns evaluation batches of this process's share of some pairs.
+
+    Args:
+      source: see `open_source`.
+      members: which pairs, the same in all processes.
+      batch_size: see `input_pipeline.evaluation_batches`.
+
+    Returns:
+      The batches; none where there are fewer pairs than processes.
+    """
+    mine = processes.share(members)
+    if not mine:
+        return iter(())
+    return source.evaluation_batches(mine, batch_size=batch_size)
+
+
+def array_share(data: "arrays.PairArrays", *, batch_size: int) -> Iterator[dict]:
+    """Does what `evaluation_share` does with pairs that are held as arrays."""
+    numbers = processes.share(range(len(data.input)))
+    if not numbers:
+        return iter(())
+    return arrays.evaluation_batches(
+        arrays.PairArrays(*(processes.share(side) for side in data)),
+        batch_size=batch_size,
+        names=[f"{number:06d}" for number in numbers],
+    )
 
 
 def read_all(source: Source, members: Sequence[Any]) -> "arrays.PairArrays":

@@ -12,8 +12,14 @@ import pytest
 from restoration import errors, models
 from restoration.models import layers
 
-PARAMETERS = {"basic": 29_507, "advanced": 374_406}
-DEPTH = {"basic": 7, "advanced": 14}
+PARAMETERS = {
+    "basic": 29_507,
+    "advanced": 374_406,
+    "nafnet_s": 642_732,
+    "nafnet_m": 3_903_132,
+    "dncnn": 668_227,
+}
+DEPTH = {"basic": 7, "advanced": 14, "nafnet_s": 54, "nafnet_m": 54, "dncnn": 20}
 WIDTHS = {
     "basic": [(32, 32, 32, 32)],
     "advanced": [(32, 64, 64, 32), (64, 128, 128, 64)],

@@ -14,6 +14,7 @@ from restoration import (
     config,
     errors,
     evaluate,
+    feed,
     frames,
     paired_frames,
     pairs,
@@ -356,7 +357,7 @@ def test_checked_options(paired_folder, tmp_path):
 
 
 def test_cache_streams_what_does_not_fit(prepared, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(train, "_free_memory", lambda: 1000)
+    monkeypatch.setattr(feed, "_free_memory", lambda: 1000)
     options = config.TrainConfig(
         data_dir=str(prepared["npy"]), workdir=str(tmp_path), epochs=1, batch_size=4,
         image_size=32, cache="device",

@@ -1,6 +1,8 @@
 """Optimizer, steps, draws and pipelines: the same result by every way."""
 
 import dataclasses
+import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +15,14 @@ from restoration import (
     config,
     errors,
     frames,
+    guard,
     input_pipeline,
     losses,
     models,
     optim,
     pairs,
+    replacing,
+    run_log,
     sampling,
     step,
 )
@@ -93,6 +98,63 @@ def test_the_average_follows_the_weights():
         expected = decay * expected + (1 - decay) * newest
     got = jax.tree.leaves(state.average)[0]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+def protected(train_step, skip):
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return guard.compile_protected(train_step, skip=skip, whole=device, rest=(device,))
+
+
+def test_the_guard_changes_no_bit():
+    """Beside the step alone, its arguments donated: as it was without a guard."""
+    train_step, start = new_step(accumulate=2, ema_decay=0.9)
+    plain, guarded = jax.jit(train_step, donate_argnums=0), protected(train_step, True)
+    ours, theirs = start, jax.tree.map(jnp.copy, start)
+    for number in range(6):
+        batch = random_batch(seed=number)
+        theirs, expected = plain(theirs, batch)
+        ours, values = guarded(ours, np.int32(number), batch)
+        assert not values.pop("bad")
+        jax.tree.map(np.testing.assert_array_equal, (ours, values), (theirs, expected))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_guard_keeps_the_state_from_bad_numbers(value):
+    train_step, start = new_step(ema_decay=0.9)
+    bad = {name: x.astype(np.float32) / 255 for name, x in random_batch().items()}
+    good = {name: rows.copy() for name, rows in bad.items()}
+    bad["output"][1, 3, 3, 0] = value
+    for skip in (True, False):
+        guarded = protected(train_step, skip)
+        state, values = guarded(start, np.int32(0), bad)
+        assert values["bad"]
+        assert int(state.step) == int(skip)
+        jax.tree.map(np.testing.assert_array_equal, state[1:], start[1:])
+        after, values = guarded(state, np.int32(1), good)
+        # Where bad numbers stop the run, the steps after do nothing.
+        assert int(after.step) == 2 * skip
+        assert not values["bad"]
+        moved = np.any(
+            jax.tree.leaves(after.parameters)[0] != jax.tree.leaves(state.parameters)[0]
+        )
+        assert moved == skip
+
+
+def test_means_are_the_same_wherever_they_are_cut():
+    generator = np.random.default_rng(0)
+    values = {"loss": generator.random(50, np.float32) * 1e-3}
+    bad = np.zeros(50, bool)
+    bad[[7, 30]] = True
+    whole = run_log.add(run_log.EMPTY, values, bad)
+    sums = run_log.EMPTY
+    for first, end in ((0, 1), (1, 31), (31, 50)):
+        part = {"loss": values["loss"][first:end]}
+        sums = json.loads(json.dumps(run_log.add(sums, part, bad[first:end])))
+    assert sums == whole
+    means = run_log.means(whole)
+    assert means["skipped"] == 2
+    expected = np.mean(values["loss"][~bad], dtype=np.float64)
+    assert means["loss"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_draws_see_every_pair_equally_often():
@@ -178,12 +240,12 @@ def test_tensorflow_and_libvips_decode_alike(tmp_path, photographs, suffix):
         np.testing.assert_array_equal(decoded, frames.to_uint8(frames.read(path)))
 
 
-def consume(members, image_size=16):
+def consume(members, image_size=16, bad=None):
     return list(
         input_pipeline.train_batches(
             input_pipeline.file_reader(members),
             image_size=image_size, batch_size=2, seed=0,
-            start_step=0, total_steps=2, augment=False,
+            start_step=0, total_steps=2, augment=False, bad=bad,
         )
     )  # fmt: skip
 
@@ -202,8 +264,45 @@ def test_bad_pairs_are_named(tmp_path, photographs):
     (tmp_path / "output" / "a_1.png").write_bytes(b"no image")
     with pytest.raises(errors.InputError, match=r"output.a_1.png: cannot be decoded"):
         consume(members)
+    bad = {}
+    assert len(consume(members, bad=bad)) == 2
+    assert list(bad) == [1]
+    with pytest.raises(errors.InputError, match="smaller than --image_size"):
+        consume(members, image_size=24, bad={})
     with pytest.raises(errors.InputError, match="convert it"):
         consume([dataclasses.replace(members[0], suffixes=(".tif", ".png"))])
+
+
+def test_a_few_bad_ones_are_found_among_many():
+    members = [types.SimpleNamespace(name=str(number)) for number in range(50)]
+    wrong, readings = {"3", "4", "31"}, []
+
+    def read_all(chosen):
+        readings.append(len(chosen))
+        for member in chosen:
+            if member.name in wrong:
+                raise errors.InputError(member.name)
+
+    bad = {}
+    replacing.find(read_all, members, bad)
+    assert bad == {3: "3", 4: "4", 31: "31"}
+    assert len(readings) < 50
+    assert replacing.next_good(3, 50, bad) == 5
+    assert replacing.next_good(49, 50, bad | {49: "", 0: ""}) == 1
+
+
+def test_reading_passes_over_bad_pairs_and_warns_once(caplog):
+    def read(place):
+        if place in (2, 3):
+            raise errors.InputError(f"{place} is damaged")
+        return place
+
+    bad, names = {}, list("abcdef")
+    reading = replacing.reading(read, names, bad)
+    assert [reading(place) for place in (2, 1, 3, 2, 5)] == [4, 1, 4, 4, 5]
+    assert bad == {2: "2 is damaged", 3: "3 is damaged"}
+    assert caplog.text.count("the training pair c cannot be read (2 is") == 1
+    assert replacing.reading(read, names, None) is read
 
 
 def test_bad_arrays_are_told():

@@ -16,6 +16,9 @@ _XMP = b"XML:com.adobe.xmp"
 _ENCODING = {b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT", b"acTL", b"fcTL", b"fdAT"}
 _COLOUR = {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI"}
 
+# What a compressed block may hold; a few bytes can claim gigabytes.
+_MOST_BYTES = 1 << 26
+
 Chunk = tuple[bytes, bytes]
 
 
@@ -86,10 +89,14 @@ def carry(
 
 
 def _inflated(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
     try:
-        return zlib.decompress(data)
+        inflated = inflater.decompress(data, _MOST_BYTES)
     except zlib.error:
         raise blocks.MalformedError("a compressed block is damaged") from None
+    if not inflater.eof:
+        raise blocks.MalformedError("a compressed block is cut off, or too large")
+    return inflated
 
 
 def read(path: str | os.PathLike) -> blocks.Blocks:

@@ -7,6 +7,7 @@ parameters and whose `apply(parameters, images)` maps float NHWC images in
 Its `layers` are counted as the report does: convolutions and poolings.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -17,11 +18,14 @@ import numpy as np
 from jax import extend
 
 from restoration import errors
-from restoration.models import autoencoder
+from restoration.models import autoencoder, dncnn, nafnet
 
 MODELS = {
     "basic": autoencoder.Basic,
     "advanced": autoencoder.Advanced,
+    "nafnet_s": functools.partial(nafnet.NAFNet, width=32),
+    "nafnet_m": functools.partial(nafnet.NAFNet, width=80),
+    "dncnn": dncnn.DnCNN,
 }
 
 
@@ -58,10 +62,11 @@ def count_parameters(parameters: Any) -> int:
 
 
 def multiply_adds(model: nn.Module) -> float:
-    """Returns the multiply-adds of all convolutions for each pixel, as computed.
+    """Returns the multiply-adds for each pixel, as computed.
 
-    The sub-pixel form of an up-convolution counts with its 2×2 taps and four
-    phases, zero taps included, since that is the work done.
+    Those of convolutions and matrix products count, a depthwise convolution in its
+    plain form on every device. The sub-pixel form of an up-convolution counts with
+    its 2×2 taps and four phases, zero taps included, since that is the work done.
     """
     side = 16 * model.multiple
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
@@ -75,6 +80,12 @@ def multiply_adds(model: nn.Module) -> float:
                 total += math.prod(equation.outvars[0].aval.shape) * math.prod(
                     kernel[:3]
                 )
+            if equation.primitive.name == "dot_general":
+                contracted = equation.params["dimension_numbers"][0][0]
+                shape = equation.invars[0].aval.shape
+                total += math.prod(equation.outvars[0].aval.shape) * math.prod(
+                    shape[axis] for axis in contracted
+                )
             for inner in extend.core.jaxprs_in_params(equation.params):
                 total += count(inner)
         return total
@@ -85,8 +96,11 @@ def multiply_adds(model: nn.Module) -> float:
 def receptive_field(model: nn.Module) -> tuple[int, int]:
     """Measures how far a model sees.
 
-    With positive constant weights no gradient cancels, so that the inputs with
-    a gradient other than zero are exactly those that an output depends on.
+    Positive weights keep every ReLU open, and no gradient cancels, so that the inputs
+    with a gradient other than zero are exactly those that an output depends on. They
+    differ, since what normalises over channels would take equal ones for nothing.
+    Pictures are constant, which halves the gradient between equal pixels where the
+    largest is chosen; and narrow, since a row tells as much as a square.
 
     Args:
       model: a model without global pooling.
@@ -99,19 +113,23 @@ def receptive_field(model: nn.Module) -> tuple[int, int]:
     cell = model.multiple
     centre = -(-2 * model.halo // cell) * cell + cell
     side = 2 * centre + cell
+    generator = np.random.default_rng(0)
     parameters = jax.tree.map(
-        lambda leaf: jnp.full(leaf.shape, 1 / math.prod(leaf.shape[:-1] or (1,))),
+        lambda leaf: jnp.asarray(
+            generator.uniform(0.5, 1.5, leaf.shape) / math.prod(leaf.shape[:-1]),
+            jnp.float32,
+        ),
         abstract_parameters(model),
     )
 
     @jax.jit
     @jax.grad
     def gradient(images: jnp.ndarray, row: int) -> jnp.ndarray:
-        return model.apply(parameters, images)[0, row, side // 2].sum()
+        return model.apply(parameters, images)[0, row, 2 * cell].sum()
 
-    images = jnp.ones((1, side, side, 3))
+    images = jnp.ones((1, side, 4 * cell, 3))
     seen = [
-        np.flatnonzero(np.asarray(gradient(images, row)).sum(axis=(0, 2, 3)))
+        np.flatnonzero(np.abs(gradient(images, row)).sum(axis=(0, 2, 3)))
         for row in range(centre, centre + cell)
     ]
     halo = max(

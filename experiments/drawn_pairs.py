@@ -1,0 +1,218 @@
+"""Training pairs drawn anew on the device: a crop of a clean picture, and damage.
+
+All of a pair follows from a key. Half of the crops are pieces as they are, the
+others are scaled; all are turned and flipped. Then they are worn: some as film, by
+what lands on it and its grain, the others as prints, by everything. What no network
+could undo from one picture alone, a film's weaving and flickering, is left out, or it
+would learn to blur.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from restoration import damage, errors, overlays
+from restoration.damage import fields
+
+# What no network could undo from one picture alone.
+_NEVER = ("weave", "flicker")
+
+# A scaled crop shows pieces at so many times their size.
+_SCALE = (0.5, 1.2)
+
+# What a grey value is made of, as in Rec. 601.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class Recipe(NamedTuple):
+    """How pairs are drawn.
+
+    Attributes:
+      image_size: side of the crops, pixels.
+      severity: the greatest; it is drawn between 0 and this, lesser ones more often.
+      photo_share: of the pairs worn as prints, the others as film.
+      clean_share: of the pairs that stay clean, so that clean pictures stay so.
+      grey_share: of the pairs that are grey.
+      overlay_share: of the pairs that get scanned dirt too, where there is any.
+      film: kinds of damage, of `damage.KINDS`, that befall films.
+      photo: kinds that befall prints.
+    """
+
+    image_size: int
+    severity: float
+    photo_share: float
+    clean_share: float
+    grey_share: float
+    overlay_share: float
+    film: tuple[str, ...]
+    photo: tuple[str, ...]
+
+
+def kinds_of(group: tuple[str, ...], leave_out: str = "") -> tuple[str, ...]:
+    """Returns the kinds of damage to draw.
+
+    Args:
+      group: `damage.FILM` or `damage.PHOTO`.
+      leave_out: further kinds that are not drawn, with commas between.
+
+    Returns:
+      Names of `damage.KINDS`.
+
+    Raises:
+      InputError: for a name that is none.
+    """
+    given = tuple(name for name in leave_out.split(",") if name)
+    unknown = sorted(set(given) - set(damage.KINDS))
+    if unknown:
+        raise errors.InputError(
+            f"--leave_out={unknown[0]}: choose of {', '.join(damage.KINDS)}"
+        )
+    return tuple(name for name in group if name not in (*_NEVER, *given))
+
+
+class Material(NamedTuple):
+    """What pairs are drawn from.
+
+    Attributes:
+      pieces: uint8 (count, side, side, 3), clean.
+      masks: uint8 (count, side, side), scanned dirt; count may be 0.
+    """
+
+    pieces: Any
+    masks: Any
+
+
+def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
+    """Draws a clean crop.
+
+    Args:
+      key: PRNG key.
+      pieces: uint8 (count, side, side, 3), side no less than the crop's.
+      recipe: `image_size` and `grey_share` are read.
+
+    Returns:
+      float32 (image_size, image_size, 3) in [0, 1].
+    """
+    pieces = jnp.asarray(pieces)
+    size, side = recipe.image_size, pieces.shape[1]
+    names = ("which", "row", "column", "scaled", "scale", "turn", "flip", "grey")
+    (one,) = fields.draw(key, ((), {name: (0, 1) for name in names}))
+    piece = pieces[(one.which * len(pieces)).astype(jnp.int32)]
+    # No less than what shows the whole piece.
+    low, high = max(_SCALE[0], size / side), max(_SCALE[1], size / side)
+    scale = jnp.where(one.scaled < 0.5, 1.0, low + (high - low) * one.scale)
+    start = jnp.stack([one.row, one.column]) * jnp.maximum(side - size / scale, 0)
+    start = jnp.where(scale == 1, jnp.floor(start), start)
+    crop = jax.image.scale_and_translate(
+        piece.astype(jnp.float32) / 255,
+        (size, size, 3),
+        (0, 1),
+        jnp.stack([scale, scale]),
+        -start * scale,
+        method="cubic",
+    )
+    crop = jnp.where(one.turn < 0.5, crop, crop.transpose(1, 0, 2))
+    crop = jnp.where(one.flip < 0.5, crop, crop[:, ::-1])
+    # With the turn, flipping left to right and top to bottom gives all eight ways.
+    crop = jnp.where(jnp.mod(one.flip, 0.5) < 0.25, crop, crop[::-1])
+    luma = (crop * jnp.array(_LUMA)).sum(-1, keepdims=True)
+    return jnp.clip(jnp.where(one.grey < recipe.grey_share, luma, crop), 0, 1)
+
+
+def draw_dirt(
+    key: jax.Array, masks: jax.Array, recipe: Recipe, severity: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Draws scanned dirt on black, for some of the pairs.
+
+    Args:
+      key: PRNG key.
+      masks: see `Material`.
+      recipe: `image_size` and `overlay_share` are read.
+      severity: of the pair.
+
+    Returns:
+      The dirt (H, W, 3), which is colour times opacity, and its opacity (H, W).
+    """
+    black = jnp.zeros((recipe.image_size, recipe.image_size, 3))
+    if not len(masks):
+        return black, black[..., 0]
+    keys = fields.split(key, 2)
+    laid = fields.uniform(keys[0], ()) < recipe.overlay_share
+    return overlays.random_overlays(
+        keys[1], black, masks, severity=jnp.where(laid, severity, 0.0)
+    )
+
+
+def draw_worn(
+    key: jax.Array,
+    clean: jax.Array,
+    dirt: tuple[jax.Array, jax.Array],
+    severity: jax.Array,
+    kinds: tuple[str, ...],
+) -> jax.Array:
+    """Wears a clean crop.
+
+    Args:
+      key: PRNG key.
+      clean: (H, W, 3) in [0, 1].
+      dirt: from `draw_dirt`; it fell before the print faded, or after.
+      severity: of the pair.
+      kinds: static, of `damage.KINDS`.
+
+    Returns:
+      The worn crop.
+    """
+    keys, (fallen, mask) = fields.split(key, 2), dirt
+
+    def dirtied(image: jax.Array) -> jax.Array:
+        return jnp.clip(image * (1 - mask[..., None]) + fallen, 0, 1)
+
+    first = fields.uniform(keys[0], ()) < 0.5
+    worn = jnp.where(first, dirtied(clean), clean)
+    worn, _ = damage.damage(keys[1], worn, severity=severity, kinds=kinds)
+    return jnp.where(first, worn, dirtied(worn))
+
+
+def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
+    """Draws the severity of a pair: 0 for clean ones, else lesser ones more often."""
+    (one,) = fields.draw(key, ((), {"clean": (0, 1), "severity": (0, 1)}))
+    severity = recipe.severity * one.severity**1.5
+    return jnp.where(one.clean < recipe.clean_share, 0.0, severity)
+
+
+def draw_pairs(
+    key: jax.Array, material: Material, recipe: Recipe, count: int
+) -> dict[str, jax.Array]:
+    """Draws a batch of pairs; jittable.
+
+    Args:
+      key: PRNG key.
+      material: on the device.
+      recipe: how; static.
+      count: number of pairs; static.
+
+    Returns:
+      {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
+      worn as film first.
+    """
+    crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
+    clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
+    severity = jax.vmap(lambda key: draw_severity(key, recipe))(severities)
+    dirt = jax.vmap(
+        lambda key, severity: draw_dirt(key, material.masks, recipe, severity)
+    )(dirts, severity)
+    films = count - round(recipe.photo_share * count)
+    worn = []
+    for part, kinds in (
+        (slice(0, films), recipe.film),
+        (slice(films, count), recipe.photo),
+    ):
+        if part.start < part.stop:
+            pairs = jax.tree.map(
+                lambda x, part=part: x[part], (wears, clean, dirt, severity)
+            )
+            wear = functools.partial(draw_worn, kinds=kinds)
+            worn.append(jax.vmap(wear)(*pairs))
+    return {"input": jnp.concatenate(worn), "output": clean}

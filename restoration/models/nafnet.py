@@ -1,0 +1,264 @@
+"""NAFNet, a U-shaped network without activation functions.
+
+Chen, Chu, Zhang and Sun, "Simple Baselines for Image Restoration", 2022
+(arXiv 2204.04676). The block is that of the paper's figure 3c and equations 4 to 6.
+Three things differ, all for pictures that are restored in tiles, and on a CPU:
+
+* The paper's attention averages over the whole picture, so that a tile gives
+  another result than the whole. Here it averages over a window of 3×3 places, in
+  training too; at the deepest level these are 24×24 pixels. (Chu et al. 2022,
+  arXiv 2112.04491, put a window in its place only when the network is used.)
+* The picture is first folded, 2×2 pixels into 12 channels, and unfolded last: at
+  full resolution a CPU would spend its time on memory alone.
+* Most blocks stand at the deepest level, where a block costs no more than
+  elsewhere, the channels having doubled, and sees farthest.
+"""
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from restoration.models import layers
+
+# Places on each side of the one that attention averages around.
+_WINDOW_RADIUS = 1
+
+
+def _shifted(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
+    """Sums the shifted x, each times its tap."""
+    height, width = x.shape[1:3]
+    rows, columns = kernel.shape[:2]
+    edges = ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0))
+    padded = jnp.pad(x, edges)
+    return sum(
+        padded[:, row : row + height, column : column + width] * kernel[row, column]
+        for row in range(rows)
+        for column in range(columns)
+    )
+
+
+def _grouped(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
+    """Convolves each channel by itself."""
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None],
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _by_platform(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
+    return lax.platform_dependent(x, kernel, cpu=_shifted, default=_grouped)
+
+
+def _tap_gradients(x: jnp.ndarray, gradient: jnp.ndarray) -> jnp.ndarray:
+    """Returns the gradient of 3×3 taps: how x, shifted, goes with the outputs'."""
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return jnp.stack(
+        [
+            jnp.stack(
+                [
+                    jnp.einsum(
+                        "nhwc,nhwc->c",
+                        padded[:, row : row + height, column : column + width],
+                        gradient,
+                    )
+                    for column in range(3)
+                ]
+            )
+            for row in range(3)
+        ]
+    )
+
+
+@jax.custom_vjp
+def depthwise(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
+    """Convolves each channel with its own 3×3 kernel, zeros around.
+
+    On a CPU a grouped convolution leaves XLA's fast path, and the sum of nine
+    shifted products is many times faster; elsewhere the plain form is taken.
+    Which, is decided here alone, when the program is compiled for its device.
+
+    Args:
+      x: (batch, height, width, channels).
+      kernel: (3, 3, channels).
+
+    Returns:
+      Of the shape of x.
+    """
+    return _by_platform(x, kernel)
+
+
+def _depthwise_forward(x: jnp.ndarray, kernel: jnp.ndarray) -> tuple:
+    return _by_platform(x, kernel), (x, kernel)
+
+
+def _depthwise_backward(kept: tuple, gradient: jnp.ndarray) -> tuple:
+    x, kernel = kept
+
+    def plain(x: jnp.ndarray, kernel: jnp.ndarray, gradient: jnp.ndarray) -> tuple:
+        return jax.vjp(_grouped, x, kernel)[1](gradient)
+
+    def shifted(x: jnp.ndarray, kernel: jnp.ndarray, gradient: jnp.ndarray) -> tuple:
+        # Derived by JAX the shifts would become as many padded arrays.
+        return _shifted(gradient, kernel[::-1, ::-1]), _tap_gradients(x, gradient)
+
+    return lax.platform_dependent(x, kernel, gradient, cpu=shifted, default=plain)
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def window_mean(x: jnp.ndarray) -> jnp.ndarray:
+    """Returns the mean over 3×3 places around each; zeros around the picture."""
+    side = 2 * _WINDOW_RADIUS + 1
+    return depthwise(x, jnp.full((side, side, x.shape[-1]), 1 / side**2, x.dtype))
+
+
+def fold(x: jnp.ndarray) -> jnp.ndarray:
+    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c), as `depth_to_space` undoes."""
+    n, height, width, c = x.shape
+    x = x.reshape(n, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // 2, width // 2, 4 * c)
+
+
+def simple_gate(x: jnp.ndarray) -> jnp.ndarray:
+    """Returns the product of the two halves of the channels (equation 4)."""
+    first, second = jnp.split(x, 2, axis=-1)
+    return first * second
+
+
+class _Depthwise(nn.Module):
+    """Depthwise 3×3 convolution with bias."""
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+        channels = x.shape[-1]
+        # Nine inputs an output, which the initializer cannot see of this shape.
+        initial = nn.initializers.variance_scaling(
+            1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2
+        )
+        kernel = self.param("kernel", initial, (3, 3, channels))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return depthwise(x, kernel) + bias
+
+
+class Block(nn.Module):
+    """NAFNet's block: two residual parts, the first with a 3×3 view.
+
+    Attributes:
+      dtype: of the computation; parameters stay float32.
+    """
+
+    dtype: Any = None
+
+    def _pointwise(self, features: int, name: str) -> nn.Module:
+        # A 1×1 convolution, as a matrix product.
+        return nn.Dense(features, dtype=self.dtype, name=name)
+
+    def _scaled(self, x: jnp.ndarray, name: str) -> jnp.ndarray:
+        # Zero at first, so that a block begins as the identity.
+        scale = self.param(name, nn.initializers.zeros, (x.shape[-1],))
+        return x * scale.astype(x.dtype)
+
+    @nn.compact
+    def __call__(self, inputs: jnp.ndarray) -> jnp.ndarray:
+        """Maps (n, h, w, c) to the same shape."""
+        channels = inputs.shape[-1]
+
+        x = nn.LayerNorm(dtype=self.dtype, name="norm_1")(inputs)
+        x = self._pointwise(2 * channels, "expand_1")(x)
+        x = _Depthwise(dtype=self.dtype, name="depthwise")(x)
+        x = simple_gate(x)
+        # Simplified channel attention, equation 6.
+        x = x * self._pointwise(channels, "attention")(window_mean(x))
+        x = self._pointwise(channels, "project_1")(x)
+        inputs = inputs + self._scaled(x, "beta")
+
+        x = nn.LayerNorm(dtype=self.dtype, name="norm_2")(inputs)
+        x = self._pointwise(2 * channels, "expand_2")(x)
+        x = simple_gate(x)
+        x = self._pointwise(channels, "project_2")(x)
+        return inputs + self._scaled(x, "gamma")
+
+
+class NAFNet(nn.Module):
+    """The whole network: fold, two levels down, the middle, two levels up, unfold.
+
+    What it gives is added to the picture, and begins at zero: without training
+    nothing is changed.
+
+    Attributes:
+      width: channels at half resolution; they double with each level.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    source: ClassVar[str] = "Chen et al. 2022, windowed"
+    multiple: ClassVar[int] = 8
+    halo: ClassVar[int] = 99
+    layers: ClassVar[int] = 54
+
+    # Blocks at 1/2 and 1/4 on the way down, at 1/8, at 1/4 and 1/2 on the way up.
+    encoder: ClassVar[tuple[int, ...]] = (1, 1)
+    middle: ClassVar[int] = 4
+    decoder: ClassVar[tuple[int, ...]] = (1, 1)
+
+    width: int = 32
+    dtype: Any = None
+
+    def _blocks(self, x: jnp.ndarray, count: int, name: str) -> jnp.ndarray:
+        for number in range(1, count + 1):
+            x = Block(dtype=self.dtype, name=f"{name}_{number}")(x)
+        return x
+
+    @nn.compact
+    def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
+        """Restores images.
+
+        Args:
+          images: float (batch, height, width, 3) in [0, 1], any height and
+            width (padded by reflection to multiples of 8 and cropped back).
+
+        Returns:
+          float32 of the same shape, near [0, 1] but not clipped.
+        """
+        padded = layers.pad_to_multiple(images, self.multiple)
+        x = fold(padded.astype(self.dtype or padded.dtype))
+        x = layers.Conv3x3(self.width, dtype=self.dtype, name="intro")(x)
+
+        kept = []
+        for level, count in enumerate(self.encoder, 1):
+            x = self._blocks(x, count, f"encoder_{level}")
+            kept.append(x)
+            down = nn.Conv(
+                2 * x.shape[-1], (2, 2), (2, 2), dtype=self.dtype, name=f"down_{level}"
+            )
+            x = down(x)
+        x = self._blocks(x, self.middle, "middle")
+        for level, count in reversed(list(enumerate(self.decoder, 1))):
+            up = nn.Dense(
+                2 * x.shape[-1], use_bias=False, dtype=self.dtype, name=f"up_{level}"
+            )
+            x = layers.depth_to_space(up(x)) + kept.pop()
+            x = self._blocks(x, count, f"decoder_{level}")
+
+        change = nn.Conv(
+            12,
+            (3, 3),
+            kernel_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            name="outro",
+        )(x)
+        change = layers.depth_to_space(change).astype(
+            jnp.promote_types(images.dtype, jnp.float32)
+        )
+        return (padded + change)[:, : images.shape[1], : images.shape[2]]
