@@ -44,7 +44,7 @@ NAME = $(notdir $(WITH))$(if $(LOCK),-$(notdir $(basename $(LOCK))))
 test-with:
 	$(WITH) -m venv .venv-$(NAME)
 	.venv-$(NAME)/bin/python -m pip install --quiet $(if $(LOCK),-r $(LOCK)) --editable '.[dev]'
-	.venv-$(NAME)/bin/python -m pytest --numprocesses=auto --dist=worksteal
+	.venv-$(NAME)/bin/python -m pytest --numprocesses=auto --dist=worksteal -m ''
 
 # Hostile input for everything that reads any; docs/reliability.md tells of it.
 fuzz: setup

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments import quality, tables
+from experiments import findings, quality, tables
 from restoration import cli, config, errors, frames, models, pretrained, scores
 
 
@@ -25,6 +25,9 @@ class ReadmeOptions:
     """Options of `python -m experiments.readme`."""
 
     readme: str = config.option("README.md", help="file to update")
+    experiments: str = config.option(
+        "experiments/README.md", help="another file to update"
+    )
     docs: str = config.option("docs", help="folder of further files to update")
     demo: str = config.option("demo", help="folder that `make demo` wrote")
     picture: str = config.option("docs/demo.png", help="picture to write")
@@ -71,6 +74,12 @@ def report_table() -> str:
                 f"| {line['pairs']:,} | {' | '.join(shown)} |"
             )
     return "\n".join([*lines, "", tables.scale_note(results), ""])
+
+
+def findings_table() -> str:
+    """Returns what `experiments.findings` found as Markdown."""
+    found = _measured("findings") or _measured("quick/findings")
+    return findings.to_markdown(found) if found else "Not run yet.\n"
 
 
 def _measured(name: str) -> dict | None:
@@ -285,6 +294,7 @@ BLOCKS = {
     "results": results_table,
     "data": data_table,
     "tables": report_table,
+    "findings": findings_table,
     "scale": scale_table,
     "devices": devices_table,
     "cpu": cpu_table,
@@ -344,6 +354,7 @@ def main(options: ReadmeOptions) -> None:
     docs = pathlib.Path(options.docs)
     for file, names in (
         (options.readme, ("results", "data", "tables")),
+        (options.experiments, ("findings",)),
         (docs / "scale.md", ("scale", "devices")),
         (docs / "performance.md", ("cpu", "restore")),
         (docs / "quality.md", ("quality",)),

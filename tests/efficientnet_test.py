@@ -119,6 +119,7 @@ def test_every_stage_equals_keras(saved, photographs):
     check_stages(efficientnet.Encoder(), parameters, model, images)
 
 
+@pytest.mark.slow
 def test_every_stage_equals_keras_with_the_rescaling_of_imagenet(
     saved, photographs, monkeypatch, tmp_path
 ):

@@ -299,8 +299,7 @@ def test_grey_pairs_are_grey(material):
 
 
 # --- Runs --------------------------------------------------------------------
-
-
+@pytest.mark.slow
 def test_a_run_in_parts_is_the_same_run(clean_folder, tmp_path):
     whole = small_options(clean_folder, tmp_path / "whole")
     parts = small_options(clean_folder, tmp_path / "parts")

@@ -197,7 +197,8 @@ def training_pair(data_dir, tmp_path):
         yield running
 
 
-@pytest.mark.parametrize("dying", [0, 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("dying", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_others_stop_when_a_process_dies(data_dir, tmp_path, dying):
     with training_pair(data_dir, tmp_path) as running:
         running[dying].kill()

@@ -46,6 +46,7 @@ def test_stops_are_spread_over_the_steps():
     assert fitting.Budget(2, 1, 1, points=10).stops == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_ends_with_the_same_weights(basic, squares, tmp_path):
     whole = fit(basic, squares, tmp_path / "whole")
     assert [step for step, _ in whole.curve] == [0, 2, 4, 6]
@@ -82,6 +83,7 @@ def test_crops_are_pairs_and_follow_from_the_key(squares):
     assert np.any(batch["input"] != draw(1)["input"])
 
 
+@pytest.mark.slow
 def test_pretraining_takes_noise_and_blur_away(squares):
     sizes = {"batch_size": 64, "image_size": 16}
     noisy = fitting.noisy_crops(jax.random.key(0), squares, **sizes)
@@ -227,6 +229,7 @@ def test_arms_without_their_weights_are_left_out_and_said():
     assert tuple(arms) == transfer.ARMS and left_out == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arm",
     [arm for arm in transfer.ARMS if arm.start != "scratch"],
@@ -285,6 +288,7 @@ def test_samples_lie_inside_each_other_and_pairs_are_measured_alike(monkeypatch)
         assert not whole & set(part.input[:, 0, 0, 0].tolist())
 
 
+@pytest.mark.slow
 def test_the_experiment_runs_goes_on_and_is_read(tmp_path, monkeypatch, squares):
     """With the smallest network in place of the large ones, and a few squares."""
     data = transfer.Data({1.0: squares}, squares, squares, {"what": "squares"})
@@ -383,6 +387,7 @@ def test_noise_is_of_the_strength_that_is_asked_for(folders):
     assert found["psnr"] == found["input"]
 
 
+@pytest.mark.slow
 def test_dncnn_is_trained_and_compared(folders, tmp_path):
     options = reproduce.ReproduceOptions(
         pictures=(str(folders / "test"),),
