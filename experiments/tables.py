@@ -66,7 +66,7 @@ class Scale:
 
 # At full size the twin would need 80 hours of two cores.
 FULL = Scale(standin.PAIRS, 256, 16, 1.0, twin=())
-QUICK = Scale(2_400, 32, 4, 0.06, twin=("1", "4"))
+QUICK = Scale(2_400, 32, 4, 0.06, twin=("1",))
 
 
 @dataclasses.dataclass(frozen=True)
