@@ -10,9 +10,7 @@ its children together, sampled. `--quick` takes a few hundred pairs.
 
 import dataclasses
 import json
-import os
 import pathlib
-import platform
 import resource
 import shutil
 import subprocess
@@ -27,7 +25,7 @@ import psutil
 import tqdm
 from etils import epy
 
-from restoration import cli, config, errors, frames, pairs, sources
+from restoration import cli, config, errors, frames, pairs, provenance, sources
 
 with epy.lazy_imports():
     from experiments import benchmark_cpu, benchmark_restore
@@ -35,6 +33,9 @@ with epy.lazy_imports():
 
 # Crops and batches of the pipelines that are measured.
 _CROP, _BATCH = 128, 64
+# Packages that decide how fast things are, besides Python.
+_PACKAGES = ("jax", "tensorflow-cpu", "tensorflow-datasets", "pillow", "pyvips")
+
 # Batches before the clock starts, and the seconds it runs for.
 _WARM, _SECONDS = 5, 20.0
 
@@ -148,30 +149,11 @@ def measure(command: list[str]) -> Usage:
 
 def machine() -> dict[str, Any]:
     """Returns what describes the machine and the versions in use."""
-    import importlib.metadata
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        named = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ]
-        model = named[0] if named else model
-    packages = ("jax", "tensorflow-cpu", "tensorflow-datasets", "pillow", "pyvips")
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = ""
     return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "processor": provenance.processor(),
+        "cores": provenance.cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "python": platform.python_version(),
-        "packages": versions,
+        "packages": provenance.packages(_PACKAGES),
     }
 
 

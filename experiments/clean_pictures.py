@@ -12,14 +12,13 @@ import io
 import json
 import os
 import pathlib
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 from PIL import Image
 
-from restoration import errors
+from restoration import errors, pairs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -234,8 +233,8 @@ def cut(files: Mapping[str, bytes], side: int) -> np.ndarray:
 
 def _clip(name: str) -> str:
     """Returns what frames of one shot have in common: all but the last number."""
-    found = re.fullmatch(r"(.+)_\d+", name.rpartition(".")[0], re.DOTALL)
-    return found[1] if found else name
+    path = pathlib.PurePosixPath(name)
+    return str(path.with_name(pairs.clip_of(path.stem)))
 
 
 def hold_out(files: Files, share: float) -> tuple[Files, Files]:

@@ -28,7 +28,6 @@ from restoration import arrays, backend, cli, config, sampling
 with epy.lazy_imports():
     import jax
     import keras
-    import optax
     import tensorflow as tf
 
     from restoration import losses, metrics, models, optim, step, tiling
@@ -38,9 +37,6 @@ WIDTHS = {
     "basic": ((32, 32, 32, 32),),
     "advanced": ((32, 64, 64, 32), (64, 128, 128, 64)),
 }
-
-# Keras' defaults, and ours.
-_DECAYS = {"b1": 0.9, "b2": 0.999}
 
 _LAYERS = ("conv_1", "conv_2", "upconv_1", "upconv_2", "conv_3")
 
@@ -259,19 +255,17 @@ def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
     run = config.TrainConfig(data_dir="", workdir="", model=options.model)
     model = models.get_model(options.model)
     optimizer = optim.make_optimizer(run, options.steps)
-    if options.double:
-        # Keras rounds both decays to float32 whatever it computes in.
-        decays = {name: float(np.float32(b)) for name, b in _DECAYS.items()}
-        optimizer = optax.chain(
-            optim.scale_by_keras_adam(**decays),
-            optax.scale_by_learning_rate(run.learning_rate),
-        )
     state = step.init_state(model, optimizer, jax.random.key(options.seed), ema=False)
     if options.double:
         state = _double(state)
     twin = build(options.model)
     set_weights(twin, state.parameters)
     _compile(twin)
+    if options.double:
+        # Keras rounds a decay given as a number to float32 where it is raised to a
+        # power, and nowhere else: 6e-6 of each step.
+        twin.optimizer.beta_1 = np.array(twin.optimizer.beta_1)
+        twin.optimizer.beta_2 = np.array(twin.optimizer.beta_2)
     # Our own is of float32 whatever it is given.
     loss = _mean_squares if options.double else losses.make_loss("mse")
     train_step = jax.jit(step.make_train_step(model, optimizer, loss))
@@ -286,7 +280,10 @@ def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
         )
         with jax.enable_x64(False):  # its indices are of 32 bits
             batch = arrays.take_crops(members, draws, options.image_size)
-        worn, truth = (np.asarray(step.to_float(side)) for side in batch.values())
+        worn, truth = (
+            np.asarray(step.to_float(side), keras.config.floatx())
+            for side in batch.values()
+        )
         # As float to both: a compiled division by 255 rounds otherwise.
         state, values = train_step(state, {"input": worn, "output": truth})
         theirs = twin.train_on_batch(worn, truth, return_dict=True)["loss"]

@@ -10,11 +10,10 @@ and `--overlays`.
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import tqdm
 from etils import epy
 
 from experiments import clean_pictures
-from restoration import backend, cli, config, errors
+from restoration import backend, cli, config, errors, run_log
 
 with epy.lazy_imports():
     import jax
@@ -297,7 +296,9 @@ def make_run(
         # Not the key itself, of which the weights were drawn.
         key = jax.random.fold_in(jax.random.fold_in(root, 1), state.step)
         batch = drawn_pairs.draw_pairs(key, material, recipe, options.batch_size)
-        return train_step(state, jax.lax.with_sharding_constraint(batch, split))
+        state, found = train_step(state, jax.lax.with_sharding_constraint(batch, split))
+        # SSIM would take a fifth of a CPU's step; validation has it.
+        return state, {name: found[name] for name in ("loss", "psnr", "gradient_norm")}
 
     def many(state: Any, material: Any, steps: int) -> tuple[Any, dict]:
         return jax.lax.scan(lambda s, _: one(s, material), state, None, length=steps)
@@ -391,13 +392,7 @@ def _claim(workdir: pathlib.Path, options: PretrainOptions, digest: str) -> None
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         before = config.from_json(text, PretrainOptions, source=str(path))
-        changed = [
-            f"{field.name} {getattr(before, field.name)} -> "
-            f"{getattr(options, field.name)}"
-            for field in dataclasses.fields(options)
-            if field.name not in _FREE
-            and getattr(before, field.name) != getattr(options, field.name)
-        ]
+        changed = config.differences(dataclasses.asdict(before), options, _FREE)
         if changed:
             raise errors.InputError(
                 f"{path}: this workdir holds another run ({', '.join(changed)}); "
@@ -410,21 +405,6 @@ def _claim(workdir: pathlib.Path, options: PretrainOptions, digest: str) -> None
         raise errors.InputError(
             f"{workdir}: cannot be written ({error.strerror}); use another --workdir"
         ) from None
-
-
-@contextlib.contextmanager
-def _open_log(path: pathlib.Path, start: int) -> Iterator[Callable[[dict], None]]:
-    """Opens metrics.jsonl; lines of steps that no checkpoint holds are dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = [line + "\n" for line in lines if json.loads(line)["step"] <= start]
-    config.write_text(path, "".join(kept))
-    with path.open("a", encoding="utf-8") as file:
-
-        def log(row: dict) -> None:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-
-        yield log
 
 
 def _next_stop(done: int, options: PretrainOptions) -> int:
@@ -460,7 +440,7 @@ def _train(
         stack.callback(manager.close)
         state = checkpoint.restore_latest(manager, state) or state
         done = int(state.step)
-        log = stack.enter_context(_open_log(workdir / "metrics.jsonl", done))
+        log = stack.enter_context(run_log.open_log(workdir, done))
         bar = stack.enter_context(
             tqdm.tqdm(total=options.steps, initial=done, unit="step", desc="pretrain")
         )
@@ -478,13 +458,14 @@ def _train(
                 means = _means(pending)
                 seconds = time.monotonic() - since
                 speed = (done - seen) * options.batch_size / seconds
-                log({"step": done, "split": "train", **means,
-                     "images_per_second": round(speed, 2)})  # fmt: skip
+                line = means | {"images_per_second": round(speed, 2)}
+                run_log.append(log, {"step": done, "split": "train", **line})
                 bar.set_postfix(loss=means["loss"])
                 pending, since, seen = [], time.monotonic(), done
             if done % options.validate_every == 0 or done == options.steps:
                 figures = validate(_evaluated(state, options))
-                log({"step": done, "split": "validation", **figures})
+                run_log.append(log, {"step": done, "split": "validation", **figures})
+                run_log.flush(log)  # on the disk before the checkpoint is
                 checkpoint.save(manager, state, _score(figures))
                 since, seen = time.monotonic(), done
         if not figures:  # stopped in between, or nothing was left to do

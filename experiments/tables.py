@@ -99,7 +99,7 @@ class TablesOptions:
         "build/tables", help="folder of runs that are under way"
     )
     out: str = config.option(
-        "", short="o", help="folder of tables.md, .csv and .html; default: --results"
+        "build/tables", short="o", help="folder of tables.md, .csv and .html"
     )
 
     def __post_init__(self):
@@ -540,7 +540,7 @@ def main(options: TablesOptions) -> None:
     """Entry point."""
     backend.keep_freed_memory()
     results = tables(options)
-    folder = pathlib.Path(options.out or results_folder(options))
+    folder = pathlib.Path(options.out)
     name = "tables" if options.table == "all" else f"table_{options.table}"
     for suffix, write in (("md", to_markdown), ("csv", to_csv), ("html", to_html)):
         config.write_text(folder / f"{name}.{suffix}", write(results))

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from restoration import errors
@@ -179,6 +179,22 @@ def changes(before: Mapping[str, Any], after: TrainConfig) -> list[str]:
     """
     # The learning rate of a schedule depends on the number of steps.
     free = set(_FREE) - ({"epochs"} if after.schedule != "constant" else set())
+    return differences(before, after, free)
+
+
+def differences(
+    before: Mapping[str, Any], after: Any, free: Collection[str] = ()
+) -> list[str]:
+    """Returns in words how options differ from earlier ones.
+
+    Args:
+      before: the fields of the earlier ones.
+      after: a dataclass.
+      free: fields that may differ.
+
+    Returns:
+      "name before -> after" for each of the other fields that differs.
+    """
     return [
         f"{name} {before.get(name)} -> {value}"
         for name, value in dataclasses.asdict(after).items()

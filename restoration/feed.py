@@ -178,10 +178,8 @@ def _bytes_needed(opened: sources.Source, members: Sequence[Any]) -> int:
 
 def _free_memory() -> int:
     """Returns the bytes free on a device; of a CPU, those of the host."""
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics is None:
-        return psutil.virtual_memory().available
-    return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    free = backend.free_memory(jax.local_devices()[0])
+    return psutil.virtual_memory().available if free is None else free
 
 
 def _read_all(

@@ -37,10 +37,14 @@ _PACKAGES = (
 _ROOT = pathlib.Path(__file__).resolve().parent
 
 
-def packages() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that decide the numbers."""
+def packages(names: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Returns the versions of Python and of packages; those not installed are left out.
+
+    Args:
+      names: of the packages, by default of those that decide a run's numbers.
+    """
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -82,13 +86,21 @@ def code() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the processor's name."""
     path = pathlib.Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def cores() -> int | None:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def devices() -> dict[str, Any]:
@@ -98,10 +110,8 @@ def devices() -> dict[str, Any]:
         "kind": jax.devices()[0].device_kind,
         "count": jax.device_count(),
         "processes": jax.process_count(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "processor": processor(),
+        "cores": cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 

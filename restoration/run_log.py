@@ -75,7 +75,12 @@ def write(
       values: the rest of the line.
     """
     row = {"step": done, "epoch": round(done / steps_per_epoch, 4), "split": split}
-    file.write(json.dumps(row | dict(values)) + "\n")
+    append(file, row | dict(values))
+
+
+def append(file: Any, row: Mapping[str, Any]) -> None:
+    """Appends a line as it is; `step` must be in it."""
+    file.write(json.dumps(row) + "\n")
     file.flush()
 
 

@@ -49,7 +49,7 @@ def test_beam_is_named_when_it_is_missing(folder, tmp_path, monkeypatch):
 
 
 def test_the_pipeline_on_the_direct_runner(folder, tmp_path, capsys):
-    pytest.importorskip("apache_beam", reason="the extra beam is not installed")
+    pytest.importorskip("apache_beam", reason="no Apache Beam: locks/beam.txt")
     options = archive.ArchiveOptions(
         input=(str(folder),), output=str(tmp_path / "out"), model="basic"
     )

@@ -262,8 +262,6 @@ def test_published_weights_reach_their_published_score(name):
     from experiments import reproduce
 
     path = pathlib.Path(os.environ[WEIGHTS]) / name
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
     options = reproduce.ReproduceOptions(
         pictures=(os.environ[PICTURES],), weights=(str(path),)
     )

@@ -24,25 +24,22 @@ def data(photographs):
     return found
 
 
-# Adam enlarges what rounding differs by, now and then a hundredfold where a ReLU is at
-# its edge. In float32 the first ten losses of the advanced model part by 1.7e-5 with
-# seed 0 and by 1e-7 to 4e-7 with seeds 1 to 4. In float64 seed 0 holds, seed 1 did not;
-# why is not known yet.
-@pytest.mark.parametrize("double", [False, True])
+# Rounding alone parts the two: in float64 nothing is seen of it in 50 steps. In float32
+# Adam enlarges it, now and then a hundredfold where a ReLU is at its edge: the first
+# ten losses of the advanced model part by 1.7e-5 with seed 0, and by 1e-7 to 4e-7 with
+# seeds 1 to 4.
 @pytest.mark.parametrize("name", keras_twin.WIDTHS)
-def test_same_weights_and_batches_give_the_same_losses(name, double, data):
+@pytest.mark.parametrize(
+    ("double", "early", "late"), [(False, 1e-5, 1e-2), (True, 1e-13, 1e-13)]
+)
+def test_same_weights_and_batches_give_the_same_losses(name, double, early, late, data):
     options = keras_twin.TwinOptions(
-        model=name,
-        steps=50,
-        batch_size=8,
-        image_size=16,
-        seed=0 if double else 1,
-        double=double,
+        model=name, steps=50, batch_size=8, image_size=16, seed=1, double=double
     )
     seen = keras_twin.lockstep(options, data["train"])
     apart = np.abs(seen[:, 0] / seen[:, 1] - 1)
-    assert apart[:10].max() < 1e-5
-    assert apart.max() < 1e-2
+    assert apart[:10].max() < early
+    assert apart.max() < late
     assert seen[-5:].mean() < seen[:5].mean()
 
 

@@ -384,7 +384,7 @@ def test_arrays_train_without_tensorflow(prepared, tmp_path):
 
 
 def test_beam_gives_the_same_records(paired_folder, tmp_path):
-    pytest.importorskip("apache_beam", reason="Apache Beam: locks/beam.txt")
+    pytest.importorskip("apache_beam", reason="no Apache Beam: locks/beam.txt")
     options = options_of(paired_folder, tmp_path, beam="--runner=DirectRunner")
     assert prepare.prepare(options).new
     folder, made = sources.open_source(paired_folder), sources.open_source(tmp_path)

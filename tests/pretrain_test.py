@@ -339,12 +339,12 @@ def test_a_run_in_parts_is_the_same_run(clean_folder, tmp_path):
 FIGURES = {"film_psnr": 1.0, "photo_psnr": 1.0}
 
 
-def test_tensorflow_is_not_needed(clean_folder, tmp_path):
+def test_neither_tensorflow_nor_libvips_is_needed(clean_folder, tmp_path):
     # The options of the run above, so that what it compiled is found again.
     options = small_options(clean_folder, tmp_path / "run")
     code = f"""
 import sys
-sys.modules["tensorflow"] = None  # to import it is an error
+sys.modules["tensorflow"] = sys.modules["pyvips"] = None  # importing fails
 from experiments import pretrain
 options = pretrain.PretrainOptions(**{dataclasses.asdict(options)!r})
 print(pretrain.pretrain(options)[1])

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -53,7 +54,10 @@ def with_twin():
 def finished(tmp_path_factory, with_twin):
     folder = tmp_path_factory.mktemp("tables")
     options = dataclasses.replace(
-        OPTIONS, results=str(folder / "results"), workdir=str(folder / "work")
+        OPTIONS,
+        results=str(folder / "results"),
+        workdir=str(folder / "work"),
+        out=str(folder / "out"),
     )
     tables.main(options)
     return options, folder / "results"
@@ -101,15 +105,16 @@ def test_results_hold_what_they_are(finished):
 
 
 def test_tables_are_written_row_for_row(finished):
-    _, folder = finished
+    options, folder = finished
+    out = pathlib.Path(options.out)
     result = json.loads((folder / "t3_basic_12_24.json").read_text())
-    lines = list(csv.DictReader(io.StringIO((folder / "table_3.csv").read_text())))
+    lines = list(csv.DictReader(io.StringIO((out / "table_3.csv").read_text())))
     assert [line["split"] for line in lines] == ["train", "validation", "test"]
     assert float(lines[2]["psnr_seed"]) == 31.77
     mean = result["ours"]["test"]["psnr"]["mean"]
     assert float(lines[2]["psnr_ours"]) == pytest.approx(mean, rel=1e-5)
-    page = (folder / "table_3.html").read_text()
-    markdown = (folder / "table_3.md").read_text()
+    page = (out / "table_3.html").read_text()
+    markdown = (out / "table_3.md").read_text()
     for text in (page, markdown):
         assert f"{mean:.2f} ±" in text
         assert "31.77" in text

@@ -128,12 +128,6 @@ def fold(x: jnp.ndarray) -> jnp.ndarray:
     return x.reshape(n, height // 2, width // 2, 4 * c)
 
 
-def simple_gate(x: jnp.ndarray) -> jnp.ndarray:
-    """Returns the product of the two halves of the channels (equation 4)."""
-    first, second = jnp.split(x, 2, axis=-1)
-    return first * second
-
-
 class _Depthwise(nn.Module):
     """Depthwise 3×3 convolution with bias."""
 
@@ -154,6 +148,10 @@ class _Depthwise(nn.Module):
 
 class Block(nn.Module):
     """NAFNet's block: two residual parts, the first with a 3×3 view.
+
+    The two factors of a gate (equation 4), in the paper the halves of one result,
+    are computed apart, each with its own weights: the same function, without a
+    result to divide, whose gradient would have to be put together again.
 
     Attributes:
       dtype: of the computation; parameters stay float32.
@@ -176,17 +174,23 @@ class Block(nn.Module):
         channels = inputs.shape[-1]
 
         x = nn.LayerNorm(dtype=self.dtype, name="norm_1")(inputs)
-        x = self._pointwise(2 * channels, "expand_1")(x)
-        x = _Depthwise(dtype=self.dtype, name="depthwise")(x)
-        x = simple_gate(x)
+        first, second = (
+            _Depthwise(dtype=self.dtype, name=f"depthwise_1{half}")(
+                self._pointwise(channels, f"expand_1{half}")(x)
+            )
+            for half in "ab"
+        )
+        x = first * second
         # Simplified channel attention, equation 6.
         x = x * self._pointwise(channels, "attention")(window_mean(x))
         x = self._pointwise(channels, "project_1")(x)
         inputs = inputs + self._scaled(x, "beta")
 
         x = nn.LayerNorm(dtype=self.dtype, name="norm_2")(inputs)
-        x = self._pointwise(2 * channels, "expand_2")(x)
-        x = simple_gate(x)
+        first, second = (
+            self._pointwise(channels, f"expand_2{half}")(x) for half in "ab"
+        )
+        x = first * second
         x = self._pointwise(channels, "project_2")(x)
         return inputs + self._scaled(x, "gamma")
 
@@ -239,10 +243,9 @@ class NAFNet(nn.Module):
         for level, count in enumerate(self.encoder, 1):
             x = self._blocks(x, count, f"encoder_{level}")
             kept.append(x)
-            down = nn.Conv(
-                2 * x.shape[-1], (2, 2), (2, 2), dtype=self.dtype, name=f"down_{level}"
-            )
-            x = down(x)
+            # A 2×2 convolution with stride 2, as a matrix product.
+            down = nn.Dense(2 * x.shape[-1], dtype=self.dtype, name=f"down_{level}")
+            x = down(fold(x))
         x = self._blocks(x, self.middle, "middle")
         for level, count in reversed(list(enumerate(self.decoder, 1))):
             up = nn.Dense(
