@@ -50,25 +50,26 @@ def numpy_block(x, weights):
     def pointwise(x, part):
         return x @ part["kernel"] + part["bias"]
 
-    def gate(x):
-        half = x.shape[-1] // 2
-        return x[..., :half] * x[..., half:]
+    def depthwise(x, part):
+        seen = [
+            scipy.ndimage.correlate(x[..., c], part["kernel"][..., c], mode="constant")
+            for c in range(x.shape[-1])
+        ]
+        return np.stack(seen, -1) + part["bias"]
 
-    channels = x.shape[-1]
-    y = pointwise(norm(x, weights["norm_1"]), weights["expand_1"])
-    kernel = weights["depthwise"]["kernel"]
-    y = np.stack(
-        [
-            scipy.ndimage.correlate(y[..., c], kernel[..., c], mode="constant")
-            for c in range(2 * channels)
-        ],
-        -1,
+    y = norm(x, weights["norm_1"])
+    first, second = (
+        depthwise(
+            pointwise(y, weights[f"expand_1{half}"]), weights[f"depthwise_1{half}"]
+        )
+        for half in "ab"
     )
-    y = gate(y + weights["depthwise"]["bias"])
+    y = first * second
     pooled = scipy.ndimage.uniform_filter(y, (3, 3, 1), mode="constant")
     y = y * pointwise(pooled, weights["attention"])
     x = x + pointwise(y, weights["project_1"]) * weights["beta"]
-    y = gate(pointwise(norm(x, weights["norm_2"]), weights["expand_2"]))
+    y = norm(x, weights["norm_2"])
+    y = pointwise(y, weights["expand_2a"]) * pointwise(y, weights["expand_2b"])
     return x + pointwise(y, weights["project_2"]) * weights["gamma"]
 
 
@@ -102,7 +103,7 @@ def test_network_equals_its_parts():
         h, w, c = x.shape
         x = x.reshape(h // 2, 2, w // 2, 2, c).transpose(0, 2, 1, 3, 4)
         flat = x.reshape(h // 2, w // 2, 4 * c)
-        return flat @ part["kernel"].reshape(4 * c, -1) + part["bias"]
+        return flat @ part["kernel"] + part["bias"]
 
     x = image.reshape(8, 2, 12, 2, 3).transpose(0, 2, 1, 3, 4).reshape(8, 12, 12)
     x = numpy_convolution(x, **exact["intro"])
