@@ -103,7 +103,9 @@ class PretrainOptions:
         0.999, help="of the averaged weights", minimum=0.0, maximum=0.99999
     )
     loss: str = config.option(
-        "charbonnier", help="training loss", choices=("mse", "l1", "charbonnier")
+        "psnr",
+        help="training loss",
+        choices=("mse", "l1", "charbonnier", "psnr"),
     )
     ssim_weight: float = config.option(0.0, help="of 1 - SSIM", minimum=0.0)
     severity: float = config.option(

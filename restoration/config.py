@@ -102,7 +102,7 @@ class TrainConfig:
         maximum=2**31 - 1,
     )
     loss: str = option(
-        "mse", help="training loss", choices=("mse", "l1", "charbonnier")
+        "mse", help="training loss", choices=("mse", "l1", "charbonnier", "psnr")
     )
     ssim_weight: float = option(
         0.0, help="weight of 1 - SSIM added to the loss", minimum=0.0

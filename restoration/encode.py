@@ -275,7 +275,9 @@ def told(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except (pyvips.Error, OSError, blocks.MalformedError, struct.error) as error:
-        reason = " ".join((getattr(error, "detail", "") or str(error)).split())[:160]
+        # libvips tells it in `detail`, the system in `strerror`.
+        said = getattr(error, "detail", "") or getattr(error, "strerror", "")
+        reason = " ".join((said or str(error)).split())[:160]
         raise errors.InputError(
             f"{path}: cannot be written ({reason}); see that the folder may be "
             "written to and the disk has room"

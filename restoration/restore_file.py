@@ -113,16 +113,17 @@ def read_ahead(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def regrouped(blocks: Iterable[np.ndarray]) -> Callable[[int], np.ndarray]:
     """Returns a function that takes the next so many rows of all blocks."""
-    blocks, rest = iter(blocks), []
+    blocks, rest = iter(blocks), np.empty(0)
 
     def take(count: int) -> np.ndarray:
-        have = sum(len(block) for block in rest)
-        while have < count:
-            rest.append(next(blocks))
-            have += len(rest[-1])
-        joined = rest[0] if len(rest) == 1 else np.concatenate(rest)
-        rest[:] = [joined[count:]]
-        return joined[:count]
+        nonlocal rest
+        taken = []
+        while count:
+            if not len(rest):
+                rest = next(blocks)
+            taken.append(rest[:count])
+            rest, count = rest[count:], count - len(taken[-1])
+        return np.concatenate(taken)
 
     return take
 

@@ -92,6 +92,9 @@ def test_losses_closed_forms():
     np.testing.assert_allclose(
         losses.LOSSES["charbonnier"](image, truth), np.sqrt(0.09 + 1e-6), rtol=1e-5
     )
+    np.testing.assert_allclose(
+        losses.LOSSES["psnr"](image, truth), 10 * np.log10(0.0901), rtol=1e-5
+    )
     mixed = losses.make_loss("l1", ssim_weight=0.5)(image, truth)
     ssim = metrics.ssim(image, truth)
     np.testing.assert_allclose(mixed, 0.3 + 0.5 * (1 - ssim), rtol=1e-5)
