@@ -183,7 +183,12 @@ def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
 
 
 def draw_pairs(
-    key: jax.Array, material: Material, recipe: Recipe, count: int
+    key: jax.Array,
+    material: Material,
+    recipe: Recipe,
+    count: int,
+    *,
+    scale: jax.typing.ArrayLike = 1.0,
 ) -> dict[str, jax.Array]:
     """Draws a batch of pairs; jittable.
 
@@ -192,6 +197,7 @@ def draw_pairs(
       material: on the device.
       recipe: how; static.
       count: number of pairs; static.
+      scale: what severities are multiplied by.
 
     Returns:
       {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
@@ -200,6 +206,7 @@ def draw_pairs(
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
     severity = jax.vmap(lambda key: draw_severity(key, recipe))(severities)
+    severity = scale * severity
     dirt = jax.vmap(
         lambda key, severity: draw_dirt(key, material.masks, recipe, severity)
     )(dirts, severity)

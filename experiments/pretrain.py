@@ -111,6 +111,12 @@ class PretrainOptions:
     severity: float = config.option(
         2.0, help="the greatest; drawn from 0 up", minimum=0.0, maximum=8.0
     )
+    severity_rise: float = config.option(
+        0.0,
+        help="share of the steps over which the greatest severity rises",
+        minimum=0.0,
+        maximum=1.0,
+    )
     leave_out: str = config.option(
         "", help="kinds of damage that are not drawn, with commas between"
     )
@@ -234,6 +240,13 @@ def make_optimizer(options: PretrainOptions) -> "optax.GradientTransformation":
     return optax.chain(*parts)
 
 
+def compute_dtype(options: PretrainOptions) -> Any:
+    """Returns what a run computes in; None is float32."""
+    if options.compute == "auto":
+        return None if backend.is_cpu() else jnp.bfloat16
+    return jnp.bfloat16 if options.compute == "bfloat16" else None
+
+
 def _initial(options: PretrainOptions, model: Any, optimizer: Any) -> "step.TrainState":
     ema = bool(options.ema_decay)
     key = jax.random.key(options.seed)
@@ -294,10 +307,17 @@ def make_run(
         accumulate=_pieces(options),
     )
 
+    def risen(done: Any) -> Any:
+        if not options.severity_rise:
+            return 1.0
+        return jnp.minimum(1.0, (done + 1) / (options.severity_rise * options.steps))
+
     def one(state: Any, material: Any) -> tuple[Any, dict]:
         # Not the key itself, of which the weights were drawn.
         key = jax.random.fold_in(jax.random.fold_in(root, 1), state.step)
-        batch = drawn_pairs.draw_pairs(key, material, recipe, options.batch_size)
+        batch = drawn_pairs.draw_pairs(
+            key, material, recipe, options.batch_size, scale=risen(state.step)
+        )
         state, found = train_step(state, jax.lax.with_sharding_constraint(batch, split))
         # SSIM would take a fifth of a CPU's step; validation has it.
         return state, {name: found[name] for name in ("loss", "psnr", "gradient_norm")}
@@ -314,13 +334,14 @@ def make_run(
 
 
 def make_validate(
-    options: PretrainOptions, held_out: "drawn_pairs.Material"
+    options: PretrainOptions, held_out: "drawn_pairs.Material", model: Any
 ) -> Callable[[Any], dict[str, float]]:
     """Returns validate(parameters): figures on held-out pictures, always the same.
 
     Args:
       options: the run.
       held_out: pieces and masks to draw from.
+      model: Flax module, which computes in float32, as `restore` does.
 
     Returns:
       A function that gives means: `film_psnr`, `photo_psnr`, their `_ssim` and
@@ -339,8 +360,7 @@ def make_validate(
         )
         drawn[name] = jax.device_get(draw(jax.random.key(20_770_525), held_out))
     drawn["clean"] = {side: drawn["film"]["output"] for side in ("input", "output")}
-    # In float32, as `restore` computes.
-    eval_step = jax.jit(step.make_eval_step(models.get_model(options.model)))
+    eval_step = jax.jit(step.make_eval_step(model))
 
     def measure(parameters: Any, pairs: dict) -> dict[str, dict[str, float]]:
         parts = [
@@ -427,10 +447,7 @@ def _train(
     Returns:
       The last state and its validation figures.
     """
-    bfloat16 = options.compute == "bfloat16" or (
-        options.compute == "auto" and not backend.is_cpu()
-    )
-    model = models.get_model(options.model, dtype=jnp.bfloat16 if bfloat16 else None)
+    model = models.get_model(options.model, dtype=compute_dtype(options))
     optimizer, mesh = make_optimizer(options), sharding.make_mesh()
     whole = sharding.replicated(mesh)
     state = jax.device_put(_initial(options, model, optimizer), whole)
@@ -573,7 +590,8 @@ def pretrain(options: PretrainOptions) -> tuple[pathlib.Path, int]:
     sharding.check_batch_size(options.batch_size)
     data = load(options)
     _claim(pathlib.Path(options.workdir), options, data.card["sha256"])
-    validate = make_validate(options, data.held_out)
+    model = models.get_model(options.model)
+    validate = make_validate(options, data.held_out, model)
     state, figures = _train(
         options,
         data,

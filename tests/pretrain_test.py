@@ -274,6 +274,15 @@ def test_clean_pairs_stay_clean(draw, material):
     np.testing.assert_array_equal(pairs["input"], pairs["output"])
 
 
+def test_severities_are_scaled(draw, material):
+    key = jax.random.key(5)
+    whole, none = (draw(key, material, RECIPE, 4, scale=scale) for scale in (1.0, 0.0))
+    np.testing.assert_array_equal(none["input"], none["output"])
+    np.testing.assert_array_equal(whole["output"], none["output"])
+    plain = draw(key, material, RECIPE, 4)
+    np.testing.assert_array_equal(whole["input"], plain["input"])
+
+
 def test_unscaled_crops_are_pieces_of_the_picture(material):
     """Half of the crops are, in one of the eight ways to turn and flip them."""
     piece = material.pieces[:1]
