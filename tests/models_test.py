@@ -15,8 +15,8 @@ from restoration.models import layers
 PARAMETERS = {
     "basic": 29_507,
     "advanced": 374_406,
-    "nafnet_s": 642_732,
-    "nafnet_m": 3_903_132,
+    "nafnet_s": 670_404,
+    "nafnet_m": 3_972_276,
     "dncnn": 668_227,
 }
 DEPTH = {"basic": 7, "advanced": 14, "nafnet_s": 54, "nafnet_m": 54, "dncnn": 20}

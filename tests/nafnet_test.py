@@ -87,6 +87,32 @@ def test_block_equals_the_papers_equations():
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def numpy_changes(image):
+    """Openings and closings less the image, one picture (h, w, c)."""
+    changes = []
+    for side in (3, 7, 15):
+        size = (side, side, 1)
+        least = scipy.ndimage.minimum_filter(image, size, mode="constant", cval=9)
+        most = scipy.ndimage.maximum_filter(image, size, mode="constant", cval=-9)
+        opened = scipy.ndimage.maximum_filter(least, size, mode="constant", cval=-9)
+        closed = scipy.ndimage.minimum_filter(most, size, mode="constant", cval=9)
+        changes += [opened - image, closed - image]
+    return changes
+
+
+def test_openings_take_away_what_is_narrow():
+    image = np.random.default_rng(5).random((2, 21, 34, 3)).astype(np.float32)
+    found = nafnet.openings_and_closings(image)
+    for n in range(2):
+        expected = numpy_changes(image[n])
+        np.testing.assert_array_equal([change[n] for change in found], expected)
+    line = np.full((1, 40, 40, 3), 0.5, np.float32)
+    line[:, :, 20:25] = 0.9  # wider than 3 pixels, narrower than 7
+    small, _, middle, *_ = nafnet.openings_and_closings(line)
+    assert not np.any(small)
+    np.testing.assert_allclose(middle + line, 0.5, atol=1e-6)
+
+
 def test_network_equals_its_parts():
     """The U: fold, down, middle, up, unfold, written again around the block."""
     model = nafnet.NAFNet(width=8)
@@ -105,7 +131,9 @@ def test_network_equals_its_parts():
         flat = x.reshape(h // 2, w // 2, 4 * c)
         return flat @ part["kernel"] + part["bias"]
 
-    x = image.reshape(8, 2, 12, 2, 3).transpose(0, 2, 1, 3, 4).reshape(8, 12, 12)
+    changes = numpy_changes(image)
+    x = np.concatenate([image, *changes], -1)
+    x = x.reshape(8, 2, 12, 2, 21).transpose(0, 2, 1, 3, 4).reshape(8, 12, 84)
     x = numpy_convolution(x, **exact["intro"])
     first = numpy_block(x, exact["encoder_1_1"])
     second = numpy_block(down(first, exact["down_1"]), exact["encoder_2_1"])
@@ -114,7 +142,10 @@ def test_network_equals_its_parts():
         x = numpy_block(x, exact[f"middle_{number}"])
     x = numpy_block(unfold(x @ exact["up_2"]["kernel"]) + second, exact["decoder_2_1"])
     x = numpy_block(unfold(x @ exact["up_1"]["kernel"]) + first, exact["decoder_1_1"])
-    expected = image + unfold(numpy_convolution(x, **exact["outro"]))
+    given = unfold(numpy_convolution(x, **exact["outro"]))
+    expected = image + given[..., :3]
+    for number, change in enumerate(changes, 3):
+        expected += given[..., number, None] * change
 
     got = jax.jit(model.apply)({"params": weights}, image[None].astype(np.float32))[0]
     assert np.abs(expected - image).max() > 0.1
@@ -153,7 +184,7 @@ def test_tiles_equal_the_whole(photographs):
     restore_whole = jax.jit(functools.partial(tiling.restore_whole, model))
     whole = restore_whole(parameters, image[None])[0]
     assert np.abs(whole - image).max() > 0.05
-    for tile in (248, 288):
+    for tile in (264, 304):
         tiled = tiling.make_restore(model, tile=tile)(parameters, image)
         assert np.abs(tiled - whole).max() < 1e-5
 
@@ -190,10 +221,11 @@ def test_sizes(name, width):
 
     c, model = width, models.get_model(name)
     blocks = {c: 2, 2 * c: 2, 4 * c: 4}
-    ends = 9 * 12 * c * 2
+    # The picture, three openings and three closings; three channels and their shares.
+    ends = 9 * (4 * 3 * 7 + 4 * (3 + 6)) * c
     between = {c: 4 * c * 2 * c * 2, 2 * c: 8 * c * 4 * c * 2}
     parameters = sum(n * (block(c) + extra(c)) for c, n in blocks.items())
-    parameters += ends + c + 12 + sum(between.values()) + 2 * c + 4 * c
+    parameters += ends + c + 36 + sum(between.values()) + 2 * c + 4 * c
     found = models.count_parameters(models.abstract_parameters(model))
     assert found == parameters
 
