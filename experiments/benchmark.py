@@ -3,6 +3,8 @@
     python -m experiments.benchmark data --data_dir=FOLDER
     python -m experiments.benchmark cpu
     python -m experiments.benchmark restore
+    python -m experiments.benchmark gpu
+    python -m experiments.benchmark damage
 
 Each thing measured runs in a process of its own; memory is that of the process and
 its children together, sampled. `--quick` takes a few hundred pairs.
@@ -25,11 +27,16 @@ import psutil
 import tqdm
 from etils import epy
 
-from restoration import cli, config, errors, frames, pairs, provenance, sources
+from restoration import cli, config, errors, provenance
 
 with epy.lazy_imports():
-    from experiments import benchmark_cpu, benchmark_restore
-    from restoration import backend, clean, degrade, prepare
+    from experiments import (
+        benchmark_cpu,
+        benchmark_damage,
+        benchmark_gpu,
+        benchmark_restore,
+    )
+    from restoration import backend, clean, degrade, frames, pairs, prepare, sources
 
 # Crops and batches of the pipelines that are measured.
 _CROP, _BATCH = 128, 64
@@ -45,7 +52,7 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu or restore", positional=True
+        help="what to measure: data, cpu, restore, gpu or damage", positional=True
     )
     data_dir: str = config.option(
         "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
@@ -233,7 +240,7 @@ def _with_tensorflow(path: pathlib.Path) -> None:
 
 _DECODERS: dict[str, Callable] = {
     "pillow": _with_pillow,
-    "libvips": frames.read,
+    "libvips": lambda path: frames.read(path),  # without libvips the rest runs
     "tensorflow": _with_tensorflow,
 }
 _STEPS: dict[str, Callable] = {
@@ -396,7 +403,13 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "data": measure_data,
     "cpu": lambda options: benchmark_cpu.measure(options.quick),
     "restore": lambda options: benchmark_restore.measure(options.quick),
+    "gpu": lambda options: benchmark_gpu.measure(options.quick, _out(options)),
+    "damage": lambda options: benchmark_damage.measure(options.quick),
 }
+
+
+def _out(options: BenchmarkOptions) -> str:
+    return options.out or f"experiments/results/{options.what[0]}.json"
 
 
 def main(options: BenchmarkOptions) -> None:
@@ -408,8 +421,7 @@ def main(options: BenchmarkOptions) -> None:
     what = options.what[0]
     found = _BENCHMARKS[what](options)
     result = {"benchmark": what, "quick": options.quick, "machine": machine()} | found
-    out = options.out or f"experiments/results/{what}.json"
-    config.write_text(out, json.dumps(result, indent=1) + "\n")
+    config.write_text(_out(options), json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
