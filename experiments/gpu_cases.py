@@ -308,7 +308,7 @@ def _npy_case(name: str, size: _Input) -> turns.Case:
     for number, rows in enumerate(images):
         path = pathlib.Path(folder.name, f"{number}.npy")
         np.save(path, rows)
-        sides.append(np.load(path, mmap_mode="r"))
+        sides.append(np.load(path, mmap_mode="r", allow_pickle=False))
     batches = arrays.train_batches(
         lambda place: (sides[0][place], sides[1][place]),
         [str(number) for number in range(size.pairs)],

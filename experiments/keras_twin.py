@@ -242,13 +242,17 @@ def lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
     Returns:
       float64 (steps, 2), the loss of ours and of the twin before each step.
     """
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64" if options.double else "float32")
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    precision = "float64" if options.double else "float32"
+    # Layers go by the policy, which no longer follows floatx once it was asked for.
+    keras.config.set_floatx(precision)
+    keras.config.set_dtype_policy(precision)
     try:
         with jax.enable_x64(options.double):
             return _lockstep(options, members)
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:

@@ -13,10 +13,13 @@ import secrets
 from collections.abc import Iterator
 
 import numpy as np
-import pyvips
+from etils import epy
 from PIL import Image
 
 from restoration import errors
+
+with epy.lazy_imports():  # training on arrays does without libvips
+    import pyvips
 
 # It tells of each picture at INFO, and at WARNING what its errors tell again.
 logging.getLogger("pyvips").setLevel(logging.ERROR)
@@ -82,7 +85,7 @@ def _is_utf8(path: pathlib.Path) -> bool:
     return True
 
 
-def _open(path: str | os.PathLike) -> pyvips.Image:
+def _open(path: str | os.PathLike) -> "pyvips.Image":
     """Opens a file lazily; BMP, which the libvips wheel lacks, through Pillow."""
     path = pathlib.Path(path)
     if not path.is_file():
@@ -180,7 +183,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _with_metadata(picture: pyvips.Image, source: pyvips.Image) -> pyvips.Image:
+def _with_metadata(picture: "pyvips.Image", source: "pyvips.Image") -> "pyvips.Image":
     picture = picture.copy(xres=source.xres, yres=source.yres)
     # The profile of another colour space would be wrong for RGB.
     converted = source.interpretation == "cmyk"
