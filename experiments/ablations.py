@@ -25,7 +25,7 @@ from restoration import backend, cli, config, errors
 with epy.lazy_imports():
     import jax
 
-    from restoration import metrics, sharding, step
+    from restoration import metrics, sharding
     from restoration.models import nafnet
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
@@ -154,9 +154,7 @@ def train(arm: Arm, chosen: Any, data: Any, base: Any) -> dict[str, float]:
     """
     model = nafnet.NAFNet(width=arm.width, dtype=pretrain.compute_dtype(chosen))
     optimizer, mesh = pretrain.make_optimizer(chosen), sharding.make_mesh()
-    key = jax.random.key(chosen.seed)
-    ema = bool(chosen.ema_decay)
-    state = jax.jit(lambda key: step.init_state(model, optimizer, key, ema=ema))(key)
+    state = pretrain.initial_state(chosen, model, optimizer)
     whole = sharding.replicated(mesh)
     state, material = jax.device_put((state, data.material), whole)
     run = pretrain.make_run(chosen, model, optimizer, mesh)
@@ -171,7 +169,7 @@ def train(arm: Arm, chosen: Any, data: Any, base: Any) -> dict[str, float]:
     validate = pretrain.make_validate(
         base, data.held_out, nafnet.NAFNet(width=arm.width)
     )
-    return validate(state.average if ema else state.parameters)
+    return validate(state.average if chosen.ema_decay else state.parameters)
 
 
 def _identity(options: AblationsOptions) -> str:

@@ -105,7 +105,7 @@ class PretrainOptions:
     loss: str = config.option(
         "psnr",
         help="training loss",
-        choices=("mse", "l1", "charbonnier", "psnr"),
+        choices=config.LOSSES,
     )
     ssim_weight: float = config.option(0.0, help="of 1 - SSIM", minimum=0.0)
     severity: float = config.option(
@@ -247,7 +247,10 @@ def compute_dtype(options: PretrainOptions) -> Any:
     return jnp.bfloat16 if options.compute == "bfloat16" else None
 
 
-def _initial(options: PretrainOptions, model: Any, optimizer: Any) -> "step.TrainState":
+def initial_state(
+    options: PretrainOptions, model: Any, optimizer: Any
+) -> "step.TrainState":
+    """Returns the state that a run begins with, as its `start` has it."""
     ema = bool(options.ema_decay)
     key = jax.random.key(options.seed)
     # Compiled whole: step by step each of its operations would be compiled apart.
@@ -450,7 +453,7 @@ def _train(
     model = models.get_model(options.model, dtype=compute_dtype(options))
     optimizer, mesh = make_optimizer(options), sharding.make_mesh()
     whole = sharding.replicated(mesh)
-    state = jax.device_put(_initial(options, model, optimizer), whole)
+    state = jax.device_put(initial_state(options, model, optimizer), whole)
     material = jax.device_put(data.material, whole)
     run = make_run(options, model, optimizer, mesh)
     workdir = pathlib.Path(options.workdir)

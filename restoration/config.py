@@ -71,6 +71,10 @@ def check(options: Any) -> None:
             raise errors.InputError(f"--{field.name}={value}: must be {bounds}")
 
 
+# Of `losses.LOSSES`, which cannot be asked without JAX.
+LOSSES = ("mse", "l1", "charbonnier", "psnr")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """All that defines a training run; saved as `config.json` in its workdir."""
@@ -101,9 +105,7 @@ class TrainConfig:
         minimum=0,
         maximum=2**31 - 1,
     )
-    loss: str = option(
-        "mse", help="training loss", choices=("mse", "l1", "charbonnier", "psnr")
-    )
+    loss: str = option("mse", help="training loss", choices=LOSSES)
     ssim_weight: float = option(
         0.0, help="weight of 1 - SSIM added to the loss", minimum=0.0
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration import errors, losses, metrics
+from restoration import config, errors, losses, metrics
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ def test_too_small_for_the_window():
 
 
 def test_losses_closed_forms():
+    assert tuple(losses.LOSSES) == config.LOSSES
     image, truth = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), 0.2)
     np.testing.assert_allclose(losses.LOSSES["mse"](image, truth), 0.09, rtol=1e-5)
     np.testing.assert_allclose(losses.LOSSES["l1"](image, truth), 0.3, rtol=1e-5)
