@@ -162,24 +162,39 @@ def white_noise(key: jax.Array, shape: Shape) -> jax.Array:
     return (total - 255).astype(jnp.float32) / math.sqrt((256**2 - 1) / 6)
 
 
-def gaussian_matrix(size: int, sigma: jax.Array, radius: int) -> jax.Array:
-    """Returns the (size, size + 2 * radius) matrix that blurs along one axis.
-
-    A matrix product, and not shifted multiply-adds: XLA fuses chains of those
-    into one loop that computes the first filter anew for each tap of the next.
+def gaussian(sigma: jax.typing.ArrayLike, radius: int) -> jax.Array:
+    """Returns the (2 * radius + 1,) taps of a Gaussian, of sum 1.
 
     Args:
-      size: length of the axis after the blur; 2 * radius less than before it.
-      sigma: of the Gaussian in pixels; 0 changes nothing.
+      sigma: in pixels; 0 changes nothing.
       radius: static reach in pixels, about 3 sigma.
+    """
+    offset = jnp.arange(-radius, radius + 1)
+    taps = jnp.exp(-0.5 * jnp.square(offset / jnp.maximum(sigma, 1e-3)))
+    return taps / taps.sum()
+
+
+def filtered(x: jax.Array, taps: jax.Array, axis: int) -> jax.Array:
+    """Returns the weighted sum of an array's shifts along one axis.
+
+    A rolled loop: XLA fuses unrolled chains of shifts into one that computes the
+    first filter anew for each tap of the next.
+
+    Args:
+      x: as long along the axis as the result, and number of taps less 1 more.
+      taps: weight of each shift, or an array of weights that go with the result.
+      axis: the axis.
 
     Returns:
-      Weights; each row's sum is 1.
+      The sum over i of taps[i] times x from i on.
     """
-    offset = jnp.arange(size + 2 * radius) - jnp.arange(size)[:, None] - radius
-    weights = jnp.exp(-0.5 * jnp.square(offset / jnp.maximum(sigma, 1e-3)))
-    weights = jnp.where(jnp.abs(offset) <= radius, weights, 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    size = x.shape[axis] - len(taps) + 1
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        return total + taps[i] * lax.dynamic_slice_in_dim(x, i, size, axis)
+
+    first = taps[0] * lax.slice_in_dim(x, 0, size, axis=axis)
+    return lax.fori_loop(1, len(taps), add, first)
 
 
 def product(subscripts: str, *operands: jax.Array) -> jax.Array:
@@ -209,15 +224,10 @@ def fine_noise(
     """
     sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (2,))
     height, width = shape[0] + 2 * radius, shape[1] + 2 * radius
-    noise = white_noise(key, (height, width * planes))
-    rows, columns = (
-        gaussian_matrix(size, sigma[axis], radius) for axis, size in enumerate(shape)
-    )
-    deviation = jnp.sqrt(jnp.sum(rows[0] ** 2) * jnp.sum(columns[0] ** 2))
-    # Two plain products: with more axes XLA's CPU backend leaves its fast path.
-    half = product("hk,kl->hl", rows, noise).reshape(shape[0] * planes, width)
-    noise = product("rl,wl->rw", half, columns / deviation)
-    return jnp.moveaxis(noise.reshape(shape[0], planes, shape[1]), 1, 0)
+    noise = white_noise(key, (planes * height, width)).reshape(planes, height, width)
+    rows, columns = gaussian(sigma[0], radius), gaussian(sigma[1], radius)
+    deviation = jnp.sqrt(jnp.sum(rows**2) * jnp.sum(columns**2))
+    return filtered(filtered(noise, rows, 1), columns / deviation, 2)
 
 
 def smooth_line(x: jax.Array) -> jax.Array:
