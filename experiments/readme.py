@@ -76,6 +76,23 @@ def report_table() -> str:
     return "\n".join([*lines, "", tables.scale_note(results), ""])
 
 
+def ten_seeds_table() -> str:
+    """Returns the twin's and our test PSNR over ten seeds as Markdown."""
+    folder = tables.FOLDER / "results" / "quick" / "ten_seeds"
+    results = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    ]
+    if not results:
+        return "Not run yet.\n"
+    lines = ["| pairs | runs | ours, dB | Keras twin, dB |", "|--:|--:|--:|--:|"]
+    tests = [line for line in tables.lines_of(results) if line["split"] == "test"]
+    for line in sorted(tests, key=lambda line: line["pairs"]):
+        shown = (tables.written(line, "psnr", who) for who in ("ours", "twin"))
+        lines.append(f"| {line['pairs']} | {line['runs']} | {' | '.join(shown)} |")
+    return "\n".join([*lines, ""])
+
+
 def findings_table() -> str:
     """Returns what `experiments.findings` found as Markdown."""
     found = _measured("findings") or _measured("quick/findings")
@@ -262,6 +279,25 @@ def restore_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def damage_table() -> str:
+    """Returns what `experiments.benchmark damage` measured on one core as Markdown."""
+    found = _measured("damage")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark damage`.\n"
+    ours, host = found["one_core"]["ours"], found["one_core"].get("opencv", {})
+    lines = [
+        "| one core, pictures/s | ours | OpenCV, NumPy | ours over theirs |",
+        "|---|--:|--:|--:|",
+    ]
+    for kind, speed in ours.items():
+        theirs = host.get(kind)
+        shown = (f"{theirs:,.0f}", f"{speed / theirs:.2f}") if theirs else ("–", "–")
+        lines.append(f"| {kind} | {speed:,.0f} | {' | '.join(shown)} |")
+    machine, side = found["machine"], found["side"]
+    note = f"{machine['processor']}, one core, pictures of {side}×{side}, one at a time."
+    return "\n".join([*lines, "", note, ""])
+
+
 # What is assumed of the network between accelerators: bytes a second of one device,
 # and seconds from one to the next, for 8 in a host and for hosts side by side.
 _LINKS = {8: (300e9, 3e-6), 64: (50e9, 8e-6), 256: (50e9, 8e-6), 1024: (50e9, 8e-6)}
@@ -295,10 +331,12 @@ BLOCKS = {
     "data": data_table,
     "tables": report_table,
     "findings": findings_table,
+    "ten_seeds": ten_seeds_table,
     "scale": scale_table,
     "devices": devices_table,
     "cpu": cpu_table,
     "restore": restore_table,
+    "damage": damage_table,
     "quality": quality.table,
 }
 
@@ -354,9 +392,9 @@ def main(options: ReadmeOptions) -> None:
     docs = pathlib.Path(options.docs)
     for file, names in (
         (options.readme, ("results", "data", "tables")),
-        (options.experiments, ("findings",)),
+        (options.experiments, ("ten_seeds", "findings")),
         (docs / "scale.md", ("scale", "devices")),
-        (docs / "performance.md", ("cpu", "restore")),
+        (docs / "performance.md", ("cpu", "restore", "damage")),
         (docs / "quality.md", ("quality",)),
     ):
         text = pathlib.Path(file).read_text(encoding="utf-8")
