@@ -80,7 +80,7 @@ def tiles(device: Any = None) -> tuple[int, int]:
       device: a device of JAX; None is the default one.
     """
     cpu = is_cpu() if device is None else device.platform == "cpu"
-    return (256, 1) if cpu else (512, 16)
+    return (192, 1) if cpu else (512, 16)
 
 
 def device(kind: str) -> Any:
