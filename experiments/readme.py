@@ -293,8 +293,8 @@ def damage_table() -> str:
         theirs = host.get(kind)
         shown = (f"{theirs:,.0f}", f"{speed / theirs:.2f}") if theirs else ("–", "–")
         lines.append(f"| {kind} | {speed:,.0f} | {' | '.join(shown)} |")
-    machine, side = found["machine"], found["side"]
-    note = f"{machine['processor']}, one core, pictures of {side}×{side}, one at a time."
+    side = f"{found['side']}×{found['side']}"
+    note = f"{found['machine']['processor']}; pictures of {side}, one at a time."
     return "\n".join([*lines, "", note, ""])
 
 
