@@ -73,7 +73,7 @@ def read_sources(path: str) -> tuple[Source, ...]:
         return tuple(Source(**row) for row in rows)
     except OSError as error:
         raise errors.InputError(f"{path}: {error.strerror}; check --sources") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise errors.InputError(
             f"{path}: not a list of sources ({error}); see "
             "experiments/pretrain_sources.json"

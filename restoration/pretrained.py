@@ -70,7 +70,7 @@ def _card(path: pathlib.Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         str(card["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.InputError(
             f"{path}: not a card of weights ({error}); get the file again"
         ) from None
@@ -106,7 +106,9 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         tensors = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         model_name = header.pop("__metadata__")["model"]
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    except (
+        safetensors.SafetensorError, KeyError, ValueError, RecursionError,
+    ) as error:  # fmt: skip
         raise errors.InputError(
             f"{path}: not a weights file ({error}); get the file again"
         ) from None

@@ -117,6 +117,8 @@ def read_journal(root: str) -> Journal | None:
     for number, line in enumerate(lines[:-1], 1):
         try:
             record = json.loads(line)
+            # Letters that no file's name can hold raise a ValueError.
+            os.fsencode(json.dumps(record, ensure_ascii=False))
             kind = record["kind"]
             if kind == "start":
                 made_folder = record["made_folder"]

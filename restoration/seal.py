@@ -74,7 +74,9 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
         expected = content.pop("sha256")
         if _own_digest(content) != expected:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+    ):  # fmt: skip
         raise errors.InputError(f"{folder}: damaged ({NAME})") from None
     return content
 

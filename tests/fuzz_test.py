@@ -72,6 +72,16 @@ def test_configurations_that_exhaust_a_parser(text):
     )
 
 
+def test_cards_and_headers_that_exhaust_a_parser(tmp_path):
+    path, deep = tmp_path / "a.safetensors", b"[" * 100_000
+    for inner in (deep, b'{"__metadata__":' + deep):
+        path.write_bytes(len(inner).to_bytes(8, "little") + inner)
+        assert not refused_or_taken(lambda: pretrained.load(path))
+    path.write_bytes((pretrained.FOLDER / "basic.safetensors").read_bytes())
+    path.with_suffix(".json").write_bytes(deep)
+    assert not refused_or_taken(lambda: pretrained.load(path))
+
+
 @QUICK
 @hypothesis.given(
     st.sampled_from(fuzz_targets.COMMANDS), st.integers(0, 10**6), st.lists(st.text())
@@ -213,6 +223,16 @@ def test_an_index_that_leads_elsewhere_is_refused(tmp_path):
     index.write_text(index.read_text().replace("a1_1", "../../../a1_1"))
     with pytest.raises(errors.InputError, match="leads out of its folder"):
         array_files.open_arrays(tmp_path / "prepared")
+
+
+def test_a_journal_with_a_name_that_no_file_can_have_is_refused(tmp_path):
+    journal = tmp_path / quarantine.JOURNAL
+    journal.parent.mkdir()
+    move = {"source": "input/\ud800", "target": f"{quarantine.FOLDER}/x",
+            "sha256": "", "findings": []}  # fmt: skip
+    journal.write_text(json.dumps({"kind": "plan", "moves": [move]}) + "\n")
+    with pytest.raises(errors.InputError, match="line 1 is damaged"):
+        quarantine.read_journal(str(tmp_path))
 
 
 def test_a_journal_that_leads_elsewhere_is_refused(tmp_path):
