@@ -162,6 +162,7 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
         fingerprint = index["fingerprint"]
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+        OverflowError,
     ) as error:  # fmt: skip
         raise errors.InputError(
             f"{folder / INDEX}: cannot be read ({error}); prepare it again"

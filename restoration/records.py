@@ -171,7 +171,13 @@ def make_read(builder: Any, split: str) -> Callable[[int], bytes]:
     Raises:
       InputError: naming a shard that is missing or cut off.
     """
-    paths = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+    try:
+        paths = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+    except (ValueError, LookupError, AttributeError) as error:
+        # TFDS formats the shards' names by a template that the dataset tells.
+        raise errors.InputError(
+            f"{builder.data_dir}: its shards have no names ({error}); prepare it again"
+        ) from None
     for path in paths:
         if not pathlib.Path(path).is_file():
             raise errors.InputError(f"{path}: no such file; prepare it again")
