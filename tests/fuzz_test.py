@@ -212,14 +212,28 @@ def test_names_that_lead_elsewhere(tmp_path, name):
         pairs.records(empty | {"test": [name]}, empty | {"test": ["clip"]})
 
 
-def test_an_index_that_leads_elsewhere_is_refused(tmp_path):
+def prepared_index(tmp_path):
     for side in ("input", "output"):
         for number in range(3):
             image = np.full((12, 12, 3), number / 3, np.float32)
             frames.write(tmp_path / "film" / side / f"a{number}_1.png", image)
     (tmp_path / "prepared").mkdir()
     array_files.write(tmp_path / "prepared", pairs.find_splits(tmp_path / "film"))
-    index = tmp_path / "prepared" / array_files.INDEX
+    return tmp_path / "prepared" / array_files.INDEX
+
+
+@pytest.mark.parametrize("number", [2**32, 2**64, -1])
+def test_an_index_of_impossible_checksums_is_refused(tmp_path, number):
+    index = prepared_index(tmp_path)
+    told = json.loads(index.read_text())
+    told["checksums"]["train"][0][0] = number
+    index.write_text(json.dumps(told))
+    with pytest.raises(errors.InputError, match="cannot be read"):
+        array_files.open_arrays(tmp_path / "prepared")
+
+
+def test_an_index_that_leads_elsewhere_is_refused(tmp_path):
+    index = prepared_index(tmp_path)
     index.write_text(index.read_text().replace("a1_1", "../../../a1_1"))
     with pytest.raises(errors.InputError, match="leads out of its folder"):
         array_files.open_arrays(tmp_path / "prepared")
