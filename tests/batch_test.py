@@ -330,7 +330,7 @@ def test_tiles_are_halved_until_they_fit(tmp_path, photo):
 def test_tiles_are_chosen_by_the_free_memory(monkeypatch):
     weights = engine.load_weights("basic", "")
     whole = engine.make_engine(weights).grid()
-    monkeypatch.setattr(backend, "free_memory", lambda device: 20_000_000)
+    monkeypatch.setattr(backend, "free_memory", lambda device: 10_000_000)
     assert engine.make_engine(weights).grid().tile < whole.tile
     monkeypatch.setattr(backend, "free_memory", lambda device: 1000)
     with pytest.raises(errors.InputError, match="too little for one tile"):
