@@ -3,8 +3,7 @@
 Everything here returns plain float32 arrays the size of a picture, pixel
 centres at whole coordinates (row, column), and holds its cost down for use
 inside a training step: many small objects go through one scatter of small
-windows, large soft ones through one matrix product, filters through one loop
-over their taps.
+windows, large soft ones through one matrix product, and nothing loops.
 """
 
 import functools
