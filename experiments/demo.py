@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import skimage
 import tqdm
-from etils import epy
 from skimage import transform
 
 from restoration import (
@@ -35,8 +34,7 @@ from restoration import (
     train,
 )
 
-with epy.lazy_imports():
-    from restoration import checkpoint, pretrained
+RESULTS = pathlib.Path(__file__).parent / "results" / "demo.json"
 
 # Colour photographs in scikit-image's wheel, and what to shrink their sides by.
 PHOTOGRAPHS = {
@@ -66,8 +64,8 @@ class DemoOptions:
     frames: int = config.option(4, help="frames of each clip", minimum=1)
     severity: float = config.option(5.0, help="damage of the film", minimum=0.0)
     seed: int = config.option(0, help="of damage, weights and order", minimum=0)
-    ship: bool = config.option(
-        False, help="also write the weights to restoration/weights/basic.safetensors"
+    record: bool = config.option(
+        False, help="also write the figures to experiments/results/demo.json"
     )
 
     def __post_init__(self):
@@ -211,35 +209,23 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
         out=str(out / "report.html"),
     )
     _run("report", report.main, page)
-    if options.ship:
-        ship(run, results, options)
+    if options.record:
+        record(run, results)
     return means
 
 
-def ship(
-    run: config.TrainConfig, results: dict[str, dict], options: DemoOptions
-) -> None:
-    """Writes the trained weights, with their card, into the package."""
-    _, parameters, number = checkpoint.load_trained(run.workdir)
-    card = {
-        "training data": "photographs of scikit-image's wheel "
-        f"({', '.join(name for name, _ in PHOTOGRAPHS.values())}), cut into scenes "
-        f"and panned over in clips of {options.frames} frames, damaged by "
-        f"restoration.damage ({', '.join(KINDS)}; severity {options.severity}); "
-        "licences: skimage/data/README.txt",
+def record(run: config.TrainConfig, results: dict[str, dict]) -> None:
+    """Writes what the network reached, for the README."""
+    found = {
+        "command": "python -m experiments.demo --record",
         "recipe": json.loads(config.to_json(run)),
-        "steps": number,
-        "command": "python -m experiments.demo --ship",
         "figures": {
             name: {key: result[key] for key in ("count", "input", "restored")}
             for name, result in results.items()
         },
         "protocol": next(iter(results.values()))["protocol"],
-        "limits": "A demonstration: 29,507 parameters, seven photographs and a few "
-        "minutes of training. It removes grain and brightens, and softens fine "
-        "detail; larger dirt stays.",
     }
-    pretrained.save(pretrained.FOLDER / "basic.safetensors", "basic", parameters, card)
+    config.write_text(RESULTS, json.dumps(found, indent=1) + "\n")
 
 
 def main(options: DemoOptions) -> None:

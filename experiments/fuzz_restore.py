@@ -23,6 +23,9 @@ from restoration import cli, config, engine, jobs, restore_file, tiling
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
+# Of the extra `formats`; of our readers, `restore` alone takes them.
+EXTRA = ("jp2", "heic")
+
 # Sizes and offsets that readers may stumble over.
 _NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
 
@@ -73,11 +76,18 @@ def originals(kind: str) -> list[bytes]:
         "webp": [(color, {}), (color, {"lossless": True}), (color.convert("RGBA"), {})],
         "bmp": [(color, {}), (color.convert("L"), {})],
     }  # fmt: skip
-    names = {"jpg": "JPEG", "tif": "TIFF"}
+    variants["jp2"] = [(color, {}), (color, {"irreversible": True}),
+                       (color.convert("L"), {}), (color.convert("RGBA"), {})]  # fmt: skip
+    variants["heic"] = [(color, {"quality": 90}), (color.convert("RGBA"), {})]
+    names = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"}
+    if kind == "heic":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     result = []
     for image, options in variants[kind]:
         file = io.BytesIO()
-        given = {} if kind == "bmp" else {"exif": exif.tobytes()}
+        given = {} if kind in ("bmp", "jp2") else {"exif": exif.tobytes()}
         image.save(file, names.get(kind, kind.upper()), **given, **options)
         result.append(file.getvalue())
     return result
@@ -132,7 +142,7 @@ def fuzz(
     """Tries damaged files of one format.
 
     Args:
-      kind: of FORMATS.
+      kind: of FORMATS or EXTRA.
       rounds: how many.
       seed: of the damage.
       folder: where to work.
@@ -183,7 +193,7 @@ def fuzz(
 def main(options: FuzzOptions) -> int:
     """Tries all formats, writes the counts; 1 when one was not refused cleanly."""
     results = {}
-    for kind in FORMATS:
+    for kind in (*FORMATS, *EXTRA):
         with tempfile.TemporaryDirectory() as folder:
             results[kind] = fuzz(
                 kind, rounds=options.rounds, seed=options.seed, folder=folder

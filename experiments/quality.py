@@ -218,7 +218,9 @@ def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
     if options.weights:
         name, parameters = pretrained.load(options.weights)
         data = pathlib.Path(options.weights).read_bytes()
-        found = engine.Weights(name, parameters, hashlib.sha256(data).hexdigest())
+        digest = hashlib.sha256(data).hexdigest()
+        grader = pretrained.load_grader()
+        found = engine.Weights(name, parameters, digest, *grader)
         return {options.label: found}
     names = options.models or tuple(pretrained.shipped())
     return {name: engine.load_weights(name, "") for name in names}

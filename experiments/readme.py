@@ -2,8 +2,7 @@
 
     python -m experiments.readme
 
-The first table comes from the card of the shipped weights, the others from the JSON
-files of `experiments.benchmark` and `experiments.tables`; the picture,
+The tables come from the JSON files that the experiments wrote; the picture,
 `docs/demo.png`, from the folder that `make demo` wrote, when it is there.
 """
 
@@ -17,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import findings, quality, tables
-from restoration import cli, config, errors, frames, models, pretrained, scores
+from restoration import cli, config, errors, frames, models, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +33,8 @@ class ReadmeOptions:
 
 
 def results_table() -> str:
-    """Returns the figures of the shipped basic weights as Markdown."""
-    card = json.loads((pretrained.FOLDER / "basic.json").read_text(encoding="utf-8"))
+    """Returns what the demo's network reached as Markdown."""
+    card = _measured("demo")
     lines = [
         "| split | images | | MSE | PSNR (dB) | SSIM |",
         "|---|--:|---|--:|--:|--:|",

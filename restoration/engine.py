@@ -17,18 +17,29 @@ with epy.lazy_imports():
 # Of a device's free memory so much is used.
 _SHARE = 0.8
 
-# A tile is so many times as wide as what surrounds its used part, or the model
-# would compute little that is used.
-_TILE_TO_CONTEXT = 8
+# The used part of a tile is so many times as wide as what surrounds it, or the model
+# would compute little that is used. `nafnet_s` restores a megapixel in one tile.
+_CORE_TO_CONTEXT = 8.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Which weights are used: a model's name, its parameters and their SHA-256."""
+    """Which weights are used.
+
+    Attributes:
+      model: its name.
+      parameters: the model's.
+      sha256: of them.
+      grader: parameters of `grade.Grader`, which goes before the shipped models; a
+        run's network is used as it was trained, alone.
+      grader_sha256: of these, or "".
+    """
 
     model: str
     parameters: Any
     sha256: str
+    grader: Any = None
+    grader_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Engine:
       shrink: makes the tiles need half the memory from now on; returns whether
         they could be.
       grid: returns how tiles lie now.
+      grader: parameters of `grade.Grader` on the device, or None where colour and
+        tone stay as they are.
     """
 
     weights: Weights
@@ -50,6 +63,7 @@ class Engine:
     restore: Callable[..., Iterator[np.ndarray]]
     shrink: Callable[[], bool]
     grid: Callable[[], tiling.Grid]
+    grader: Any = None
 
 
 def _digest(parameters: Any) -> str:
@@ -79,7 +93,8 @@ def load_weights(model: str, workdir: str) -> Weights:
         return Weights(run.model, parameters, _digest(parameters))
     name, parameters = pretrained.load_shipped(model)
     file = pretrained.FOLDER / f"{name}.safetensors"
-    return Weights(name, parameters, hashlib.sha256(file.read_bytes()).hexdigest())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Weights(name, parameters, digest, *pretrained.load_grader())
 
 
 def _automatic(
@@ -90,7 +105,7 @@ def _automatic(
     multiple = model.multiple
     context = max(tiling.margin(model), overlap)
     context += tiling.TONE_RADIUS if keep_color else 0
-    side = max(side, _TILE_TO_CONTEXT * context + tiling.RAMP)
+    side = max(side, int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP)
     return tiling.make_grid(
         model,
         tile=-(-side // multiple) * multiple,
@@ -195,4 +210,5 @@ def make_engine(
         return smaller is not None
 
     use(grid)
-    return Engine(weights, str(place), restore, shrink, lambda: current[0][0])
+    grader = None if keep_color else jax.device_put(weights.grader, place)
+    return Engine(weights, str(place), restore, shrink, lambda: current[0][0], grader)

@@ -8,7 +8,7 @@ import io
 import os
 import pathlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from etils import epy
@@ -23,6 +23,12 @@ with epy.lazy_imports():
 
 _JP2, _HEIC = (".jp2", ".jpx"), (".heic", ".heif")
 SUFFIXES = (*_JP2, *_HEIC)
+
+# The markers SOC and SIZ, with which a codestream begins.
+_JP2_STREAM = b"\xff\x4f\xff\x51"
+
+# What pillow-heif raises for damaged files, besides ValueError.
+_HEIC_ERRORS = (RuntimeError, EOFError, SyntaxError)
 
 _JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
@@ -80,6 +86,8 @@ def _open_heic(path: str | os.PathLike) -> "pillow_heif.HeifFile":
         return pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
     except ImportError:
         raise _missing(path, "pillow-heif") from None
+    except _HEIC_ERRORS as error:
+        raise blocks.MalformedError(str(error)) from None
 
 
 def _inspect_heic(path: pathlib.Path) -> Header:
@@ -101,21 +109,31 @@ def _inspect_heic(path: pathlib.Path) -> Header:
     )
 
 
-def _bits(path: pathlib.Path) -> int:
-    """Returns the bits of a JPEG 2000 file's values, from its header box."""
-    header = dict(_boxes(path.read_bytes()))[b"jp2h"]
+def _jp2_header(path: pathlib.Path) -> tuple[tuple[int, int], int]:
+    """Returns the width and height of a JPEG 2000 file's picture and its bits."""
+    found = dict(_boxes(path.read_bytes()))
+    missing = {b"jp2h", b"jp2c"} - found.keys()
+    if missing:
+        raise blocks.MalformedError(f"no box {missing.pop().decode()}")
     # After the box's own head: height, width, channels, bits less one.
-    place = header.index(b"ihdr") + 4 + 10
-    return (header[place] & 0x7F) + 1
+    place = found[b"jp2h"].index(b"ihdr") + 4 + 10
+    bits = (found[b"jp2h"][place] & 0x7F) + 1
+    # What is decoded is as large as the codestream says: ISO 15444-1, A.5.1.
+    stream = found[b"jp2c"].index(_JP2_STREAM) + len(_JP2_STREAM)
+    right, bottom, left, top = struct.unpack_from(">4I", found[b"jp2c"], stream + 4)
+    return (right - left, bottom - top), bits
 
 
-def _inspect_jp2(path: pathlib.Path) -> Header:
+def _inspect_jp2(path: pathlib.Path, check: Callable[[int, int], None]) -> Header:
     with Image.open(path, formats=("JPEG2000",)) as image:
         width, height = image.size
         profile = image.info.get("icc_profile") or b""
+    size, bits = _jp2_header(path)
+    if size != (width, height):
+        raise blocks.MalformedError("two sizes")
+    check(width, height)
     values = _decode_jp2(path)
     bands = 1 if values.ndim == 2 else values.shape[2]
-    bits = _bits(path)
     if bits != 8 * values.dtype.itemsize or values.dtype.kind != "u":
         raise blocks.MalformedError(f"{bits} bits of {values.dtype}; 8 and 16 are read")
     return Header(
@@ -123,13 +141,24 @@ def _inspect_jp2(path: pathlib.Path) -> Header:
     )
 
 
-def inspect(path: pathlib.Path) -> Header:
+def inspect(
+    path: pathlib.Path, check: Callable[[int, int], None] = lambda width, height: None
+) -> Header:
     """Returns what a file of these formats holds.
+
+    Args:
+      path: the file.
+      check: raises where a picture of some width and height is too large; called
+        before anything is decoded.
 
     Raises:
       InputError: when the package that reads it is not installed.
     """
-    return (_inspect_heic if _is_heic(_start(path)) else _inspect_jp2)(path)
+    if not _is_heic(_start(path)):
+        return _inspect_jp2(path, check)
+    header = _inspect_heic(path)
+    check(header.width, header.height)
+    return header
 
 
 def _decode_jp2(path: pathlib.Path) -> np.ndarray:
@@ -148,7 +177,10 @@ def decode(path: pathlib.Path) -> np.ndarray:
     if not _is_heic(_start(path)):
         return _decode_jp2(path)
     image = _open_heic(path)
-    return np.asarray(image)
+    try:
+        return np.asarray(image)
+    except _HEIC_ERRORS as error:
+        raise blocks.MalformedError(str(error)) from None
 
 
 def _encode_jp2(

@@ -287,8 +287,9 @@ def _inspect_pillow(path: pathlib.Path, max_pixels: int) -> Picture:
 
 
 def _inspect_extra(path: pathlib.Path, max_pixels: int) -> Picture:
-    header = extra_formats.inspect(path)
-    _check_size(path, [(header.width, header.height)], max_pixels)
+    header = extra_formats.inspect(
+        path, lambda *size: _check_size(path, [size], max_pixels)
+    )
     page = Page(
         0, header.width, header.height, header.bands, header.dtype,
         1 if header.bands < 3 else 3,

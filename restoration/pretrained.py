@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from restoration import config, errors, models
+from restoration import config, errors, grade, models
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
@@ -47,7 +47,7 @@ def save(
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`.
+      model_name: a name of `models.MODELS`, or `grade.NAME`.
       parameters: nested dict.
       card: what to tell about the weights.
       dtype: of the stored numbers, np.float32 or np.float16.
@@ -117,7 +117,10 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(
             f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
         )
-    like = models.abstract_parameters(models.get_model(model_name))
+    if model_name == grade.NAME:
+        like = grade.abstract_parameters()
+    else:
+        like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if expected != found:
@@ -138,6 +141,23 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
 def shipped() -> list[str]:
     """Returns the names of the models whose weights are shipped, best first."""
     return [name for name in PREFERRED if (FOLDER / f"{name}.safetensors").is_file()]
+
+
+def load_grader() -> tuple[Any, str]:
+    """Loads the shipped weights of `grade.Grader`.
+
+    Returns:
+      Its parameters and the SHA-256 of their file.
+
+    Raises:
+      InputError: for weights that are missing, damaged or of something else.
+    """
+    path = FOLDER / f"{grade.NAME}.safetensors"
+    digest = _card(path.with_suffix(".json"))["sha256"]
+    found, parameters = load(path)
+    if found != grade.NAME:
+        raise errors.InputError(f"{path}: weights of {found}; install again")
+    return parameters, digest
 
 
 def load_shipped(name: str) -> tuple[str, Any]:

@@ -163,6 +163,7 @@ def report_of(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": used.weights.model,
         "weights_sha256": used.weights.sha256,
+        "grader_sha256": used.weights.grader_sha256,
         "device": used.device,
         "settings": dataclasses.asdict(options),
         "seconds": round(seconds, 3),

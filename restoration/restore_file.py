@@ -16,7 +16,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from restoration import backend, blending, colour, encode, engine, errors, picture
+from restoration import (
+    backend,
+    blending,
+    colour,
+    encode,
+    engine,
+    errors,
+    grade,
+    picture,
+)
 from restoration.jobs import Job
 
 # Blocks of rows that are read ahead of the computation.
@@ -163,22 +172,31 @@ def _mask_rows(path: pathlib.Path, size: tuple[int, int]) -> Iterator[np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class _Extra:
-    """A picture of 8 bits that is written beside the result."""
+    """A picture of 8 bits that is written beside the result.
+
+    Attributes:
+      path: of its file.
+      written: where its rows go.
+      of: makes its rows of those before and after.
+      graded: whether "before" is the graded picture: a grade changes all of it, and
+        is no damage.
+    """
 
     path: pathlib.Path
     written: encode.Written
     of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    graded: bool
 
 
 def _extras(job: Job, page: picture.Page, settings: Settings) -> list[_Extra]:
     kinds = []
     if settings.difference:
-        kinds.append(("difference", 3, blending.difference))
+        kinds.append(("difference", 3, blending.difference, False))
     if settings.damage_mask:
-        kinds.append(("damage", 1, blending.damage))
+        kinds.append(("damage", 1, blending.damage, True))
     number = f"_{page.number + 1}" if page.number else ""
     extras = []
-    for name, bands, of in kinds:
+    for name, bands, of, graded in kinds:
         path = job.target.with_name(f"{job.target.name}_{name}{number}.png")
         if path.exists() and not settings.overwrite:
             raise errors.InputError(f"{path}: exists; --overwrite replaces it")
@@ -187,8 +205,25 @@ def _extras(job: Job, page: picture.Page, settings: Settings) -> list[_Extra]:
             resolution=page.resolution,
         )  # fmt: skip
         written = encode.open_written(job.target.parent, plain, "uint8")
-        extras.append(_Extra(path, written, of))
+        extras.append(_Extra(path, written, of, graded))
     return extras
+
+
+def _look(
+    source: picture.Picture, page: picture.Page, to_model: colour.ToModel
+) -> grade.Cells:
+    """Looks at a whole page, small, as its grade is estimated from."""
+    every = grade.stride((page.height, page.width))
+
+    def seen() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        top = 0
+        for values in picture.rows(source, page):
+            part = values[-top % every :: every, ::every]
+            top += len(values)
+            if len(part):
+                yield to_model(part), blending.visible(page, part)
+
+    return grade.look(seen(), (-(-page.height // every), -(-page.width // every)))
 
 
 def _restore_page(
@@ -202,14 +237,20 @@ def _restore_page(
 ) -> list[str]:
     """Writes a page's restored values to scratch files; returns notes."""
     to_model, change_of, notes = colour.make_colour(page)
-    size = (page.height, page.width)
+    size, show = (page.height, page.width), to_model
+    # Where a mask divides a picture, its parts would be of two grades.
+    if restorer.grader is not None and not settings.mask:
+        found = grade.estimate(restorer.grader, _look(source, page, to_model))
+        if found is not None:
+            show = grade.make_prepare(to_model, found)
+            notes.append("graded; --keep_color leaves colour and tone")
     ahead = read_ahead(picture.rows(source, page))
     shown, stored = itertools.tee(ahead)
     take_stored, take_mask = regrouped(stored), None
     if settings.mask:
         take_mask = regrouped(_mask_rows(find_mask(settings.mask, job), size))
     with contextlib.closing(ahead):
-        for after in restorer.restore(shown, size, to_model):
+        for after in restorer.restore(shown, size, show):
             values = take_stored(len(after))
             weight = settings.strength
             if take_mask:
@@ -221,9 +262,8 @@ def _restore_page(
             seen = blending.visible(page, values)
             part = weight if seen is None else weight * (seen > 0)
             for extra in extras:
-                extra.written.rows.write(
-                    extra.of(before, before + part * (after - before))
-                )
+                base = show(values) if extra.graded else before
+                extra.written.rows.write(extra.of(base, base + part * (after - base)))
     return notes
 
 

@@ -538,6 +538,14 @@ def test_optional_formats(tmp_path, photo, suffix):
         assert b"A lens" in found.exif and found.icc == wide_profile()
 
 
+def test_size_of_jpeg_2000_is_checked_before_decoding(tmp_path, photo, monkeypatch):
+    pytest.importorskip("imagecodecs")
+    Image.fromarray(photo).save(tmp_path / "a.jp2")
+    monkeypatch.setattr(picture.extra_formats, "_decode_jp2", None)
+    with pytest.raises(errors.InputError, match="pixels"):
+        picture.inspect(tmp_path / "a.jp2", max_pixels=photo[..., 0].size - 1)
+
+
 def test_optional_formats_name_the_package_that_is_missing(tmp_path, monkeypatch):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
 

@@ -12,6 +12,7 @@ from restoration import (
     degrade,
     errors,
     frames,
+    grade,
     models,
     pairs,
     pretrained,
@@ -43,7 +44,10 @@ def test_restores_every_file_at_its_size_and_format(photo_folder, tmp_path):
         assert frames.size(result.output) == frames.size(result.input)
     name, parameters = pretrained.load_shipped("basic")
     image = frames.read(photo_folder / "a.png")
-    whole = tiling.restore_whole(models.get_model(name), parameters, image[None])[0]
+    cells = grade.look([(image, None)], image.shape[:2])
+    polynomials = grade.estimate(pretrained.load_grader()[0], cells)
+    shown = grade.make_prepare(lambda values: values, polynomials)(image)
+    whole = tiling.restore_whole(models.get_model(name), parameters, shown[None])[0]
     written = frames.read(tmp_path / "a_restored.png")
     assert np.abs(written - whole).max() <= 0.5 / 255 + 1e-5
 

@@ -1,0 +1,206 @@
+"""The grade of a whole picture: undoes fading and colour casts, one change for all.
+
+A print that faded did so everywhere alike, and a network that sees a tile cannot tell
+a dull corner from a faded picture. So the whole picture is looked at once, small: its
+colours are averaged over 64×64 cells, a small network reads their histograms, and
+gives for each of red, green and blue a polynomial of the three. It is applied to what
+the restoring network is shown. Since histograms know no places, neither what a
+picture shows nor how it is cut into tiles matters.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Weights are stored by this name, as a model's.
+NAME = "grade"
+
+# A picture is looked at as so many cells a side.
+CELLS = 64
+
+# Of pictures larger than this only every second, third, ... pixel is looked at.
+_LOOKED_AT = 1024
+
+# A grade that moves colours by less than the first, as root mean square of 1, is
+# none: what is healthy stays exactly as it is, and what was graded is not graded
+# again. From the second on all of it is applied, and in between a part.
+_LEAST, _SURE = 6 / 255, 12 / 255
+
+# Cells whose colours differ by less, of 1, are grey.
+_GREY = 2 / 255
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+# Places of a histogram, from 0 to 1.
+_BINS = 24
+
+
+class Cells(NamedTuple):
+    """The colours of a picture, seen small.
+
+    Attributes:
+      colours: float32 (CELLS², 3) in [0, 1].
+      weights: float32 (CELLS²,), the share of each in the picture; they add to 1.
+    """
+
+    colours: Any
+    weights: Any
+
+
+def look(
+    blocks: Iterable[tuple[np.ndarray, np.ndarray | None]], size: tuple[int, int]
+) -> Cells:
+    """Averages a picture over its cells; nothing but sums is kept in memory.
+
+    Args:
+      blocks: rows from the top: RGB in [0, 1], (rows, width, 3), and how much each
+        pixel counts, (rows, width, 1), or None where all do.
+      size: the picture's height and width.
+
+    Returns:
+      Its cells; those of a picture of which nothing counts weigh nothing.
+    """
+    height, width = size
+    sums = np.zeros((CELLS, CELLS, 4), np.float64)
+    top, across = 0, np.arange(width) * CELLS // width
+    for colours, counts in blocks:
+        if counts is None:
+            counts = np.ones((*colours.shape[:2], 1), np.float32)
+        values = np.concatenate([colours * counts, counts], -1, dtype=np.float64)
+        down = np.arange(top, top + len(values)) * CELLS // height
+        # A narrow picture leaves cells empty, so that starts are of those that are.
+        rows, first_rows = np.unique(down, return_index=True)
+        columns, first_columns = np.unique(across, return_index=True)
+        by_row = np.add.reduceat(values, first_rows, axis=0)
+        sums[rows[:, None], columns] += np.add.reduceat(by_row, first_columns, axis=1)
+        top += len(values)
+    weights = sums[..., 3].ravel()
+    colours = sums[..., :3].reshape(-1, 3) / np.maximum(weights, 1e-9)[:, None]
+    share = weights / max(weights.sum(), 1e-9)
+    return Cells(colours.astype(np.float32), share.astype(np.float32))
+
+
+def stride(size: tuple[int, int]) -> int:
+    """Returns of how many pixels, along each side, one is enough to look at."""
+    return max(1, min(size) // _LOOKED_AT)
+
+
+def _histograms(cells: Cells) -> jnp.ndarray:
+    """Returns soft histograms of colours, luma, saturation and colour differences.
+
+    Args:
+      cells: with a leading batch axis.
+
+    Returns:
+      (batch, 7 * bins): the square root of what share falls near each place.
+    """
+    colours = cells.colours
+    red, green, blue = (colours[..., c : c + 1] for c in range(3))
+    saturation = colours.max(-1, keepdims=True) - colours.min(-1, keepdims=True)
+    luma = (colours @ _LUMA)[..., None]
+    seen = [colours, luma, saturation, red - green + 0.5, blue - green + 0.5]
+    seen = jnp.concatenate(seen, -1)
+    near = jnp.abs(seen[..., None] - jnp.linspace(0, 1, _BINS)) * (_BINS - 1)
+    # A sum, which XLA fuses; a product would store a hundred megabytes.
+    weights = cells.weights[..., None, None]
+    share = (jnp.maximum(1 - near, 0) * weights).sum(1)
+    # The root brings rare colours, such as the blackest, within sight.
+    return 3 * jnp.sqrt(jnp.maximum(share, 1e-12)).reshape(len(colours), -1)
+
+
+def apply(colours: Any, polynomials: Any) -> Any:
+    """Changes colours by a polynomial, NumPy's arrays or JAX'.
+
+    Args:
+      colours: (..., 3) in [0, 1].
+      polynomials: (..., 7, 3), what is added of each colour, of its square, and of 1.
+
+    Returns:
+      Colours, not clipped.
+    """
+    linear, squared, constant = (
+        polynomials[..., rows, :] for rows in (slice(3), slice(3, 6), slice(6, 7))
+    )
+    return colours + colours @ linear + colours * colours @ squared + constant
+
+
+class Grader(nn.Module):
+    """Estimates a grade from histograms; it begins as the identity."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, cells: Cells) -> jnp.ndarray:
+        """Maps cells with a leading batch axis to polynomials (batch, 7, 3).
+
+        With `dropout` it needs a key named so.
+        """
+        x = nn.gelu(nn.Dense(96, name="histograms")(_histograms(cells)))
+        x = nn.Dropout(self.dropout, deterministic=not self.dropout)(x)
+        x = nn.gelu(nn.Dense(64, name="hidden")(x))
+        last = nn.Dense(21, kernel_init=nn.initializers.zeros, name="polynomials")
+        return 0.3 * last(x).reshape(-1, 7, 3)
+
+
+def abstract_parameters() -> Any:
+    """Returns the shapes and types of the parameters without computing."""
+    shapes = (1, CELLS**2, 3), (1, CELLS**2)
+    cells = Cells(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    return jax.eval_shape(Grader().init, jax.random.key(0), cells)
+
+
+_estimate = jax.jit(Grader().apply)
+
+
+def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
+    """Estimates the grade of one picture.
+
+    Grey pictures stay grey, whatever the network says of their colours.
+
+    Args:
+      parameters: of `Grader`.
+      cells: from `look`.
+
+    Returns:
+      float32 (7, 3) for `apply`; None where the picture needs none.
+    """
+    batch = jax.tree.map(lambda x: x[None], cells)
+    polynomials = np.array(_estimate(parameters, batch)[0])
+    colours, weights = cells
+    spread = np.ptp(colours[weights > 0], axis=1)
+    if not len(spread):
+        return None
+    if spread.max() < _GREY:
+        polynomials[:] = polynomials.mean(1, keepdims=True)
+    moved = np.clip(apply(colours, polynomials), 0, 1) - colours
+    change = np.sqrt((weights[:, None] * np.square(moved)).sum() / 3)
+    if change <= _LEAST:
+        return None
+    part = min(1.0, (change - _LEAST) / (_SURE - _LEAST))
+    return np.float32(part) * polynomials
+
+
+def make_prepare(
+    prepare: Callable[[np.ndarray], np.ndarray], polynomials: np.ndarray | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what shows a model a picture graded.
+
+    Args:
+      prepare: makes of stored values RGB in [0, 1].
+      polynomials: from `estimate`.
+
+    Returns:
+      A function like `prepare`; the same for a picture that needs no grade.
+    """
+    if polynomials is None:
+        return prepare
+
+    def graded(values: np.ndarray) -> np.ndarray:
+        colours = np.asarray(prepare(values), np.float32)
+        return np.clip(apply(colours, polynomials), 0, 1)
+
+    return graded
