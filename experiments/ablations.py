@@ -82,7 +82,6 @@ TABLES: dict[str, tuple[Arm, ...]] = {
         Arm("no scratches", {"leave_out": "scratches,running_scratches"}),
         Arm("no stains", {"leave_out": "stains"}),
         Arm("no grain", {"leave_out": "grain"}),
-        Arm("no fading, cast, contrast", {"leave_out": "fading,cast,contrast"}),
         Arm("no blur, JPEG", {"leave_out": "blur,jpeg"}),
         Arm("no scanned dirt", {"overlay_share": 0.0}),
         Arm("scanned dirt in every pair", {"overlay_share": 1.0}),

@@ -2,9 +2,10 @@
 
 All of a pair follows from a key. Half of the crops are pieces as they are, the
 others are scaled; all are turned and flipped. Then they are worn: some as film, by
-what lands on it and its grain, the others as prints, by everything. What no network
-could undo from one picture alone, a film's weaving and flickering, is left out, or it
-would learn to blur.
+what lands on it and its grain, the others as prints, by what else befalls these. What
+no network could undo from one picture alone, a film's weaving and flickering, is left
+out, or it would learn to blur; so is what fades a whole picture, which
+`restoration.grade` undoes before a network sees a crop of it.
 """
 
 import functools
@@ -16,8 +17,8 @@ import jax.numpy as jnp
 from restoration import damage, errors, overlays
 from restoration.damage import fields
 
-# What no network could undo from one picture alone.
-_NEVER = ("weave", "flicker")
+# What no network could undo from a crop of one picture alone.
+_NEVER = ("weave", "flicker", "contrast", "fading", "cast")
 
 # A scaled crop shows pieces at so many times their size.
 _SCALE = (0.5, 1.2)

@@ -76,8 +76,10 @@ def originals(kind: str) -> list[bytes]:
         "webp": [(color, {}), (color, {"lossless": True}), (color.convert("RGBA"), {})],
         "bmp": [(color, {}), (color.convert("L"), {})],
     }  # fmt: skip
-    variants["jp2"] = [(color, {}), (color, {"irreversible": True}),
-                       (color.convert("L"), {}), (color.convert("RGBA"), {})]  # fmt: skip
+    variants["jp2"] = [
+        (color, {}), (color, {"irreversible": True}), (color.convert("L"), {}),
+        (color.convert("RGBA"), {}),
+    ]  # fmt: skip
     variants["heic"] = [(color, {"quality": 90}), (color.convert("RGBA"), {})]
     names = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"}
     if kind == "heic":

@@ -5,6 +5,7 @@ and curves; its content security policy refuses any request. The same input
 files give the same bytes.
 
   python -m restoration.report --workdir runs/basic
+  python -m restoration.report -i photos
   python -m restoration.report --before photos --after photos_restored
 """
 
@@ -16,14 +17,18 @@ import json
 import math
 import pathlib
 import statistics
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import markupsafe
 import numpy as np
+from etils import epy
 from PIL import Image
 
 from restoration import (
+    backend,
     charts,
     cli,
     config,
@@ -34,6 +39,9 @@ from restoration import (
     scores,
     sources,
 )
+
+with epy.lazy_imports():
+    from restoration import restore
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
@@ -67,6 +75,10 @@ class ReportOptions:
     split: str = config.option(
         "test", help="split of the headline and the pictures", choices=pairs.SPLITS
     )
+    input: str | None = config.option(
+        None, short="i", help="folder of pictures to restore and show, by the "
+        "workdir's network or the best shipped model; NAME.txt captions a picture",
+    )  # fmt: skip
     before: str | None = config.option(
         None, help="folder of pictures without truth; NAME.txt beside one captions it"
     )
@@ -75,8 +87,9 @@ class ReportOptions:
     )
     title: str | None = config.option(None, help="heading of the page")
     out: str | None = config.option(
-        None, short="o", help="page to write; default: report.html in workdir or after"
-    )
+        None, short="o", help="page to write; default: report.html in workdir or "
+        "after, INPUT_report.html beside the input",
+    )  # fmt: skip
     cases: int = config.option(
         4, help="pictures each of the worst, the typical and the best", minimum=0
     )
@@ -84,6 +97,8 @@ class ReportOptions:
     def __post_init__(self):
         """Checks limits and choices."""
         config.check(self)
+        if self.input and (self.before or self.after):
+            raise errors.InputError("give --input, or --before and --after")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -711,7 +726,7 @@ def report(options: ReportOptions) -> pathlib.Path:
         raise errors.InputError("--before and --after go together; give both folders")
     if not (options.workdir or options.after):
         raise errors.InputError(
-            "nothing to report; give --workdir, or --before --after"
+            "nothing to report; give --input, --workdir, or --before --after"
         )
     run, gallery, pictures = None, None, []
     if options.workdir:
@@ -741,10 +756,54 @@ def report(options: ReportOptions) -> pathlib.Path:
     return out
 
 
+def restored_report(options: ReportOptions) -> tuple[pathlib.Path, list[str]]:
+    """Restores a folder and writes the page of it.
+
+    Args:
+      options: `input` is restored with `workdir`'s network or the best shipped model.
+
+    Returns:
+      The page's path, and a line for each picture that could not be restored.
+
+    Raises:
+      InputError: for a folder without pictures, or none that could be restored.
+    """
+    folder = pathlib.Path(options.input or "").resolve()
+    if not folder.is_dir():
+        raise errors.InputError(f"--input={options.input}: no such folder")
+    beside = options.workdir and str(pathlib.Path(options.workdir) / "report.html")
+    out = options.out or beside or f"{folder}_report.html"
+    with tempfile.TemporaryDirectory() as after:
+        results = restore.restore(
+            restore.RestoreOptions(
+                input=(str(folder),),
+                output=after,
+                workdir=options.workdir or "",
+                recursive=True,
+            )
+        )
+        failed = [result.error for result in results if result.error]
+        if len(failed) == len(results):
+            raise errors.InputError(failed[0])
+        shown = dataclasses.replace(
+            options, input=None, before=str(folder), after=after, out=out
+        )
+        return report(shown), failed
+
+
 def main(options: ReportOptions) -> int:
-    """Writes the page and prints its path."""
-    print(report(options))
-    return 0
+    """Writes the page and prints its path; 1 when a picture was not restored."""
+    failed: list[str] = []
+    if options.input:
+        backend.keep_freed_memory()
+        backend.cache_compilations()
+        path, failed = restored_report(options)
+    else:
+        path = report(options)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    print(path)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ def test_pairs_follow_from_the_key(draw, material):
 
 def test_what_cannot_be_undone_is_not_drawn():
     found = drawn_pairs.kinds_of(damage.PHOTO, "jpeg,missing")
-    gone = {"weave", "flicker", "jpeg", "missing"}
+    gone = {"weave", "flicker", "contrast", "fading", "cast", "jpeg", "missing"}
     assert set(found) == set(damage.PHOTO) - gone
     with pytest.raises(errors.InputError, match="--leave_out=rust"):
         drawn_pairs.kinds_of(damage.FILM, "rust")

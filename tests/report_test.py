@@ -474,3 +474,28 @@ def test_command_line_starts_without_jax_or_tensorflow(run):
     )
     assert failed.returncode == 2
     assert failed.stderr.startswith("error: ") and "validation.json" in failed.stderr
+
+
+def test_a_folder_is_restored_and_shown(tmp_path, capsys, photographs):
+    folder = tmp_path / "attic"
+    frames.write(folder / "a.png", photographs["coffee"][:80, :90])
+    frames.write(folder / "sub" / "b.jpg", photographs["chelsea"][:60, :60])
+    (folder / "a.txt").write_text("Grandmother's kitchen", encoding="utf-8")
+    (folder / "c.png").write_text("no picture")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert report.main(report.ReportOptions(input=str(folder))) == 1
+    out, err = capsys.readouterr()
+    written = tmp_path / "attic_report.html"
+    assert out.strip() == str(written)
+    assert "c.png: not a readable image" in err
+    page = _Page(written.read_text(encoding="utf-8"))
+    assert "Grandmother's kitchen" in page.text
+    assert len(page.all("img")) >= 4
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_folder_to_restore_that_is_none(tmp_path):
+    with pytest.raises(errors.InputError, match="no such folder"):
+        report.main(report.ReportOptions(input=str(tmp_path / "no")))
+    with pytest.raises(errors.InputError, match="--input, or --before"):
+        report.ReportOptions(input="a", before="b", after="c")
