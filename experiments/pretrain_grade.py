@@ -141,12 +141,13 @@ def crops(files: clean_pictures.Files, seed: int) -> np.ndarray:
     return np.stack(found)
 
 
-def draw_dirt(key: Any, masks: np.ndarray) -> np.ndarray:
+def draw_dirt(key: Any, masks: np.ndarray, count: int) -> np.ndarray:
     """Draws dirt, and scanned dirt on half of it, averaged over cells.
 
     Args:
       key: PRNG key.
-      masks: uint8 (count, side, side), scanned dirt; count may be 0.
+      masks: uint8 (number, side, side), scanned dirt; the number may be 0.
+      count: of drawings, a multiple of 16.
 
     Returns:
       float16 (count, cells, cells, 4).
@@ -170,7 +171,7 @@ def draw_dirt(key: Any, masks: np.ndarray) -> np.ndarray:
         return both.reshape(grade.CELLS, each, grade.CELLS, each, 4).mean((1, 3))
 
     draw = jax.jit(lambda keys, masks: jax.lax.map(lambda key: one(key, masks), keys))
-    parts = np.split(jax.random.split(key, _DIRTY), 16)
+    parts = np.split(jax.random.split(key, count), 16)
     return np.concatenate([np.float16(draw(part, masks)) for part in parts])
 
 
@@ -328,7 +329,7 @@ def main(options: GradeOptions) -> None:
         inside = clean_pictures.OVERLAYS
         scans = clean_pictures.read_files(options.overlays, inside=inside)
         masks = clean_pictures.masks(scans)
-    dirt = draw_dirt(jax.random.key(options.seed), masks)
+    dirt = draw_dirt(jax.random.key(options.seed), masks, _DIRTY)
     material, kept = (
         jax.device_put(Material(crops(part, options.seed), dirt))
         for part in (learned, held)
