@@ -65,6 +65,9 @@ class BenchmarkOptions:
         "", help="folder for what is made; by default temporary"
     )
     quick: bool = config.option(False, help="318 pairs, short runs, marked as such")
+    model: tuple[str, ...] = config.option(
+        (), help="restore: these shipped models alone, the others stay in the file"
+    )
     step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
@@ -402,7 +405,9 @@ def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
 _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "data": measure_data,
     "cpu": lambda options: benchmark_cpu.measure(options.quick),
-    "restore": lambda options: benchmark_restore.measure(options.quick),
+    "restore": lambda options: benchmark_restore.measure(
+        options.quick, options.model, _measured_models(options)
+    ),
     "gpu": lambda options: benchmark_gpu.measure(options.quick, _out(options)),
     "damage": lambda options: benchmark_damage.measure(options.quick),
 }
@@ -410,6 +415,20 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
 
 def _out(options: BenchmarkOptions) -> str:
     return options.out or f"experiments/results/{options.what[0]}.json"
+
+
+def _measured_models(options: BenchmarkOptions) -> dict[str, Any]:
+    """Returns what the file holds of models that are not measured now."""
+    path = pathlib.Path(_out(options))
+    if not options.model or not path.is_file():
+        return {}
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if (before["quick"], before["machine"]) != (options.quick, machine()):
+        raise errors.InputError(
+            f"{path}: of another machine, or other versions; measure all models, "
+            "without --model"
+        )
+    return before["models"]
 
 
 def main(options: BenchmarkOptions) -> None:

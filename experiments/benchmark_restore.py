@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,19 @@ with epy.lazy_imports():
 # Megapixels of the pictures whose memory is measured, and those of a quick run.
 _SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
 
-# Tiles that both frameworks compute, and how often.
-_TILES, _QUICK_TILES, _REPEATS = 64, 4, 5
+# Pixels of the tiles that both frameworks compute, and how often.
+_PIXELS, _QUICK_PIXELS, _REPEATS = 2_400_000, 150_000, 5
+
+
+# Runs a command from a small process: what starts a command counts to its peak.
+_WAIT = """
+import os, sys
+quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 def _photograph() -> pyvips.Image:
@@ -47,15 +58,15 @@ def _large_tiff(path: pathlib.Path, megapixels: int) -> None:
 def _run(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
     """Runs a command; returns seconds and the peak of its memory in bytes."""
     start = time.monotonic()
-    with open(os.devnull, "w") as quiet:
-        child = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
-        _, status, usage = os.wait4(child.pid, 0)
+    done = subprocess.run(
+        [sys.executable, "-c", _WAIT, *command],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     seconds = time.monotonic() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-500:]}")
     # Linux counts in KiB, macOS in bytes.
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return seconds, int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
 def _restore_command(
@@ -117,7 +128,7 @@ def _median_seconds(call: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def measure_speed(name: str, count: int) -> dict[str, Any]:
+def measure_speed(name: str, pixels: int) -> dict[str, Any]:
     """Returns the speed on tiles in memory, ours and the Keras twin's.
 
     Both see the same tiles in batches of the same size; a model that Keras has no
@@ -125,7 +136,7 @@ def measure_speed(name: str, count: int) -> dict[str, Any]:
 
     Args:
       name: a shipped model.
-      count: how many tiles.
+      pixels: of about so many tiles' worth.
 
     Returns:
       Megapixels of tiles a second, and what of them is used (the cores).
@@ -134,6 +145,7 @@ def measure_speed(name: str, count: int) -> dict[str, Any]:
     used = engine.make_engine(weights)
     grid = used.grid()
     image = np.asarray(_photograph().numpy()[:256, :256], np.float32) / 255
+    count = grid.batch * max(1, round(pixels / (grid.batch * grid.tile**2)))
     repeat = -(-grid.tile // 256)
     tile = np.tile(image, (repeat, repeat, 1))[: grid.tile, : grid.tile]
     tiles = np.repeat(tile[None], count, 0)
@@ -161,24 +173,28 @@ def measure_speed(name: str, count: int) -> dict[str, Any]:
     return figures
 
 
-def measure(quick: bool) -> dict[str, Any]:
-    """Measures all shipped models.
+def measure(
+    quick: bool, names: Sequence[str] = (), before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Measures shipped models.
 
     Args:
       quick: whether small pictures are taken, to see that all runs.
+      names: of the models; by default all that are shipped.
+      before: what was measured of others.
 
     Returns:
       `models`: for each `speed` (tiles in memory), `start` and `memory` (the command).
     """
     backend.keep_freed_memory()  # as the command does; Keras gains as well
     sizes = _QUICK_SIZES if quick else _SIZES
-    found: dict[str, Any] = {}
-    for name in pretrained.shipped():
+    found: dict[str, Any] = dict(before or {})
+    for name in names or pretrained.shipped():
         with tempfile.TemporaryDirectory() as folder:
             place = pathlib.Path(folder)
             found[name] = {
                 "start": measure_start(place, name),
                 "memory": measure_memory(place, name, sizes),
-                "speed": measure_speed(name, _QUICK_TILES if quick else _TILES),
+                "speed": measure_speed(name, _QUICK_PIXELS if quick else _PIXELS),
             }
     return {"models": found}

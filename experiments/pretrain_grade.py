@@ -32,6 +32,7 @@ with epy.lazy_imports():
     from experiments import pretrain
     from restoration import damage, grade, overlays, pretrained
     from restoration.damage import fields
+    from restoration.models import grader
 
 # What a grade undoes, in the order in which it happens.
 _TONE = ("contrast", "fading", "cast")
@@ -135,7 +136,7 @@ def crops(files: clean_pictures.Files, seed: int) -> np.ndarray:
             part = np.minimum(size, random.uniform(*_PART) * size.min() * shape)
             start = random.uniform(0, size - part)
             box = (*start, *(start + part)) if number else (0, 0, *size)
-            cells = (grade.CELLS, grade.CELLS)
+            cells = (grader.CELLS, grader.CELLS)
             small = picture.resize(cells, Image.Resampling.BOX, box=box)
             found.append(np.asarray(small))
     return np.stack(found)
@@ -153,7 +154,7 @@ def draw_dirt(key: Any, masks: np.ndarray, count: int) -> np.ndarray:
       float16 (count, cells, cells, 4).
     """
     kinds = tuple(kind for kind in damage.PHOTO if kind not in (*_TONE, *_NO_DIRT))
-    each = _SIDE // grade.CELLS
+    each = _SIDE // grader.CELLS
 
     def one(key: Any, masks: Any) -> Any:
         keys = fields.split(key, 3)
@@ -168,7 +169,7 @@ def draw_dirt(key: Any, masks: np.ndarray, count: int) -> np.ndarray:
             )
             mask = 1 - (1 - mask) * (1 - over)
         both = jnp.concatenate([laid, mask[..., None]], -1)
-        return both.reshape(grade.CELLS, each, grade.CELLS, each, 4).mean((1, 3))
+        return both.reshape(grader.CELLS, each, grader.CELLS, each, 4).mean((1, 3))
 
     draw = jax.jit(lambda keys, masks: jax.lax.map(lambda key: one(key, masks), keys))
     parts = np.split(jax.random.split(key, count), 16)
@@ -229,7 +230,7 @@ def draw_pairs(key: Any, material: Material, count: int) -> Pairs:
 
     def picked(found: Any, chance: Any) -> Any:
         chosen = found[(chance * len(found)).astype(jnp.int32)]
-        side = grade.CELLS // _SPARSE
+        side = grader.CELLS // _SPARSE
         parts = chosen.reshape(count, side, _SPARSE, side, _SPARSE, -1)
         row, column = (place.astype(jnp.int32) for place in (common.row, common.column))
         return parts[:, :, row, :, column]
@@ -244,18 +245,18 @@ def _error(colours: Any, pairs: Pairs) -> Any:
     return squared.sum(-1) / jnp.maximum(pairs.intact.sum(-1), 1.0)
 
 
-def _cells(pairs: Pairs) -> "grade.Cells":
+def _cells(pairs: Pairs) -> "grader.Cells":
     weights = jnp.full(pairs.worn.shape[:2], 1 / pairs.worn.shape[1])
-    return grade.Cells(pairs.worn, weights)
+    return grader.Cells(pairs.worn, weights)
 
 
 def make_step(options: GradeOptions, optimizer: Any) -> Callable:
     """Returns step(parameters, moments, number, material), jitted."""
-    grader = grade.Grader(dropout=0.2)
+    network = grader.Grader(dropout=0.2)
     root = jax.random.fold_in(jax.random.key(options.seed), 1)
 
     def loss(parameters: Any, pairs: Pairs, key: Any) -> Any:
-        found = grader.apply(parameters, _cells(pairs), rngs={"dropout": key})
+        found = network.apply(parameters, _cells(pairs), rngs={"dropout": key})
         error = _error(grade.apply(pairs.worn, found), pairs)
         # Of the logarithm, as PSNR has it, it would learn to hardly dare anything.
         return jnp.sqrt(error + 1e-5).mean()
@@ -275,7 +276,7 @@ def validate(parameters: Any, material: Material) -> dict[str, float]:
     """Returns what the grade does to held-out pictures, means in dB.
 
     Args:
-      parameters: of `grade.Grader`.
+      parameters: of `grader.Grader`.
       material: of the held-out pictures.
 
     Returns:
@@ -284,7 +285,7 @@ def validate(parameters: Any, material: Material) -> dict[str, float]:
     """
     draw = jax.jit(draw_pairs, static_argnums=2)
     pairs = draw(jax.random.key(20_770_525), material, _VALIDATION_PAIRS)
-    found = jax.jit(grade.Grader().apply)(parameters, _cells(pairs))
+    found = jax.jit(grader.Grader().apply)(parameters, _cells(pairs))
     after = jnp.clip(grade.apply(pairs.worn, found), 0, 1)
     figures = {}
     for name, colours in (("input_psnr", pairs.worn), ("psnr", after)):
@@ -301,11 +302,11 @@ def train(options: GradeOptions, material: Material) -> Any:
         0.0, options.learning_rate, warmup, options.steps
     )
     optimizer = optax.adamw(schedule, weight_decay=1e-2)
-    cells = grade.Cells(
-        np.zeros((1, grade.CELLS**2, 3), np.float32),
-        np.full((1, grade.CELLS**2), 1 / grade.CELLS**2, np.float32),
+    cells = grader.Cells(
+        np.zeros((1, grader.CELLS**2, 3), np.float32),
+        np.full((1, grader.CELLS**2), 1 / grader.CELLS**2, np.float32),
     )
-    parameters = jax.jit(grade.Grader().init)(jax.random.key(options.seed), cells)
+    parameters = jax.jit(grader.Grader().init)(jax.random.key(options.seed), cells)
     moments, step = optimizer.init(parameters), make_step(options, optimizer)
     bar = tqdm.trange(options.steps, unit="step", desc="grade")
     for number in bar:
@@ -359,7 +360,7 @@ def main(options: GradeOptions) -> None:
         "limits": _LIMITS,
     }
     path = pathlib.Path(options.out)
-    pretrained.save(path, grade.NAME, parameters, card)
+    pretrained.save(path, grader.NAME, parameters, card)
     print(f"{path}: {figures}")
 
 

@@ -390,7 +390,7 @@ def main(options: ReadmeOptions) -> None:
     """Entry point."""
     docs = pathlib.Path(options.docs)
     for file, names in (
-        (options.readme, ("results", "data", "tables")),
+        (options.readme, ("quality", "results", "data", "tables")),
         (options.experiments, ("ten_seeds", "findings")),
         (docs / "scale.md", ("scale", "devices")),
         (docs / "performance.md", ("cpu", "restore", "damage")),

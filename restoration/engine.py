@@ -30,7 +30,7 @@ class Weights:
       model: its name.
       parameters: the model's.
       sha256: of them.
-      grader: parameters of `grade.Grader`, which goes before the shipped models; a
+      grader: parameters of `grader.Grader`, which goes before the shipped models; a
         run's network is used as it was trained, alone.
       grader_sha256: of these, or "".
     """
@@ -54,7 +54,7 @@ class Engine:
       shrink: makes the tiles need half the memory from now on; returns whether
         they could be.
       grid: returns how tiles lie now.
-      grader: parameters of `grade.Grader` on the device, or None where colour and
+      grader: parameters of `grader.Grader` on the device, or None where colour and
         tone stay as they are.
     """
 

@@ -9,18 +9,13 @@ picture shows nor how it is cut into tiles matters.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-# Weights are stored by this name, as a model's.
-NAME = "grade"
-
-# A picture is looked at as so many cells a side.
-CELLS = 64
+from restoration.models import grader
+from restoration.models.grader import CELLS, Cells
 
 # Of pictures larger than this only every second, third, ... pixel is looked at.
 _LOOKED_AT = 1024
@@ -32,23 +27,6 @@ _LEAST, _SURE = 6 / 255, 12 / 255
 
 # Cells whose colours differ by less, of 1, are grey.
 _GREY = 2 / 255
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-# Places of a histogram, from 0 to 1.
-_BINS = 24
-
-
-class Cells(NamedTuple):
-    """The colours of a picture, seen small.
-
-    Attributes:
-      colours: float32 (CELLS², 3) in [0, 1].
-      weights: float32 (CELLS²,), the share of each in the picture; they add to 1.
-    """
-
-    colours: Any
-    weights: Any
 
 
 def look(
@@ -89,29 +67,6 @@ def stride(size: tuple[int, int]) -> int:
     return max(1, min(size) // _LOOKED_AT)
 
 
-def _histograms(cells: Cells) -> jnp.ndarray:
-    """Returns soft histograms of colours, luma, saturation and colour differences.
-
-    Args:
-      cells: with a leading batch axis.
-
-    Returns:
-      (batch, 7 * bins): the square root of what share falls near each place.
-    """
-    colours = cells.colours
-    red, green, blue = (colours[..., c : c + 1] for c in range(3))
-    saturation = colours.max(-1, keepdims=True) - colours.min(-1, keepdims=True)
-    luma = (colours @ _LUMA)[..., None]
-    seen = [colours, luma, saturation, red - green + 0.5, blue - green + 0.5]
-    seen = jnp.concatenate(seen, -1)
-    near = jnp.abs(seen[..., None] - jnp.linspace(0, 1, _BINS)) * (_BINS - 1)
-    # A sum, which XLA fuses; a product would store a hundred megabytes.
-    weights = cells.weights[..., None, None]
-    share = (jnp.maximum(1 - near, 0) * weights).sum(1)
-    # The root brings rare colours, such as the blackest, within sight.
-    return 3 * jnp.sqrt(jnp.maximum(share, 1e-12)).reshape(len(colours), -1)
-
-
 def apply(colours: Any, polynomials: Any) -> Any:
     """Changes colours by a polynomial, NumPy's arrays or JAX'.
 
@@ -128,32 +83,7 @@ def apply(colours: Any, polynomials: Any) -> Any:
     return colours + colours @ linear + colours * colours @ squared + constant
 
 
-class Grader(nn.Module):
-    """Estimates a grade from histograms; it begins as the identity."""
-
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, cells: Cells) -> jnp.ndarray:
-        """Maps cells with a leading batch axis to polynomials (batch, 7, 3).
-
-        With `dropout` it needs a key named so.
-        """
-        x = nn.gelu(nn.Dense(96, name="histograms")(_histograms(cells)))
-        x = nn.Dropout(self.dropout, deterministic=not self.dropout)(x)
-        x = nn.gelu(nn.Dense(64, name="hidden")(x))
-        last = nn.Dense(21, kernel_init=nn.initializers.zeros, name="polynomials")
-        return 0.3 * last(x).reshape(-1, 7, 3)
-
-
-def abstract_parameters() -> Any:
-    """Returns the shapes and types of the parameters without computing."""
-    shapes = (1, CELLS**2, 3), (1, CELLS**2)
-    cells = Cells(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
-    return jax.eval_shape(Grader().init, jax.random.key(0), cells)
-
-
-_estimate = jax.jit(Grader().apply)
+_estimate = jax.jit(grader.Grader().apply)
 
 
 def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
@@ -162,7 +92,7 @@ def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
     Grey pictures stay grey, whatever the network says of their colours.
 
     Args:
-      parameters: of `Grader`.
+      parameters: of `grader.Grader`.
       cells: from `look`.
 
     Returns:

@@ -16,7 +16,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from restoration import config, errors, grade, models
+from restoration import config, errors, models
+from restoration.models import grader
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
@@ -47,7 +48,7 @@ def save(
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`, or `grade.NAME`.
+      model_name: a name of `models.MODELS`, or `grader.NAME`.
       parameters: nested dict.
       card: what to tell about the weights.
       dtype: of the stored numbers, np.float32 or np.float16.
@@ -117,8 +118,8 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(
             f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
         )
-    if model_name == grade.NAME:
-        like = grade.abstract_parameters()
+    if model_name == grader.NAME:
+        like = grader.abstract_parameters()
     else:
         like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}
@@ -144,7 +145,7 @@ def shipped() -> list[str]:
 
 
 def load_grader() -> tuple[Any, str]:
-    """Loads the shipped weights of `grade.Grader`.
+    """Loads the shipped weights of `grader.Grader`.
 
     Returns:
       Its parameters and the SHA-256 of their file.
@@ -152,10 +153,10 @@ def load_grader() -> tuple[Any, str]:
     Raises:
       InputError: for weights that are missing, damaged or of something else.
     """
-    path = FOLDER / f"{grade.NAME}.safetensors"
+    path = FOLDER / f"{grader.NAME}.safetensors"
     digest = _card(path.with_suffix(".json"))["sha256"]
     found, parameters = load(path)
-    if found != grade.NAME:
+    if found != grader.NAME:
         raise errors.InputError(f"{path}: weights of {found}; install again")
     return parameters, digest
 

@@ -795,7 +795,7 @@ def main(options: ReportOptions) -> int:
     """Writes the page and prints its path; 1 when a picture was not restored."""
     failed: list[str] = []
     if options.input:
-        backend.keep_freed_memory()
+        backend.keep_freed_memory(large=False)
         backend.cache_compilations()
         path, failed = restored_report(options)
     else:

@@ -241,7 +241,7 @@ def report_failures(results: Sequence["restore_file.Restored"]) -> int:
 
 def main(options: RestoreOptions) -> int:
     """Entry point."""
-    backend.keep_freed_memory()
+    backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     results = restore(options)
     if options.compare:

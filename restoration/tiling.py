@@ -302,6 +302,8 @@ def _computed(
         stacked = np.zeros((grid.batch, grid.tile, grid.tile, 3), np.float32)
         for place, (_, _, tile) in enumerate(group):
             stacked[place] = tile
+        if running:  # two at once would take the program's memory twice
+            jax.block_until_ready(running[-1][1])
         running.append((group, compute(stacked)))
         if len(running) > 1:
             yield from finished()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from experiments import clean_pictures, pretrain_grade
 from restoration import damage, frames, grade, pretrained, restore
+from restoration.models.grader import CELLS, NAME, Cells, Grader
 
 
 def blocks_of(image, rows=None, weights=None):
@@ -73,9 +74,9 @@ def test_what_counts_nothing_is_not_seen(grader):
 
 
 def test_untrained_it_is_the_identity():
-    cells = grade.Cells(*(np.ones(x.shape) for x in cells_of(np.ones((64, 64, 3)))))
+    cells = Cells(*(np.ones(x.shape) for x in cells_of(np.ones((64, 64, 3)))))
     batch = jax.tree.map(lambda x: x[None], cells)
-    model = grade.Grader()
+    model = Grader()
     found = model.apply(model.init(jax.random.key(0), batch), batch)
     assert not np.any(found)
 
@@ -183,7 +184,7 @@ def test_large_pictures_are_looked_at_sparsely():
 def test_dirt_lies_where_its_opacity_says():
     masks = np.zeros((0, 1, 1), np.uint8)
     dirt = pretrain_grade.draw_dirt(jax.random.key(0), masks, 64)
-    assert dirt.shape[1:] == (grade.CELLS, grade.CELLS, 4)
+    assert dirt.shape[1:] == (CELLS, CELLS, 4)
     colour, opacity = dirt[..., :3].astype(float), dirt[..., 3:].astype(float)
     assert (colour <= opacity + 2e-3).all() and 0.01 < opacity.mean() < 0.3
 
@@ -199,7 +200,7 @@ def test_training_learns(tmp_path, photographs):
     pretrain_grade.main(options)
     name, _ = pretrained.load(out)
     figures = json.loads(out.with_suffix(".json").read_text())["figures"]["validation"]
-    assert name == grade.NAME
+    assert name == NAME
     assert figures["psnr"] > figures["input_psnr"]
 
 
