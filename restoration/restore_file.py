@@ -239,7 +239,7 @@ def _restore_page(
     to_model, change_of, notes = colour.make_colour(page)
     size, show = (page.height, page.width), to_model
     # Where a mask divides a picture, its parts would be of two grades.
-    if restorer.grader is not None and not settings.mask:
+    if restorer.grader is not None and settings.strength and not settings.mask:
         found = grade.estimate(restorer.grader, _look(source, page, to_model))
         if found is not None:
             show = grade.make_prepare(to_model, found)
