@@ -34,6 +34,9 @@ _LUMA = (0.299, 0.587, 0.114)
 # Pixels of the rows that are handed on at once.
 _PIXELS = 1 << 18
 
+# Rows of a strip that are moved at once.
+_MOVED = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -341,7 +344,10 @@ def _blended(
         if top != current:
             yield from rows(top - current)
             kept = current + grid.core - top
-            strip[:kept] = strip[grid.core - kept :]
+            # By and by: at once NumPy would put a copy of all in between.
+            for first in range(0, kept, _MOVED):
+                last = min(first + _MOVED, kept)
+                strip[first:last] = strip[first + top - current : last + top - current]
             strip[kept:] = 0
             current = top
         strip[:, left : left + grid.core] += core * weights
