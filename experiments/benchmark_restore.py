@@ -30,7 +30,6 @@ _SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
 # Pixels of the tiles that both frameworks compute, and how often.
 _PIXELS, _QUICK_PIXELS, _REPEATS = 2_400_000, 150_000, 5
 
-
 # Runs a command from a small process: what starts a command counts to its peak.
 _WAIT = """
 import os, sys
@@ -186,7 +185,7 @@ def measure(
     Returns:
       `models`: for each `speed` (tiles in memory), `start` and `memory` (the command).
     """
-    backend.keep_freed_memory()  # as the command does; Keras gains as well
+    backend.keep_freed_memory(large=False)  # as the command does, for Keras too
     sizes = _QUICK_SIZES if quick else _SIZES
     found: dict[str, Any] = dict(before or {})
     for name in names or pretrained.shipped():

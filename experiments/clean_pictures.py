@@ -264,6 +264,24 @@ def hold_out(files: Files, share: float) -> tuple[Files, Files]:
     return train, {name: data for name, data in files.items() if name not in train}
 
 
+def read_overlays(path: str) -> tuple[Files, np.ndarray]:
+    """Reads scanned dirt.
+
+    Args:
+      path: a folder, a `.zip` that `pack` wrote, or "" for none.
+
+    Returns:
+      Its files, and their `masks`: uint8 (0, 1, 1) for none.
+
+    Raises:
+      InputError: where there are none, or one is opaque.
+    """
+    if not path:
+        return {}, np.zeros((0, 1, 1), np.uint8)
+    files = read_files(path, inside=OVERLAYS)
+    return files, masks(files)
+
+
 def masks(files: Mapping[str, bytes]) -> np.ndarray:
     """Returns the alpha channels of scanned dirt, each in the middle of a square.
 

@@ -210,7 +210,7 @@ def bad(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _fuzz_one(name: str, options: FuzzOptions, folder: str) -> dict[str, Any]:
     kind = name.removeprefix("restore ")
-    if kind in (*fuzz_restore.FORMATS, *fuzz_restore.EXTRA):
+    if kind in fuzz_restore.KINDS:
         counts = fuzz_restore.fuzz(
             kind, rounds=options.rounds, seed=options.seed, folder=folder
         )
@@ -223,8 +223,7 @@ def _fuzz_one(name: str, options: FuzzOptions, folder: str) -> dict[str, Any]:
 
 def main(options: FuzzOptions) -> int:
     """Tries all targets, writes the counts; 1 when one was not refused cleanly."""
-    kinds = (*fuzz_restore.FORMATS, *fuzz_restore.EXTRA)
-    known = [f"restore {kind}" for kind in kinds]
+    known = [f"restore {kind}" for kind in fuzz_restore.KINDS]
     known += fuzz_targets.TARGETS
     for name in options.target:
         if name not in known:

@@ -25,6 +25,7 @@ FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
 # Of the extra `formats`; of our readers, `restore` alone takes them.
 EXTRA = ("jp2", "heic")
+KINDS = (*FORMATS, *EXTRA)
 
 # Sizes and offsets that readers may stumble over.
 _NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
@@ -144,7 +145,7 @@ def fuzz(
     """Tries damaged files of one format.
 
     Args:
-      kind: of FORMATS or EXTRA.
+      kind: of KINDS.
       rounds: how many.
       seed: of the damage.
       folder: where to work.
@@ -195,7 +196,7 @@ def fuzz(
 def main(options: FuzzOptions) -> int:
     """Tries all formats, writes the counts; 1 when one was not refused cleanly."""
     results = {}
-    for kind in (*FORMATS, *EXTRA):
+    for kind in KINDS:
         with tempfile.TemporaryDirectory() as folder:
             results[kind] = fuzz(
                 kind, rounds=options.rounds, seed=options.seed, folder=folder

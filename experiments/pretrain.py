@@ -187,12 +187,7 @@ def load(options: PretrainOptions) -> Data:
     sources = clean_pictures.read_sources(options.sources or SOURCES)
     files = clean_pictures.find(options.data_dir, sources)
     train, held = clean_pictures.hold_out(files, options.held_out)
-    masks = np.zeros((0, 1, 1), np.uint8)
-    scans: clean_pictures.Files = {}
-    if options.overlays:
-        inside = clean_pictures.OVERLAYS
-        scans = clean_pictures.read_files(options.overlays, inside=inside)
-        masks = clean_pictures.masks(scans)
+    scans, masks = clean_pictures.read_overlays(options.overlays)
     pieces = clean_pictures.cut(train, options.piece_size)
     card = {
         "pictures": clean_pictures.counts(list(files), sources),

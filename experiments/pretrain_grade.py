@@ -324,12 +324,7 @@ def main(options: GradeOptions) -> None:
     sources = clean_pictures.read_sources(options.sources or pretrain.SOURCES)
     files = clean_pictures.find(options.data_dir, sources)
     learned, held = clean_pictures.hold_out(files, options.held_out)
-    scans: clean_pictures.Files = {}
-    masks = np.zeros((0, 1, 1), np.uint8)
-    if options.overlays:
-        inside = clean_pictures.OVERLAYS
-        scans = clean_pictures.read_files(options.overlays, inside=inside)
-        masks = clean_pictures.masks(scans)
+    scans, masks = clean_pictures.read_overlays(options.overlays)
     dirt = draw_dirt(jax.random.key(options.seed), masks, _DIRTY)
     material, kept = (
         jax.device_put(Material(crops(part, options.seed), dirt))

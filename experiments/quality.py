@@ -323,7 +323,7 @@ def table(path: pathlib.Path = RESULTS) -> str:
 
 def main(options: QualityOptions) -> None:
     """Entry point: measures, writes the JSON file and prints the table."""
-    backend.keep_freed_memory()
+    backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     path = pathlib.Path(options.out)
     for name, weights in _weights(options).items():

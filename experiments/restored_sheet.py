@@ -75,7 +75,7 @@ def sheet(options: SheetOptions) -> np.ndarray:
 
 def main(options: SheetOptions) -> None:
     """Entry point."""
-    backend.keep_freed_memory()
+    backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     frames.write(options.out, sheet(options))
     print(options.out)

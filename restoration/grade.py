@@ -45,14 +45,14 @@ def look(
     height, width = size
     sums = np.zeros((CELLS, CELLS, 4), np.float64)
     top, across = 0, np.arange(width) * CELLS // width
+    # A narrow picture leaves cells empty; the others have a start.
+    columns, first_columns = np.unique(across, return_index=True)
     for colours, counts in blocks:
         if counts is None:
             counts = np.ones((*colours.shape[:2], 1), np.float32)
         values = np.concatenate([colours * counts, counts], -1, dtype=np.float64)
         down = np.arange(top, top + len(values)) * CELLS // height
-        # A narrow picture leaves cells empty, so that starts are of those that are.
         rows, first_rows = np.unique(down, return_index=True)
-        columns, first_columns = np.unique(across, return_index=True)
         by_row = np.add.reduceat(values, first_rows, axis=0)
         sums[rows[:, None], columns] += np.add.reduceat(by_row, first_columns, axis=1)
         top += len(values)
@@ -98,13 +98,12 @@ def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
     Returns:
       float32 (7, 3) for `apply`; None where the picture needs none.
     """
+    colours, weights = cells
+    if not weights.any():
+        return None
     batch = jax.tree.map(lambda x: x[None], cells)
     polynomials = np.array(_estimate(parameters, batch)[0])
-    colours, weights = cells
-    spread = np.ptp(colours[weights > 0], axis=1)
-    if not len(spread):
-        return None
-    if spread.max() < _GREY:
+    if np.ptp(colours[weights > 0], axis=1).max() < _GREY:
         polynomials[:] = polynomials.mean(1, keepdims=True)
     moved = np.clip(apply(colours, polynomials), 0, 1) - colours
     change = np.sqrt((weights[:, None] * np.square(moved)).sum() / 3)

@@ -156,7 +156,7 @@ def test_values_beyond_white_and_none_at_all(tmp_path):
     np.testing.assert_allclose(written, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [*fuzz_restore.FORMATS, *fuzz_restore.EXTRA])
+@pytest.mark.parametrize("kind", fuzz_restore.KINDS)
 def test_damaged_files_never_crash_the_reader(tmp_path, kind):
     counts = fuzz_restore.fuzz(kind, rounds=40, seed=1, folder=tmp_path)
     assert counts["refused"] + counts["restored"] == 40
