@@ -3,6 +3,7 @@
 python -m experiments.benchmark restore
 """
 
+import math
 import os
 import pathlib
 import statistics
@@ -142,11 +143,11 @@ def measure_speed(name: str, pixels: int) -> dict[str, Any]:
     """
     weights = engine.load_weights(name, "")
     used = engine.make_engine(weights)
-    grid = used.grid()
+    grid = used.grid((1000, 1000))
+    height, width = grid.tile
     image = np.asarray(_photograph().numpy()[:256, :256], np.float32) / 255
-    count = grid.batch * max(1, round(pixels / (grid.batch * grid.tile**2)))
-    repeat = -(-grid.tile // 256)
-    tile = np.tile(image, (repeat, repeat, 1))[: grid.tile, : grid.tile]
+    count = grid.batch * max(1, round(pixels / (grid.batch * height * width)))
+    tile = np.tile(image, (-(-height // 256), -(-width // 256), 1))[:height, :width]
     tiles = np.repeat(tile[None], count, 0)
     compute = tiling.make_compute(models.get_model(name), grid)
 
@@ -154,12 +155,12 @@ def measure_speed(name: str, pixels: int) -> dict[str, Any]:
         for first in range(0, count, grid.batch):
             np.asarray(compute(weights.parameters, tiles[first : first + grid.batch]))
 
-    megapixels = count * grid.tile**2 / 1e6
+    megapixels = count * height * width / 1e6
     figures = {
         "device": used.device,
         "tile": grid.tile,
         "batch": grid.batch,
-        "used_share": (grid.core / grid.tile) ** 2,
+        "used_share": math.prod(grid.core) / (height * width),
         "megapixels_per_second": megapixels / _median_seconds(ours),
     }
     if name in keras_twin.WIDTHS:

@@ -45,16 +45,15 @@ class FuzzOptions:
 
 def identity() -> engine.Engine:
     """Returns an engine that leaves pictures alone: the files are what is tried."""
-    grid = tiling.Grid(tile=64, around=8, ramp=8, multiple=4, batch=1)
-    inner = slice(grid.around, grid.around + grid.core)
+    grid = tiling.Grid(tile=(64, 64), around=8, ramp=8, multiple=4, batch=1)
 
     def restore(blocks: Any, size: tuple[int, int], prepare: Any) -> Any:
         def compute(tiles: np.ndarray) -> np.ndarray:
-            return tiles[:, inner, inner]
+            return tiles[:, *grid.inner]
 
         return tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
 
-    return engine.Engine(None, "none", restore, lambda: False, lambda: grid)
+    return engine.Engine(None, "none", restore, lambda: False, lambda size: grid)
 
 
 def originals(kind: str) -> list[bytes]:

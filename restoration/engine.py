@@ -53,7 +53,7 @@ class Engine:
         `tiling.restore_strips` takes them, the restored rows.
       shrink: makes the tiles need half the memory from now on; returns whether
         they could be.
-      grid: returns how tiles lie now.
+      grid: of a picture's (height, width), how its tiles lie.
       grader: parameters of `grader.Grader` on the device, or None where colour and
         tone stay as they are.
     """
@@ -62,7 +62,7 @@ class Engine:
     device: str
     restore: Callable[..., Iterator[np.ndarray]]
     shrink: Callable[[], bool]
-    grid: Callable[[], tiling.Grid]
+    grid: Callable[[tuple[int, int]], tiling.Grid]
     grader: Any = None
 
 
@@ -99,20 +99,27 @@ def load_weights(model: str, workdir: str) -> Weights:
 
 def _automatic(
     model: Any, device: Any, *, overlap: int, keep_color: bool
-) -> tiling.Grid:
-    """Returns tiles of the device's usual size, wider for a model that sees far."""
+) -> list[tiling.Grid]:
+    """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
-    multiple = model.multiple
     context = max(tiling.margin(model), overlap)
     context += tiling.TONE_RADIUS if keep_color else 0
-    side = max(side, int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP)
-    return tiling.make_grid(
-        model,
-        tile=-(-side // multiple) * multiple,
-        batch=batch,
-        overlap=overlap,
-        keep_color=keep_color,
-    )
+    large = int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP
+    shapes = [(side, side)]
+    if large > side:
+        # For most pictures, for small ones, and for those too wide for a high strip.
+        shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.2)]
+    multiple = model.multiple
+    return [
+        tiling.make_grid(
+            model,
+            tile=tuple(-(-int(pixels) // multiple) * multiple for pixels in shape),
+            batch=batch,
+            overlap=overlap,
+            keep_color=keep_color,
+        )
+        for shape in shapes
+    ]
 
 
 def _needed(program: Any) -> int:
@@ -137,8 +144,8 @@ def make_engine(
 
     Args:
       weights: from `load_weights`.
-      tile: side of the tiles in pixels, or "auto": chosen for the device and, where
-        JAX knows it, its free memory.
+      tile: side of the tiles in pixels, or "auto": chosen for the device, the size
+        of the picture and, where JAX knows it, the device's free memory.
       overlap: pixels of context around each tile's used part, or "auto": as far as
         the model sees.
       keep_color: whether colour and tone stay as they were.
@@ -148,8 +155,9 @@ def make_engine(
       The engine.
 
     Raises:
-      InputError: for a tile or overlap that does not fit the model, a device that
-        is not there, or one without the memory for a single tile.
+      InputError: for a tile or overlap that does not fit the model or a device that
+        is not there; of the engine's `restore`, for a device without the memory for
+        a single tile.
     """
     place = backend.device(device)
     model = models.get_model(weights.model)
@@ -161,54 +169,56 @@ def make_engine(
         )
     kept = {"overlap": context, "keep_color": keep_color}
     if tile == "auto":
-        grid = _automatic(model, place, **kept)
+        chosen = _automatic(model, place, **kept)
     else:
-        batch = backend.tiles(place)[1]
-        grid = tiling.make_grid(model, tile=int(tile), batch=batch, **kept)
+        side, batch = int(tile), backend.tiles(place)[1]
+        chosen = [tiling.make_grid(model, tile=(side, side), batch=batch, **kept)]
     parameters = jax.device_put(weights.parameters, place)
-    # The one thing that changes: what is in use, smaller after each shortage.
-    current: list[tuple[tiling.Grid, Any]] = []
+    # What changes: the shapes in use, smaller after each shortage, and the programs
+    # that pictures needed so far.
+    grids, programs = list(chosen), {}
 
-    def compile_for(grid: tiling.Grid) -> Any:
+    def compiled(grid: tiling.Grid) -> Any:
         tiles = jax.ShapeDtypeStruct(
-            (grid.batch, grid.tile, grid.tile, 3),
+            (grid.batch, *grid.tile, 3),
             np.float32,
             sharding=jax.sharding.SingleDeviceSharding(place),
         )
         compute = tiling.make_compute(model, grid, keep_color=keep_color)
         return compute.lower(parameters, tiles).compile()
 
-    def use(grid: tiling.Grid) -> None:
-        free = backend.free_memory(place)
-        program = compile_for(grid)
-        while free is not None and _needed(program) > _SHARE * free:
-            smaller = tiling.halved(grid)
-            if smaller is None:
+    def grid_of(size: tuple[int, int]) -> tiling.Grid:
+        return tiling.choose(grids, size)
+
+    def shrink() -> bool:
+        smaller = [less for grid in grids if (less := tiling.halved(grid))]
+        grids[:] = smaller or grids
+        return bool(smaller)
+
+    def prepared(size: tuple[int, int]) -> tuple[tiling.Grid, Any]:
+        while (grid := grid_of(size)) not in programs:
+            free = backend.free_memory(place)
+            program = compiled(grid)
+            if free is None or _needed(program) <= _SHARE * free:
+                programs[grid] = program
+            elif not shrink():
                 raise errors.InputError(
                     f"{place}: {free / 1e6:.0f} MB are free, too little for one tile; "
                     "free some or choose --device cpu"
                 )
-            grid, program = smaller, compile_for(smaller)
-        current[:] = [(grid, program)]
+        return grid, programs[grid]
 
     def restore(
         blocks: Iterable[np.ndarray],
         size: tuple[int, int],
         prepare: Callable[[np.ndarray], np.ndarray],
     ) -> Iterator[np.ndarray]:
-        grid, program = current[0]
+        grid, program = prepared(size)
 
         def compute(tiles: np.ndarray) -> Any:
             return program(parameters, jax.device_put(tiles, place))
 
         yield from tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
 
-    def shrink() -> bool:
-        smaller = tiling.halved(current[0][0])
-        if smaller is not None:
-            use(smaller)
-        return smaller is not None
-
-    use(grid)
     grader = None if keep_color else jax.device_put(weights.grader, place)
-    return Engine(weights, str(place), restore, shrink, lambda: current[0][0], grader)
+    return Engine(weights, str(place), restore, shrink, grid_of, grader)

@@ -71,7 +71,7 @@ class Restored:
       notes: what could not be given back as it was.
       sizes: width and height of each page, pixels.
       seconds: what it took.
-      tile: side of the tiles, pixels.
+      tiles: height and width of each page's tiles, pixels.
     """
 
     input: pathlib.Path
@@ -81,7 +81,7 @@ class Restored:
     notes: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     seconds: float = 0.0
-    tile: int = 0
+    tiles: tuple[tuple[int, int], ...] = ()
 
 
 def read_ahead(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -378,6 +378,8 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
             done,
             notes=tuple(dict.fromkeys([*source.notes, *notes])),
             sizes=tuple((page.width, page.height) for page in source.pages),
-            tile=restorer.grid().tile,
+            tiles=tuple(
+                restorer.grid((page.height, page.width)).tile for page in source.pages
+            ),
         )
     return dataclasses.replace(done, seconds=round(time.monotonic() - start, 3))

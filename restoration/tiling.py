@@ -8,12 +8,15 @@ reflection, so that the result does not depend on where tiles lie.
 
 Images pass through as strips: rows come in, restored rows go out, and only
 about one row of tiles is in memory.
+
+A model that sees far needs large tiles, so there are a few shapes of them, and each
+image takes the one that computes least of those whose strip stays small.
 """
 
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,29 +40,42 @@ _PIXELS = 1 << 18
 # Rows of a strip that are moved at once.
 _MOVED = 16
 
+# Bytes that the strip of a row of tiles should not exceed.
+_STRIP = 96 * 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """How tiles lie.
 
     Attributes:
-      tile: side of what the model sees, pixels.
+      tile: height and width of what the model sees, pixels.
       around: pixels of it on each side that only give context.
       ramp: pixels over which neighbouring cores are blended.
       multiple: the grid of the model's pooling, on which tiles begin.
       batch: tiles computed at once.
     """
 
-    tile: int
+    tile: tuple[int, int]
     around: int
     ramp: int
     multiple: int
     batch: int
 
     @property
-    def core(self) -> int:
-        """Side of the part of a tile that is used, pixels."""
-        return self.tile - 2 * self.around
+    def core(self) -> tuple[int, int]:
+        """Height and width of the part of a tile that is used, pixels."""
+        height, width = self.tile
+        return height - 2 * self.around, width - 2 * self.around
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Where in a tile its core lies."""
+        height, width = self.tile
+        return (
+            slice(self.around, height - self.around),
+            slice(self.around, width - self.around),
+        )
 
 
 def _on_grid(pixels: int, multiple: int) -> int:
@@ -74,7 +90,7 @@ def margin(model: Any) -> int:
 def make_grid(
     model: Any,
     *,
-    tile: int,
+    tile: tuple[int, int],
     ramp: int = RAMP,
     batch: int = 1,
     overlap: int = 0,
@@ -84,7 +100,7 @@ def make_grid(
 
     Args:
       model: Flax module.
-      tile: side of the tiles that the model sees, a multiple of its grid.
+      tile: height and width of what the model sees, multiples of its grid.
       ramp: pixels over which neighbouring tiles are blended.
       batch: tiles computed at once.
       overlap: pixels of context on each side of a tile; no less than the model's
@@ -100,11 +116,12 @@ def make_grid(
     multiple = model.multiple
     around = max(margin(model), _on_grid(overlap, multiple))
     around += _on_grid(TONE_RADIUS, multiple) if keep_color else 0
-    if tile % multiple or (tile - 2 * around - ramp) < multiple:
-        least = _on_grid(2 * around + ramp + multiple, multiple)
-        raise errors.InputError(
-            f"--tile={tile}: must be a multiple of {multiple} and at least {least}"
-        )
+    least = _on_grid(2 * around + ramp + multiple, multiple)
+    for side in tile:
+        if side % multiple or side < least:
+            raise errors.InputError(
+                f"--tile={side}: must be a multiple of {multiple} and at least {least}"
+            )
     return Grid(tile, around, ramp, multiple, batch)
 
 
@@ -112,10 +129,47 @@ def halved(grid: Grid) -> Grid | None:
     """Returns a grid that needs about half the memory, or None below the least."""
     if grid.batch > 1:
         return dataclasses.replace(grid, batch=grid.batch // 2)
-    tile = grid.tile // 2 // grid.multiple * grid.multiple
-    if tile - 2 * grid.around - grid.ramp < grid.multiple:
+    height, width = (side // 2 // grid.multiple * grid.multiple for side in grid.tile)
+    if min(height, width) - 2 * grid.around - grid.ramp < grid.multiple:
         return None
-    return dataclasses.replace(grid, tile=tile)
+    return dataclasses.replace(grid, tile=(height, width))
+
+
+def _starts(grid: Grid, size: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Returns where cores begin, down and across."""
+    down, across = (
+        starts(length, core=core, ramp=grid.ramp, multiple=grid.multiple)
+        for length, core in zip(size, grid.core, strict=True)
+    )
+    return down, across
+
+
+def computed(grid: Grid, size: tuple[int, int]) -> int:
+    """Returns the pixels that tiles compute of an image of a height and width."""
+    down, across = _starts(grid, size)
+    batches = -(-len(down) * len(across) // grid.batch)
+    return batches * grid.batch * grid.tile[0] * grid.tile[1]
+
+
+def choose(grids: Sequence[Grid], size: tuple[int, int]) -> Grid:
+    """Returns the grid that computes the fewest pixels of an image.
+
+    Args:
+      grids: one or more.
+      size: the image's height and width.
+
+    Returns:
+      One of those whose strip takes little memory, or the one with the lowest strip
+      where none does.
+    """
+
+    def strip(grid: Grid) -> int:
+        return grid.core[0] * max(size[1], grid.core[1]) * 3 * 4
+
+    low = [grid for grid in grids if strip(grid) <= _STRIP]
+    if not low:
+        return min(grids, key=strip)
+    return min(low, key=lambda grid: computed(grid, size))
 
 
 def apply(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
@@ -242,26 +296,21 @@ def make_compute(
       keep_color: whether `keeping_color` is applied.
 
     Returns:
-      A function of parameters and float (batch, tile, tile, 3) that gives
-      float32 (batch, core, core, 3) in [0, 1].
+      A function of parameters and float (batch, *tile, 3) that gives float32
+      (batch, *core, 3) in [0, 1].
     """
-    inner = slice(grid.around, grid.around + grid.core)
 
     @jax.jit
     def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
         restored = model.apply(parameters, tiles)
         if keep_color:
             restored = keeping_color(tiles, jnp.clip(restored, 0, 1))
-        return jnp.clip(restored[:, inner, inner], 0, 1).astype(jnp.float32)
+        return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
 
     return compute
 
 
 _Placed = tuple[int, int, np.ndarray]
-
-
-def _starts(grid: Grid, length: int) -> list[int]:
-    return starts(length, core=grid.core, ramp=grid.ramp, multiple=grid.multiple)
 
 
 def _cut(
@@ -273,10 +322,11 @@ def _cut(
     """Yields (top, left, tile) row by row of tiles, reading no further than needed."""
     height, width = size
     blocks, band, first, have = iter(blocks), collections.deque(), 0, 0
-    span = np.arange(-grid.around, grid.tile - grid.around)
-    columns = [(left, mirrored(left + span, width)) for left in _starts(grid, width)]
-    for top in _starts(grid, height):
-        rows = mirrored(top + span, height)
+    down, across = (np.arange(-grid.around, side - grid.around) for side in grid.tile)
+    tops, lefts = _starts(grid, size)
+    columns = [(left, mirrored(left + across, width)) for left in lefts]
+    for top in tops:
+        rows = mirrored(top + down, height)
         while have <= rows.max():
             band.append(next(blocks))
             have += len(band[-1])
@@ -302,7 +352,7 @@ def _computed(
             yield top, left, core
 
     while group := list(itertools.islice(tiles, grid.batch)):
-        stacked = np.zeros((grid.batch, grid.tile, grid.tile, 3), np.float32)
+        stacked = np.zeros((grid.batch, *grid.tile, 3), np.float32)
         for place, (_, _, tile) in enumerate(group):
             stacked[place] = tile
         if running:  # two at once would take the program's memory twice
@@ -314,12 +364,11 @@ def _computed(
         yield from finished()
 
 
-def _summed_window(grid: Grid, length: int) -> np.ndarray:
-    """Returns the sum of all windows at each place along one axis."""
-    places = _starts(grid, length)
-    total = np.zeros(places[-1] + grid.core, np.float32)
+def _summed(weights: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Returns the sum of the windows that begin at some places along one axis."""
+    total = np.zeros(places[-1] + len(weights), np.float32)
     for start in places:
-        total[start : start + grid.core] += window(grid.core, grid.ramp)
+        total[start : start + len(weights)] += weights
     return total
 
 
@@ -327,11 +376,11 @@ def _blended(
     cores: Iterable[_Placed], grid: Grid, size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
     """Yields finished rows of blended cores, float32 (rows, width, 3)."""
-    height, width = size
-    weights = window(grid.core, grid.ramp)
-    weights = (weights[:, None] * weights[None, :])[..., None]
-    down, across = _summed_window(grid, height), _summed_window(grid, width)
-    strip, current = np.zeros((grid.core, len(across), 3), np.float32), 0
+    (height, width), (core_height, core_width) = size, grid.core
+    windows = [window(core, grid.ramp) for core in grid.core]
+    weights = (windows[0][:, None] * windows[1][None, :])[..., None]
+    down, across = map(_summed, windows, _starts(grid, size))
+    strip, current = np.zeros((core_height, len(across), 3), np.float32), 0
 
     def rows(count: int) -> Iterator[np.ndarray]:
         step = max(1, _PIXELS // width)
@@ -343,14 +392,14 @@ def _blended(
     for top, left, core in cores:
         if top != current:
             yield from rows(top - current)
-            kept = current + grid.core - top
+            kept = current + core_height - top
             # By and by: at once NumPy would put a copy of all in between.
             for first in range(0, kept, _MOVED):
                 last = min(first + _MOVED, kept)
                 strip[first:last] = strip[first + top - current : last + top - current]
             strip[kept:] = 0
             current = top
-        strip[:, left : left + grid.core] += core * weights
+        strip[:, left : left + core_width] += core * weights
     yield from rows(height - current)
 
 
@@ -365,8 +414,8 @@ def restore_strips(
     """Restores an image that comes and goes in rows.
 
     Args:
-      compute: float32 tiles (batch, tile, tile, 3) to restored cores
-        (batch, core, core, 3), as `make_compute` gives them.
+      compute: float32 tiles (batch, *tile, 3) to restored cores (batch, *core, 3),
+        as `make_compute` gives them.
       blocks: the image's rows from the top, arrays (rows, width, channels).
       grid: how tiles lie.
       size: the image's height and width.
@@ -397,7 +446,7 @@ def make_restore(
     Raises:
       InputError: for a tile that does not fit the model.
     """
-    grid = make_grid(model, tile=tile, ramp=ramp, batch=batch)
+    grid = make_grid(model, tile=(tile, tile), ramp=ramp, batch=batch)
     compute = make_compute(model, grid)
 
     def restore(parameters: Any, image: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def test_a_report_tells_of_every_file(tmp_path, photo, fake):
     assert (told["restored"], told["skipped"], told["failed"]) == (2, 0, 1)
     assert told["settings"]["strength"] == 0.5
     assert told["files"][0]["sizes"] == [[130, 100]]
-    assert told["files"][0]["seconds"] > 0 and told["files"][0]["tile"] == 64
+    assert told["files"][0]["seconds"] > 0 and told["files"][0]["tiles"] == [[64, 64]]
     assert "not a readable image" in told["files"][2]["error"]
     # A killed batch goes on: what is there stays, the rest is made.
     (out / "b_restored.jpg").unlink()
@@ -264,7 +264,7 @@ def test_keep_color_does_not_depend_on_tiles(photographs):
     parameters = engine.load_weights("basic", "").parameters
     image = photographs["coffee"][:150, :230]
     results = []
-    for tile in (144, 320):
+    for tile in ((144, 144), (320, 320), (128, 176)):
         grid = tiling.make_grid(model, tile=tile, keep_color=True)
         compute = tiling.make_compute(model, grid, keep_color=True)
         strips = tiling.restore_strips(
@@ -272,15 +272,16 @@ def test_keep_color_does_not_depend_on_tiles(photographs):
             [image], grid, image.shape[:2],
         )  # fmt: skip
         results.append(np.concatenate(list(strips)))
-    assert np.abs(results[0] - results[1]).max() < 1 / 255
+    for other in results[1:]:
+        assert np.abs(results[0] - other).max() < 1 / 255
 
 
 def test_overlap_is_never_less_than_the_model_sees():
     weights = engine.load_weights("basic", "")
     with pytest.raises(errors.InputError, match="sees 10 pixels far"):
         engine.make_engine(weights, overlap="4")
-    grid = engine.make_engine(weights, tile="128", overlap="30").grid()
-    assert grid.around == 32 and grid.core == 64
+    grid = engine.make_engine(weights, tile="128", overlap="30").grid((9, 9))
+    assert grid.around == 32 and grid.core == (64, 64)
 
 
 # A device that runs out of memory.
@@ -288,18 +289,17 @@ def test_overlap_is_never_less_than_the_model_sees():
 
 def test_tiles_are_halved_until_they_fit(tmp_path, photo):
     save(photo, tmp_path / "a.png")
-    grid = tiling.make_grid(models.get_model("basic"), tile=256, batch=4)
+    grid = tiling.make_grid(models.get_model("basic"), tile=(256, 256), batch=4)
     tried, current = [], [grid]
 
     def restore_rows(blocks, size, prepare):
         now = current[0]
-        inner = slice(now.around, now.around + now.core)
 
         def compute(tiles):
-            tried.append((now.tile, now.batch))
-            if now.tile * now.batch > 130:
+            tried.append((now.tile[0], now.batch))
+            if now.tile[0] * now.batch > 130:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-            return tiles[:, inner, inner] * np.float32(0.8)
+            return tiles[:, *now.inner] * np.float32(0.8)
 
         return tiling.restore_strips(compute, blocks, now, size, prepare=prepare)
 
@@ -308,10 +308,10 @@ def test_tiles_are_halved_until_they_fit(tmp_path, photo):
         current[0] = smaller or current[0]
         return smaller is not None
 
-    used = engine.Engine(None, "", restore_rows, shrink, lambda: current[0])
+    used = engine.Engine(None, "", restore_rows, shrink, lambda size: current[0])
     job = jobs.Job(tmp_path / "a.png", tmp_path / "b.png", pathlib.PurePosixPath("a"))
     done = restore_file.restore_file(job, used, restore_file.Settings())
-    assert not done.error and done.tile == 128
+    assert not done.error and done.tiles == ((128, 128),)
     assert sorted(set(tried), reverse=True) == [(256, 4), (256, 2), (256, 1), (128, 1)]
     written = np.asarray(Image.open(tmp_path / "b.png"))
     np.testing.assert_allclose(written, 0.8 * photo, atol=0.51)
@@ -319,7 +319,7 @@ def test_tiles_are_halved_until_they_fit(tmp_path, photo):
     def never():
         return False
 
-    hopeless = engine.Engine(None, "", restore_rows, never, lambda: grid)
+    hopeless = engine.Engine(None, "", restore_rows, never, lambda size: grid)
     current[0] = grid
     done = restore_file.restore_file(
         job, hopeless, restore_file.Settings(overwrite=True)
@@ -329,12 +329,32 @@ def test_tiles_are_halved_until_they_fit(tmp_path, photo):
 
 def test_tiles_are_chosen_by_the_free_memory(monkeypatch):
     weights = engine.load_weights("basic", "")
-    whole = engine.make_engine(weights).grid()
+    rows = [np.zeros((20, 30, 3), np.float32)]
+
+    def tile_of_restored():
+        used = engine.make_engine(weights)
+        assert len(np.concatenate(list(used.restore(rows, (20, 30), np.copy)))) == 20
+        return used.grid((20, 30)).tile
+
+    whole = tile_of_restored()
     monkeypatch.setattr(backend, "free_memory", lambda device: 10_000_000)
-    assert engine.make_engine(weights).grid().tile < whole.tile
+    assert tile_of_restored() < whole
     monkeypatch.setattr(backend, "free_memory", lambda device: 1000)
     with pytest.raises(errors.InputError, match="too little for one tile"):
-        engine.make_engine(weights)
+        tile_of_restored()
+
+
+def test_a_model_that_sees_far_takes_tiles_that_suit_the_picture():
+    grid = engine.make_engine(engine.load_weights("nafnet_s", "")).grid
+    small, large, wide = grid((300, 400)), grid((1000, 1000)), grid((9000, 10000))
+    assert max(small.tile) < 0.6 * max(large.tile)
+    assert large.core[0] >= 1000 and large.core[1] >= 1000
+    # Rows of tiles in memory: no more for a wide picture than twice a usual one's.
+    assert wide.core[0] * 10000 < 2 * large.core[0] * 5000
+    # Of a scan of any width nothing is computed twice as often as with large tiles.
+    for width in range(50, 6000, 450):
+        size = (700, width)
+        assert tiling.computed(grid(size), size) <= tiling.computed(large, size)
 
 
 # The page of before and after.

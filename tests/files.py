@@ -15,16 +15,15 @@ needs_exiftool = pytest.mark.skipif(not HAS_EXIFTOOL, reason="exiftool is missin
 
 def fake_engine(change, *, tile=64, ramp=8, sizes=None):
     """Returns an engine whose model is a function of RGB values alone."""
-    grid = tiling.make_grid(models.get_model("basic"), tile=tile, ramp=ramp)
-    inner = slice(grid.around, grid.around + grid.core)
+    grid = tiling.make_grid(models.get_model("basic"), tile=(tile, tile), ramp=ramp)
 
     def restore(blocks, size, prepare):
         def compute(tiles):
-            return np.clip(change(tiles)[:, inner, inner], 0, 1)
+            return np.clip(change(tiles)[:, *grid.inner], 0, 1)
 
         yield from tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
 
-    return engine.Engine(None, "test", restore, lambda: False, lambda: grid)
+    return engine.Engine(None, "test", restore, lambda: False, lambda size: grid)
 
 
 def darker(tiles):
