@@ -9,7 +9,6 @@ import dataclasses
 import fnmatch
 import hashlib
 import io
-import json
 import os
 import pathlib
 import zipfile
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from restoration import errors, pairs
+from restoration import config, errors, pairs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -69,11 +68,11 @@ def read_sources(path: str) -> tuple[Source, ...]:
     if path == "all":
         return (Source("*", "all pictures of the folder", "not stated"),)
     try:
-        rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        rows = config.parse(pathlib.Path(path).read_text(encoding="utf-8"))
         return tuple(Source(**row) for row in rows)
     except OSError as error:
         raise errors.InputError(f"{path}: {error.strerror}; check --sources") from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise errors.InputError(
             f"{path}: not a list of sources ({error}); see "
             "experiments/pretrain_sources.json"

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import google_crc32c
 import numpy as np
 
-from restoration import arrays, errors, pairs
+from restoration import arrays, config, errors, pairs
 
 INDEX = "index.json"
 _FORM = "paired arrays 1"
@@ -154,15 +154,14 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
     """
     folder = pathlib.Path(folder)
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = config.parse((folder / INDEX).read_text(encoding="utf-8"))
         if index["form"] != _FORM:
             raise ValueError(f"its form is {index['form']!r}, not {_FORM!r}")
         records = pairs.records(index["names"], index["clips"])
         checksums = _checksums(index["checksums"], records)
         fingerprint = index["fingerprint"]
     except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-        OverflowError,
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
     ) as error:  # fmt: skip
         raise errors.InputError(
             f"{folder / INDEX}: cannot be read ({error}); prepare it again"

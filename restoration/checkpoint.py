@@ -13,7 +13,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 import os
@@ -227,7 +226,7 @@ def _recorded_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     path = workdir / "config.json"
     if not path.is_file():
         return None
-    return json.loads(path.read_text(encoding="utf-8"))
+    return config.parse(path.read_text(encoding="utf-8"))
 
 
 def _finish(manager: Manager, number: int, facts: Mapping[str, Any]) -> None:

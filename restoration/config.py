@@ -204,6 +204,18 @@ def differences(
     ]
 
 
+def parse(text: str | bytes) -> Any:
+    """Returns what JSON that may come from anywhere tells.
+
+    Raises:
+      ValueError: for what is no JSON, and for what is nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def to_json(options: Any) -> str:
     """Returns an options dataclass as indented JSON."""
     return json.dumps(dataclasses.asdict(options), indent=1) + "\n"
@@ -224,8 +236,8 @@ def from_json(text: str, options_class: type, *, source: str) -> Any:
       InputError: for malformed JSON, unknown, missing or ill-typed fields.
     """
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse(text)
+    except ValueError as error:
         raise errors.InputError(f"{source}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise errors.InputError(f"{source}: not a JSON object")

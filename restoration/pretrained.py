@@ -69,9 +69,9 @@ def save(
 def _card(path: pathlib.Path) -> dict[str, Any]:
     """Reads a card, of which the SHA-256 at least must be there."""
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = config.parse(path.read_text(encoding="utf-8"))
         str(card["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.InputError(
             f"{path}: not a card of weights ({error}); get the file again"
         ) from None
@@ -105,11 +105,9 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
             )
     try:
         tensors = safetensors.numpy.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = config.parse(data[8 : 8 + int.from_bytes(data[:8], "little")])
         model_name = header.pop("__metadata__")["model"]
-    except (
-        safetensors.SafetensorError, KeyError, ValueError, RecursionError,
-    ) as error:  # fmt: skip
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise errors.InputError(
             f"{path}: not a weights file ({error}); get the file again"
         ) from None

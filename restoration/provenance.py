@@ -210,10 +210,10 @@ def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     """
     path = pathlib.Path(workdir) / NAME
     try:
-        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        starts = config.parse(path.read_text(encoding="utf-8"))["starts"]
         if not starts or not all(isinstance(record, dict) for record in starts):
             raise ValueError("no records")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.InputError(
             f"{path}: cannot be read ({error}); move it away, a new one is begun"
         ) from None

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from restoration import errors, pairs
+from restoration import config, errors, pairs
 
 FOLDER = "Disregard"
 JOURNAL = f"{FOLDER}/journal.jsonl"
@@ -116,9 +116,7 @@ def read_journal(root: str) -> Journal | None:
     pending, undoing, made_folder = 0, False, True
     for number, line in enumerate(lines[:-1], 1):
         try:
-            record = json.loads(line)
-            # Letters that no file's name can hold raise a ValueError.
-            os.fsencode(json.dumps(record, ensure_ascii=False))
+            record = config.parse(line)
             kind = record["kind"]
             if kind == "start":
                 made_folder = record["made_folder"]
@@ -133,7 +131,7 @@ def read_journal(root: str) -> Journal | None:
                 pending = 0
                 moves = [move for move in moves if move.target in record["left"]]
             undoing = kind == "undo" or (undoing and kind != "undone")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise errors.InputError(
                 f"{path}: line {number} is damaged ({error}); nothing was moved"
             ) from None
@@ -144,10 +142,12 @@ def _planned(told: dict[str, Any]) -> Move:
     """Returns a move as the journal tells it.
 
     Raises:
-      ValueError: when it leads out of the data folder, or is no move.
+      ValueError: when it leads out of the data folder, is no move, or has letters
+        that no file's name can hold.
     """
     source, target = told["source"], told["target"]
     for path in (source, target):
+        os.fsencode(path)
         if not pairs.is_inside(path):
             raise ValueError(f"{path!r} leads out of the folder")
     if not target.startswith(f"{FOLDER}/"):
@@ -158,6 +158,7 @@ def _planned(told: dict[str, Any]) -> Move:
             raise ValueError(f"{found!r} is no finding")
         if not all(isinstance(value, str) for value in found.values()):
             raise ValueError(f"{found!r} is no finding")
+        os.fsencode("".join(found.values()))
         for path in (found["partner"], found["other"]):
             if path and not pairs.is_inside(path):
                 raise ValueError(f"{path!r} leads out of the folder")

@@ -55,7 +55,7 @@ BUDGET = 9_000_000
 MOST_POINTS = 300
 
 # What a line that is no metrics record raises.
-_NOT_A_RECORD = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+_NOT_A_RECORD = (ValueError, KeyError, TypeError, OverflowError)
 
 # Larger numbers stand in no file that was not tampered with.
 _LIMIT = 1e300
@@ -140,8 +140,8 @@ def _read(path: pathlib.Path, remedy: str) -> str:
 
 def _read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
     try:
-        values = json.loads(_read(path, remedy))
-    except (ValueError, RecursionError) as error:
+        values = config.parse(_read(path, remedy))
+    except ValueError as error:
         raise errors.InputError(f"{path}: not JSON ({error}); {remedy}") from None
     if not isinstance(values, dict):
         raise errors.InputError(f"{path}: not a JSON object; {remedy}")
@@ -190,7 +190,7 @@ def read_metrics(workdir: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = config.parse(line)
             found.setdefault(record["split"], {})[float(record["step"])] = record
         except _NOT_A_RECORD as error:
             if number == len(lines):

@@ -55,8 +55,8 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
     rows = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                row = json.loads(line)
+            with contextlib.suppress(ValueError):
+                row = config.parse(line)
                 if isinstance(row, dict) and isinstance(row.get("step"), int):
                     rows.append(row)
     return rows

@@ -10,7 +10,7 @@ import os
 import pathlib
 from typing import Any
 
-from restoration import errors
+from restoration import config, errors
 
 NAME = "seal.json"
 
@@ -70,13 +70,11 @@ def is_sealed(folder: pathlib.Path) -> bool:
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / NAME).read_bytes())
+        content = config.parse((folder / NAME).read_bytes())
         expected = content.pop("sha256")
         if _own_digest(content) != expected:
             raise ValueError
-    except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-    ):  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise errors.InputError(f"{folder}: damaged ({NAME})") from None
     return content
 
