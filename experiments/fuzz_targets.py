@@ -128,9 +128,11 @@ def mutated_json(value: Any, generator: np.random.Generator) -> bytes:
     return data
 
 
-def _picture(side: int = 24) -> np.ndarray:
-    ramp = np.linspace(0, 1, side, dtype=np.float32)
-    return np.dstack([np.add.outer(ramp, ramp) / 2] * 3)
+def _picture(height: int = 40, width: int = 48) -> np.ndarray:
+    """Returns a picture, by default as large as those that are damaged beside it."""
+    down = np.linspace(0, 0.5, height, dtype=np.float32)
+    across = np.linspace(0, 0.5, width, dtype=np.float32)
+    return np.dstack([np.add.outer(down, across)] * 3)
 
 
 def _paired_folder(folder: pathlib.Path, names: Sequence[str]) -> None:
@@ -460,7 +462,7 @@ def _commands(folder: pathlib.Path) -> Attempt:
     (work / "empty").mkdir()
     (work / "text.png").write_text("no picture")
     (work / "noise.bin").write_bytes(bytes(range(256)))
-    frames.write(work / "small.png", _picture(4))
+    frames.write(work / "small.png", _picture(4, 4))
     paths = [str(path) for path in sorted(work.iterdir())]
     paths += [str(work / "missing"), "/proc/self/mem", "/dev/null", str(work / "x/y/z")]
     environment = os.environ | {"HOME": str(folder), "TMPDIR": str(folder)}
