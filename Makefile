@@ -48,7 +48,9 @@ test-with:
 
 # Hostile input for everything that reads any; docs/reliability.md tells of it.
 fuzz: setup
+	$(RUN) -m pip install --quiet --editable '.[fuzz]'
 	$(RUN) -m experiments.fuzz
+	$(RUN) -m experiments.fuzz_guided
 
 clean:
 	rm -rf $(VENV) .venv-* build demo *.egg-info

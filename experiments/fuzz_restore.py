@@ -14,7 +14,7 @@ import os
 import pathlib
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -41,6 +41,22 @@ class FuzzOptions:
     rounds: int = config.option(2000, help="damaged files of each format", minimum=1)
     seed: int = config.option(0, help="seed of the damage", minimum=0)
     out: str = config.option("fuzz.json", help="JSON file for the counts", short="o")
+
+
+class Outcome(NamedTuple):
+    """What became of a damaged file.
+
+    Attributes:
+      refused: whether there is no result.
+      partial: whether other files than the result were left.
+      surprised: whether the error is not told as bad input.
+      line: the error, or "".
+    """
+
+    refused: bool
+    partial: bool
+    surprised: bool
+    line: str
 
 
 def identity() -> engine.Engine:
@@ -119,23 +135,37 @@ def damaged(data: bytes, generator: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
+def try_one(data: bytes, source: pathlib.Path, restorer: engine.Engine) -> Outcome:
+    """Restores a file of some bytes.
+
+    Args:
+      data: what the file holds.
+      source: its path, in a folder of its own; its suffix tells the format.
+      restorer: from `identity`.
+
+    Returns:
+      What happened.
+    """
+    # Small files may claim great sizes; those are refused.
+    settings = restore_file.Settings(overwrite=True, max_pixels=4_000_000)
+    target = source.parent / "out" / f"{source.stem}_restored{source.suffix}"
+    source.write_bytes(data)
+    target.unlink(missing_ok=True)
+    job = jobs.Job(source, target, pathlib.PurePosixPath(source.name))
+    done = restore_file.restore_file(job, restorer, settings)
+    left = [] if not target.parent.is_dir() else list(target.parent.iterdir())
+    partial = left != ([] if done.error else [target])
+    return Outcome(bool(done.error), partial, "please report" in done.error, done.error)
+
+
 def _try_all(kind: str, rounds: range, seed: int, folder: str, sent: Any) -> None:
     """Restores damaged files, telling each outcome as it comes."""
     intact, restorer = originals(kind), identity()
-    # Small files may claim great sizes; those are refused.
-    settings = restore_file.Settings(overwrite=True, max_pixels=4_000_000)
     source = pathlib.Path(folder) / f"damaged.{kind}"
-    target = pathlib.Path(folder) / "out" / f"damaged_restored.{kind}"
     for number in rounds:
         generator = np.random.default_rng((seed, number))
-        source.write_bytes(damaged(intact[number % len(intact)], generator))
-        target.unlink(missing_ok=True)
-        job = jobs.Job(source, target, pathlib.PurePosixPath(source.name))
-        done = restore_file.restore_file(job, restorer, settings)
-        left = [] if not target.parent.is_dir() else list(target.parent.iterdir())
-        partial = left != ([] if done.error else [target])
-        surprised = "please report" in done.error
-        sent.put((number, bool(done.error), partial, surprised, done.error))
+        data = damaged(intact[number % len(intact)], generator)
+        sent.put((number, try_one(data, source, restorer)))
 
 
 def fuzz(
@@ -169,7 +199,7 @@ def fuzz(
         waited = time.monotonic()
         while first < rounds:
             try:
-                number, refused, partial, surprised, line = sent.get(timeout=0.5)
+                number, outcome = sent.get(timeout=0.5)
             except Exception:  # the queue's own Empty
                 late = time.monotonic() - waited > _PATIENCE
                 if process.is_alive() and not late:
@@ -182,11 +212,11 @@ def fuzz(
                 process.kill()
                 break
             first, waited = number + 1, time.monotonic()
-            counts["refused" if refused else "restored"] += 1
-            counts["partial"] += partial
-            counts["surprised"] += surprised
-            if partial or surprised:
-                counts["examples"].append({"number": number, "error": line})
+            counts["refused" if outcome.refused else "restored"] += 1
+            counts["partial"] += outcome.partial
+            counts["surprised"] += outcome.surprised
+            if outcome.partial or outcome.surprised:
+                counts["examples"].append({"number": number, "error": outcome.line})
         process.join(timeout=5)
     counts["examples"] = counts["examples"][:5]
     return counts

@@ -126,7 +126,7 @@ def _checksums(
 
 def _open_array(path: pathlib.Path, count: int) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except _NO_ARRAY as error:
         raise errors.InputError(
             f"{path}: cannot be read ({error}); prepare it again"

@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 from hypothesis import strategies as st
 
-from experiments import fuzz, fuzz_bombs, fuzz_restore, fuzz_targets
+from experiments import fuzz, fuzz_bombs, fuzz_guided, fuzz_restore, fuzz_targets
 from restoration import (
     array_files,
     clean,
@@ -299,3 +299,18 @@ def test_no_pickle_is_ever_loaded():
             if name in ("np.load", "numpy.load"):
                 allowed = told.get("allow_pickle")
                 assert isinstance(allowed, ast.Constant) and not allowed.value, where
+
+
+@pytest.mark.parametrize("name", ["config", "array", "restore tif"])
+def test_steered_inputs_are_refused_in_one_line(name, tmp_path):
+    pytest.importorskip("atheris", reason="no atheris: pip install '.[fuzz]'")
+    options = fuzz_guided.GuidedOptions(runs=200, out=str(tmp_path / "f.json"))
+    counts = fuzz_guided.fuzz(name, options)
+    assert counts["tried"] >= 200 and counts["finding"] == "none", counts["example"]
+    assert counts["branches"][1] >= counts["branches"][0] > 20
+
+
+def test_a_process_that_ends_by_itself_counts_as_a_finding():
+    pytest.importorskip("atheris", reason="no atheris: pip install '.[fuzz]'")
+    counts = fuzz_guided.fuzz("unknown", fuzz_guided.GuidedOptions(runs=1))
+    assert counts["finding"] == "ended with 1" and "KeyError" in counts["example"]

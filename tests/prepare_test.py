@@ -1,5 +1,6 @@
 """Prepared datasets: the same pairs and batches as the folder, whole or not at all."""
 
+import io
 import json
 import os
 import shutil
@@ -331,6 +332,13 @@ def test_damaged_indexes_are_told(prepared, tmp_path):
     np.save(folder / "arrays/train/input.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(errors.InputError, match=r"input.npy: cannot be read"):
         sources.open_source(folder)
+    # Left empty by a full disk, or another kind of file under the name.
+    archive = io.BytesIO()
+    np.savez(archive, a=np.zeros(3))
+    for data in (b"", archive.getvalue()):
+        (folder / "arrays/train/input.npy").write_bytes(data)
+        with pytest.raises(errors.InputError, match=r"input.npy: cannot be read"):
+            sources.open_source(folder)
     other = tmp_path / "q"
     shutil.copytree(prepared["tfrecord"], other)
     (features,) = other.rglob("features.json")
