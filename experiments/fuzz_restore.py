@@ -1,25 +1,20 @@
 """Feeds `restore` damaged picture files: none may crash it or leave a part.
 
-python -m experiments.fuzz_restore --rounds=2000 --out=fuzz.json
-
 Each format is tried in a process of its own, so that a crash of a decoder is
 counted instead of ending the run.
 """
 
-import dataclasses
 import io
-import json
 import multiprocessing
 import os
 import pathlib
-import tempfile
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from restoration import cli, config, engine, jobs, restore_file, tiling
+from restoration import engine, jobs, restore_file, tiling
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
@@ -32,15 +27,6 @@ _NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
 
 # A file that takes longer hangs, seconds.
 _PATIENCE = 30
-
-
-@dataclasses.dataclass(frozen=True)
-class FuzzOptions:
-    """Options of `python -m experiments.fuzz_restore`."""
-
-    rounds: int = config.option(2000, help="damaged files of each format", minimum=1)
-    seed: int = config.option(0, help="seed of the damage", minimum=0)
-    out: str = config.option("fuzz.json", help="JSON file for the counts", short="o")
 
 
 class Outcome(NamedTuple):
@@ -220,21 +206,3 @@ def fuzz(
         process.join(timeout=5)
     counts["examples"] = counts["examples"][:5]
     return counts
-
-
-def main(options: FuzzOptions) -> int:
-    """Tries all formats, writes the counts; 1 when one was not refused cleanly."""
-    results = {}
-    for kind in KINDS:
-        with tempfile.TemporaryDirectory() as folder:
-            results[kind] = fuzz(
-                kind, rounds=options.rounds, seed=options.seed, folder=folder
-            )
-        print(kind, results[kind])
-    config.write_text(options.out, json.dumps(results, indent=1) + "\n")
-    bad = ("crashed", "hung", "partial", "surprised")
-    return int(any(counts[name] for counts in results.values() for name in bad))
-
-
-if __name__ == "__main__":
-    cli.run(main, FuzzOptions)
