@@ -15,6 +15,7 @@ import datetime
 import io
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
@@ -446,7 +447,8 @@ def _pictured(
     """Chooses the cases; returns them, their three files by name, and a note."""
     folder = workdir / "evaluation" / options.split
     restored = {s.name: folder / f"{s.name}.png" for s in measured}
-    kept = [score for score in measured if restored[score.name].is_file()]
+    # os.path: a name may be longer than any file's.
+    kept = [score for score in measured if os.path.isfile(restored[score.name])]
     chosen = scores.choose_cases(kept, options.cases)
     if not options.cases:
         return chosen, {}, ""

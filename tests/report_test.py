@@ -221,6 +221,14 @@ def test_only_kept_pictures_are_shown_and_said_so(run):
     assert any("from the 3 of 7 test pictures" in text for text in page.text)
 
 
+def test_a_name_too_long_for_a_file_is_of_no_picture(run):
+    table = pathlib.Path(run.workdir, "evaluation", "test.csv")
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("\ne,", "\n" + "e" * 5000 + ","), encoding="utf-8")
+    page = _Page(_read(run))
+    assert any("from the 6 of 7 test pictures" in text for text in page.text)
+
+
 def test_no_cases_needs_no_data(run):
     options = dataclasses.replace(run, cases=0, data_dir="/nowhere")
     assert not _Page(_read(options)).all("article")
