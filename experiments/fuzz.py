@@ -6,7 +6,8 @@ What must be 0 for each target: `surprised` (an error that is not one line of
 `InputError`), `crashed`, `hung`, `outside` (a file opened for writing, made, moved or
 removed outside the target's own folder), `unpickled`, `swollen` (memory), `unsafe`
 (another wrong result, such as markup from a file name). Targets run one after the
-other, each in a process of its own; `--target` names single ones.
+other, each in a process of its own; `--target` names single ones, and what the JSON
+file tells of the others stays.
 """
 
 import collections
@@ -221,6 +222,13 @@ def _fuzz_one(name: str, options: FuzzOptions, folder: str) -> dict[str, Any]:
     return fuzz(name, rounds=rounds, seed=options.seed, folder=folder)
 
 
+def _told_before(options: FuzzOptions) -> dict[str, Any]:
+    """Returns what the file tells of targets that were tried with the same seed."""
+    path = pathlib.Path(options.out)
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return told["targets"] if told.get("seed") == options.seed else {}
+
+
 def main(options: FuzzOptions) -> int:
     """Tries all targets, writes the counts; 1 when one was not refused cleanly."""
     known = [f"restore {kind}" for kind in fuzz_restore.KINDS]
@@ -228,7 +236,7 @@ def main(options: FuzzOptions) -> int:
     for name in options.target:
         if name not in known:
             raise errors.InputError(f"--target={name}: choose of {', '.join(known)}")
-    results = {}
+    results = _told_before(options) if options.target else {}
     for name in options.target or known:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = _fuzz_one(name, options, folder)
