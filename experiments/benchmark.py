@@ -34,6 +34,7 @@ with epy.lazy_imports():
         benchmark_cpu,
         benchmark_damage,
         benchmark_gpu,
+        benchmark_layers,
         benchmark_restore,
     )
     from restoration import backend, clean, degrade, frames, pairs, prepare, sources
@@ -52,7 +53,8 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu, restore, gpu or damage", positional=True
+        help="what to measure: data, cpu, layers, restore, gpu or damage",
+        positional=True,
     )
     data_dir: str = config.option(
         "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
@@ -405,6 +407,7 @@ def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
 _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "data": measure_data,
     "cpu": lambda options: benchmark_cpu.measure(options.quick),
+    "layers": lambda options: benchmark_layers.measure(options.quick),
     "restore": lambda options: benchmark_restore.measure(
         options.quick, options.model, _measured_models(options)
     ),

@@ -34,7 +34,7 @@ BATCH = 16
 _CASES = tuple((name, side) for name in ("basic", "advanced") for side in (128, 256))
 
 # What runs, and its environment.
-_PROGRAMS: dict[str, dict[str, str]] = {
+PROGRAMS: dict[str, dict[str, str]] = {
     "ours": {},
     "keras": {},
     "keras, oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "1"},
@@ -103,7 +103,7 @@ def _run(program: str, name: str, side: int, seconds: float) -> dict[str, float]
     """Measures one program in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if "ONEDNN" not in k}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    environment |= {"CUDA_VISIBLE_DEVICES": ""} | _PROGRAMS[program]
+    environment |= {"CUDA_VISIBLE_DEVICES": ""} | PROGRAMS[program]
     command = [sys.executable, "-m", "experiments.benchmark_cpu"]
     command += [program, name, str(side), str(seconds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -125,10 +125,10 @@ def measure(quick: bool) -> dict[str, Any]:
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     seconds = _QUICK_SECONDS if quick else _SECONDS
     seen: dict[str, dict[str, list[float]]] = {}
-    with tqdm.tqdm(total=rounds * len(_CASES) * len(_PROGRAMS), unit="run") as bar:
+    with tqdm.tqdm(total=rounds * len(_CASES) * len(PROGRAMS), unit="run") as bar:
         for _ in range(rounds):
             for name, side in _CASES:
-                for program in _PROGRAMS:
+                for program in PROGRAMS:
                     bar.set_description(f"{name} {side}, {program}")
                     for what, value in _run(program, name, side, seconds).items():
                         case = seen.setdefault(f"{name}_{what}_{side}", {})

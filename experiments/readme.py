@@ -244,6 +244,39 @@ def cpu_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def layers_table() -> str:
+    """Returns what convolutions alone cost, beside the whole, as Markdown."""
+    found, whole = _measured("layers"), _measured("cpu")
+    if not found or not whole:
+        return "Not run yet: `python -m experiments.benchmark layers`.\n"
+    lines = [
+        "| milliseconds a batch | ours: convolutions | of the whole "
+        "| Keras, oneDNN: convolutions | of the whole | ours over theirs |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    side, batch = found["side"], found["batch"]
+    for name, model in found["models"].items():
+        for what, parts in (
+            ("infer", ("forward",)), ("train", ("forward", "gradients"))
+        ):  # fmt: skip
+            speeds = whole["images_per_second"][f"{name}_{what}_{side}"]
+            cells, alone = [], []
+            for program in ("ours", "keras, oneDNN"):
+                alone.append(sum(model["sums"][program][part] for part in parts))
+                everything = 1000 * batch / speeds[program]
+                cells.append(f"{alone[-1]:,.0f} | {everything:,.0f}")
+            lines.append(
+                f"| {name}, {'inference' if what == 'infer' else 'training'} "
+                f"| {' | '.join(cells)} | {alone[0] / alone[1]:.2f} |"
+            )
+    note = (
+        f"{batch} images of {side}×{side}; each convolution alone, ours in the pieces "
+        "that training takes, medians of rounds in turn; the whole is the table "
+        "above, of another run."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def restore_table() -> str:
     """Returns what `experiments.benchmark restore` measured as Markdown."""
     found = _measured("restore")
@@ -334,6 +367,7 @@ BLOCKS = {
     "scale": scale_table,
     "devices": devices_table,
     "cpu": cpu_table,
+    "layers": layers_table,
     "restore": restore_table,
     "damage": damage_table,
     "quality": quality.table,
@@ -393,7 +427,7 @@ def main(options: ReadmeOptions) -> None:
         (options.readme, ("quality", "results", "data", "tables")),
         (options.experiments, ("ten_seeds", "findings")),
         (docs / "scale.md", ("scale", "devices")),
-        (docs / "performance.md", ("cpu", "restore", "damage")),
+        (docs / "performance.md", ("cpu", "layers", "restore", "damage")),
         (docs / "quality.md", ("quality",)),
     ):
         text = pathlib.Path(file).read_text(encoding="utf-8")
