@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -177,6 +178,8 @@ def make_engine(
     # What changes: the shapes in use, smaller after each shortage, and the programs
     # that pictures needed so far.
     grids, programs = list(chosen), {}
+    # Two pictures at once would compile the same program twice.
+    compiling = threading.Lock()
 
     def compiled(grid: tiling.Grid) -> Any:
         tiles = jax.ShapeDtypeStruct(
@@ -213,7 +216,8 @@ def make_engine(
         size: tuple[int, int],
         prepare: Callable[[np.ndarray], np.ndarray],
     ) -> Iterator[np.ndarray]:
-        grid, program = prepared(size)
+        with compiling:
+            grid, program = prepared(size)
 
         def compute(tiles: np.ndarray) -> Any:
             return program(parameters, jax.device_put(tiles, place))
