@@ -10,7 +10,7 @@ Images pass through as strips: rows come in, restored rows go out, and only
 about one row of tiles is in memory.
 
 A model that sees far needs large tiles, so there are a few shapes of them, and each
-image takes the one that computes least of those whose strip stays small.
+image takes the one that computes least, unless its strip would be large.
 """
 
 import collections
@@ -40,7 +40,7 @@ _PIXELS = 1 << 18
 # Rows of a strip that are moved at once.
 _MOVED = 16
 
-# Bytes that the strip of a row of tiles should not exceed.
+# Above so many bytes a strip is large, and smaller ones are looked for.
 _STRIP = 96 * 2**20
 
 
@@ -152,24 +152,26 @@ def computed(grid: Grid, size: tuple[int, int]) -> int:
 
 
 def choose(grids: Sequence[Grid], size: tuple[int, int]) -> Grid:
-    """Returns the grid that computes the fewest pixels of an image.
+    """Returns the grid that suits an image best.
 
     Args:
       grids: one or more.
       size: the image's height and width.
 
     Returns:
-      One of those whose strip takes little memory, or the one with the lowest strip
-      where none does.
+      The one that computes the fewest pixels; where its strip takes much memory, the
+      one with the smallest strip among those that compute at most a tenth more.
     """
 
     def strip(grid: Grid) -> int:
         return grid.core[0] * max(size[1], grid.core[1]) * 3 * 4
 
-    low = [grid for grid in grids if strip(grid) <= _STRIP]
-    if not low:
-        return min(grids, key=strip)
-    return min(low, key=lambda grid: computed(grid, size))
+    pixels = {grid: computed(grid, size) for grid in grids}
+    fewest = min(pixels, key=pixels.__getitem__)
+    if strip(fewest) <= _STRIP:
+        return fewest
+    fast = [grid for grid in grids if pixels[grid] <= 1.1 * pixels[fewest]]
+    return min(fast, key=strip)
 
 
 def apply(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
