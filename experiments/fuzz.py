@@ -222,11 +222,11 @@ def _fuzz_one(name: str, options: FuzzOptions, folder: str) -> dict[str, Any]:
     return fuzz(name, rounds=rounds, seed=options.seed, folder=folder)
 
 
-def _told_before(options: FuzzOptions) -> dict[str, Any]:
-    """Returns what the file tells of targets that were tried with the same seed."""
-    path = pathlib.Path(options.out)
+def told_before(out: str, seed: int) -> dict[str, Any]:
+    """Returns what a file of counts tells of targets, if of the same seed."""
+    path = pathlib.Path(out)
     told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return told["targets"] if told.get("seed") == options.seed else {}
+    return told["targets"] if told.get("seed") == seed else {}
 
 
 def main(options: FuzzOptions) -> int:
@@ -236,7 +236,7 @@ def main(options: FuzzOptions) -> int:
     for name in options.target:
         if name not in known:
             raise errors.InputError(f"--target={name}: choose of {', '.join(known)}")
-    results = _told_before(options) if options.target else {}
+    results = told_before(options.out, options.seed) if options.target else {}
     for name in options.target or known:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = _fuzz_one(name, options, folder)

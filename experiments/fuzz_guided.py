@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import fuzz as unguided
 from experiments import fuzz_restore
 from restoration import (
     array_files,
@@ -279,7 +280,10 @@ def main(options: GuidedOptions) -> int:
     for name in names:
         if name not in TARGETS:
             raise errors.InputError(f"--target={name}: choose of {', '.join(TARGETS)}")
+    # Of single targets the others' counts stay.
     results = {}
+    if options.target:
+        results = unguided.told_before(options.out, options.seed)
     for name in names:
         results[name] = fuzz(name, options)
         print(name, results[name], flush=True)

@@ -22,7 +22,8 @@ _FORM = "paired arrays 1"
 
 # What numpy raises at a damaged header, which it parses as Python's literals.
 _NO_ARRAY = (
-    OSError, ValueError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError,
+    OSError, ValueError, MemoryError, RecursionError, SyntaxError, OverflowError,
+    tokenize.TokenError,
 )  # fmt: skip
 
 

@@ -335,7 +335,11 @@ def test_damaged_indexes_are_told(prepared, tmp_path):
     # Left empty by a full disk, or another kind of file under the name.
     archive = io.BytesIO()
     np.savez(archive, a=np.zeros(3))
-    for data in (b"", archive.getvalue()):
+    folded = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        folded, {"descr": "|u1", "fortran_order": False, "shape": (-3, 8, 8, 3)}
+    )
+    for data in (b"", archive.getvalue(), folded.getvalue() + bytes(64)):
         (folder / "arrays/train/input.npy").write_bytes(data)
         with pytest.raises(errors.InputError, match=r"input.npy: cannot be read"):
             sources.open_source(folder)
