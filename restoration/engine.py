@@ -108,8 +108,9 @@ def _automatic(
     large = int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP
     shapes = [(side, side)]
     if large > side:
-        # For most pictures, for small ones, and for those too wide for a high strip.
-        shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.2)]
+        # For most pictures, for small ones, and for those too wide for a high strip;
+        # the last is no smaller than the first, so that it is not taken without need.
+        shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
     multiple = model.multiple
     return [
         tiling.make_grid(
