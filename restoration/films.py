@@ -88,6 +88,12 @@ def require_pyav() -> None:
         )
 
 
+def _lenient() -> dict[str, str]:
+    """Returns options that let tags be no UTF-8; PyAV 19 needs and knows none."""
+    major = int(importlib.metadata.version("av").split(".")[0])
+    return {"metadata_errors": "replace"} if major < 19 else {}
+
+
 def _open(path: str | os.PathLike) -> "av.container.InputContainer":
     path = pathlib.Path(path)
     if not path.is_file():
@@ -97,7 +103,7 @@ def _open(path: str | os.PathLike) -> "av.container.InputContainer":
         container = av.open(
             f"file:{path}",
             options={"protocol_whitelist": "file"},
-            metadata_errors="replace",
+            **_lenient(),
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
