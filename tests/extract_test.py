@@ -244,7 +244,8 @@ def test_the_way_to_install_pyav_is_told(tmp_path, monkeypatch, film_file, versi
 
 def test_tags_that_are_no_utf_8_do_no_harm(tmp_path, film_file):
     path, tag = tmp_path / "tagged.mkv", b"ENCODER"
-    path.write_bytes(film_file.read_bytes().replace(tag, b"\xff\xfe\xe9\xe8\xe4\xf6\xfc"))
+    broken = b"\xff\xfe\xe9\xe8\xe4\xf6\xfc"
+    path.write_bytes(film_file.read_bytes().replace(tag, broken))
     assert path.read_bytes() != film_file.read_bytes()
     run(path, output=tmp_path / "frames", every=100)
     assert list((tmp_path / "frames").glob("*.png"))
