@@ -5,13 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyvips
-from etils import epy
 
-from restoration import config, errors, metadata, picture
+from restoration import config, errors, gallery, metadata, picture
 from restoration.restore_file import Restored
-
-with epy.lazy_imports():
-    from restoration import report
 
 # More pictures would make the page too large to open.
 MOST = 60
@@ -57,9 +53,9 @@ def write(path: pathlib.Path, results: Sequence[Restored]) -> list[str]:
             notes.append(f"{result.input}: not on the page: it cannot be shown")
             continue
         caption = "; ".join(result.notes)
-        rows.append(report.Comparison(result.input.name, *pair, caption))
+        rows.append(gallery.Comparison(result.input.name, *pair, caption))
     if len(done) > MOST:
         notes.append(f"the first {MOST} of {len(done)} pictures are on {path}")
     if rows:
-        config.write_text(path, report.compare_page(rows, "Before and after"))
+        config.write_text(path, gallery.compare_page(rows, "Before and after"))
     return notes

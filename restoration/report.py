@@ -9,10 +9,8 @@ files give the same bytes.
   python -m restoration.report --before photos --after photos_restored
 """
 
-import base64
 import dataclasses
 import datetime
-import io
 import json
 import math
 import os
@@ -20,13 +18,12 @@ import pathlib
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import markupsafe
 import numpy as np
 from etils import epy
-from PIL import Image
 
 from restoration import (
     backend,
@@ -35,6 +32,7 @@ from restoration import (
     config,
     errors,
     frames,
+    gallery,
     page,
     pairs,
     scores,
@@ -46,12 +44,6 @@ with epy.lazy_imports():
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
-# Longest side of a picture on the page, and the size of all of them together
-# as they stand in it. Above the budget all large pictures shrink alike.
-LARGEST_SIDE = 1200
-SMALLEST_SIDE = 240
-BUDGET = 9_000_000
-
 # A training curve of more points is drawn as the means of equal stretches.
 MOST_POINTS = 300
 
@@ -60,9 +52,6 @@ _NOT_A_RECORD = (ValueError, KeyError, TypeError, OverflowError)
 
 # Larger numbers stand in no file that was not tampered with.
 _LIMIT = 1e300
-
-
-Picture = pathlib.Path | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,31 +89,6 @@ class ReportOptions:
         config.check(self)
         if self.input and (self.before or self.after):
             raise errors.InputError("give --input, or --before and --after")
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One picture before and after, as a file or as float RGB in [0, 1]."""
-
-    name: str
-    before: Picture
-    after: Picture
-    caption: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Embedded:
-    """A picture as it stands in the page, and the size it had."""
-
-    uri: str
-    width: int
-    height: int
-    full_width: int
-    full_height: int
-
-    @property
-    def shrunk(self) -> bool:
-        return self.width != self.full_width or self.height != self.full_height
 
 
 # Reading a run.
@@ -270,12 +234,6 @@ def _mse(value: float) -> str:
     return _short(value) if 0 < value < 1e-4 else _fixed(value, 5)
 
 
-def _count(number: Any) -> str:
-    """Returns `1 picture` or `1,920 pictures`."""
-    text = f"{number:,}" if isinstance(number, int) else str(number)
-    return f"{text} {'picture' if number == 1 else 'pictures'}"
-
-
 def _verdict(gain: float) -> str:
     return "better" if gain > 0 else "worse" if gain < 0 else ""
 
@@ -296,7 +254,7 @@ def _table(split: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "split": split,
-        "count": _count(evaluation["count"]),
+        "count": gallery.count(evaluation["count"]),
         "rows": [dict(zip(row, values, strict=True)) for values in rows],
     }
 
@@ -401,37 +359,6 @@ def _curves(
 # Pictures.
 
 
-def _encode(picture: Picture, longest_side: int) -> _Embedded:
-    if isinstance(picture, pathlib.Path):
-        picture = frames.read(picture)
-    image = Image.fromarray(frames.to_uint8(np.asarray(picture)))
-    full_width, full_height = image.size
-    ratio = longest_side / max(image.size)
-    if ratio < 1:
-        size = [max(1, round(side * ratio)) for side in image.size]
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    # Full-resolution colour: the half-resolution default dulls red and blue specks.
-    # Not `optimize`: with it Pillow fails on frames as noisy as heavy grain.
-    image.save(buffer, "JPEG", quality=90, subsampling=0)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return _Embedded(
-        f"data:image/jpeg;base64,{data}", *image.size, full_width, full_height
-    )
-
-
-def _embed(pictures: Sequence[Picture], budget: int = BUDGET) -> list[_Embedded]:
-    """Returns all pictures of a page, shrunk until they fit the budget."""
-    side = LARGEST_SIDE
-    while True:
-        embedded = [_encode(picture, side) for picture in pictures]
-        total = sum(len(picture.uri) for picture in embedded)
-        if total <= budget or side <= SMALLEST_SIDE:
-            return embedded
-        side = max(max(picture.width, picture.height) for picture in embedded)
-        side = max(SMALLEST_SIDE, int(side * 0.95 * math.sqrt(budget / total)))
-
-
 def _detail(metrics: Mapping[str, float]) -> str:
     psnr, ssim = _fixed(metrics["psnr"], 2), _fixed(metrics["ssim"], 3)
     # No-break spaces: a narrow page breaks between the two.
@@ -443,7 +370,7 @@ def _pictured(
     workdir: pathlib.Path,
     measured: Sequence[scores.Score],
     settings: Mapping[str, Any],
-) -> tuple[dict[str, list[scores.Score]], dict[str, list[Picture]], str]:
+) -> tuple[dict[str, list[scores.Score]], dict[str, list[gallery.Picture]], str]:
     """Chooses the cases; returns them, their three files by name, and a note."""
     folder = workdir / "evaluation" / options.split
     restored = {s.name: folder / f"{s.name}.png" for s in measured}
@@ -476,7 +403,9 @@ def _pictured(
     return chosen, files, f"Chosen by PSNR gained, from {of}."
 
 
-def _pictures(opened: sources.Source, member: Any) -> tuple[Picture, Picture]:
+def _pictures(
+    opened: sources.Source, member: Any
+) -> tuple[gallery.Picture, gallery.Picture]:
     """Returns worn and clean picture of a pair: its files, if it has any."""
     if isinstance(member, pairs.Pair):
         return member.input, member.output
@@ -506,7 +435,9 @@ def _possible_stems(stem: str, same_folder: bool) -> list[str]:
     return [stem, *(stem[:end] for end in reversed(ends))]
 
 
-def match_pictures(before: str, after: str) -> tuple[list[Comparison], list[str]]:
+def match_pictures(
+    before: str, after: str
+) -> tuple[list[gallery.Comparison], list[str]]:
     """Matches restored pictures with those they were made from.
 
     A restored picture belongs to the picture of the same name without suffix,
@@ -552,7 +483,7 @@ def match_pictures(before: str, after: str) -> tuple[list[Comparison], list[str]
         sidecar = original.with_suffix(".txt")
         remedy = "write it as UTF-8 text, or take it away"
         caption = _read(sidecar, remedy).strip() if sidecar.is_file() else ""
-        rows.append(Comparison(stem, original, path, caption))
+        rows.append(gallery.Comparison(stem, original, path, caption))
     if not rows:
         raise errors.InputError(
             f"{after}: no picture matches one in {before}; restore them with: "
@@ -562,53 +493,6 @@ def match_pictures(before: str, after: str) -> tuple[list[Comparison], list[str]
 
 
 # The page.
-
-
-def _plates(
-    labels: Sequence[str], images: Sequence[_Embedded], details: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    details = details or [""] * len(labels)
-    return [
-        {"label": label, "image": image, "detail": detail}
-        for label, image, detail in zip(labels, images, details, strict=True)
-    ]
-
-
-def _gallery_rows(
-    rows: Sequence[Comparison], embedded: Sequence[_Embedded]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": row.name,
-            "caption": row.caption,
-            "plates": _plates(("Before", "Restored"), embedded[2 * i : 2 * i + 2]),
-        }
-        for i, row in enumerate(rows)
-    ]
-
-
-def _both(rows: Iterable[Comparison]) -> list[Picture]:
-    return [source for row in rows for source in (row.before, row.after)]
-
-
-def compare_page(rows: Sequence[Comparison], title: str) -> str:
-    """Returns a self-contained HTML page of before/after sliders.
-
-    Args:
-      rows: the pictures, in the order of the page.
-      title: its heading.
-
-    Returns:
-      The page's text.
-    """
-    shown = _gallery_rows(rows, _embed(_both(rows)))
-    return page.render(
-        "compare.html.j2",
-        title=title,
-        script="page.js",
-        rows=shown,
-        count=_count(len(rows)),
-    )
 
 
 def _setting(value: Any) -> str:
@@ -643,7 +527,9 @@ def _facts(
 
 def _run_context(
     options: ReportOptions, workdir: pathlib.Path
-) -> tuple[dict[str, Any], Callable[[Sequence[_Embedded]], None], list[Picture]]:
+) -> tuple[
+    dict[str, Any], Callable[[Sequence[gallery.Embedded]], None], list[gallery.Picture]
+]:
     """Returns the run's part of the page, and the pictures that it waits for.
 
     All pictures of a page share one budget, so they are embedded together; the
@@ -683,7 +569,7 @@ def _run_context(
     protocols = [str(e.get("protocol") or PROTOCOL) for e in evaluations.values()]
     context = {
         "split": options.split,
-        "count": _count(evaluation["count"]),
+        "count": gallery.count(evaluation["count"]),
         "headline": f"input PSNR {before} dB -> restored PSNR {after} dB ({gain} dB)",
         "input_psnr": before,
         "restored_psnr": after,
@@ -700,13 +586,13 @@ def _run_context(
         **_curves(metrics, str(settings.get("loss", ""))),
     }
 
-    def fill(embedded: Sequence[_Embedded]) -> None:
+    def fill(embedded: Sequence[gallery.Embedded]) -> None:
         images = iter(embedded)
         for group in context["cases"]:
             for case in group["cases"]:
                 three = [next(images) for _ in range(3)]
                 labels = ("Input", "Restored", "Truth")
-                case["plates"] = _plates(labels, three, case["details"])
+                case["plates"] = gallery.plates(labels, three, case["details"])
 
     order = [s.name for group in chosen.values() for s in group] if files else []
     return context, fill, [source for name in order for source in files[name]]
@@ -730,7 +616,7 @@ def report(options: ReportOptions) -> pathlib.Path:
         raise errors.InputError(
             "nothing to report; give --input, --workdir, or --before --after"
         )
-    run, gallery, pictures = None, None, []
+    run, compared, pictures = None, None, []
     if options.workdir:
         run, fill, pictures = _run_context(options, pathlib.Path(options.workdir))
     rows = []
@@ -738,19 +624,19 @@ def report(options: ReportOptions) -> pathlib.Path:
         rows, unmatched = match_pictures(options.before, options.after)
         few = "1 more has" if len(unmatched) == 1 else f"{len(unmatched)} more have"
         left = f"{few} no restored version." if unmatched else ""
-        gallery = {"note": left, "count": _count(len(rows))}
-    embedded = _embed([*pictures, *_both(rows)])
+        compared = {"note": left, "count": gallery.count(len(rows))}
+    embedded = gallery.embed([*pictures, *gallery.both(rows)])
     if run:
         fill(embedded[: len(pictures)])
-    if gallery:
-        gallery["rows"] = _gallery_rows(rows, embedded[len(pictures) :])
+    if compared:
+        compared["rows"] = gallery.comparison_rows(rows, embedded[len(pictures) :])
     default = "Restoration report" if run else "Before and after"
     text = page.render(
         "report.html.j2",
         title=options.title or default,
         script="page.js",
         run=run,
-        gallery=gallery,
+        gallery=compared,
     )
     folder = pathlib.Path(options.workdir or options.after or ".")
     out = pathlib.Path(options.out) if options.out else folder / "report.html"

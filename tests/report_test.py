@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from restoration import errors, frames, report
+from restoration import errors, frames, gallery, report
 
 # With the slash of `</script>` it is a folder and a file in it.
 HOSTILE = 'a"><script>alert(1)</script>&'
@@ -186,8 +186,8 @@ def test_other_scripts_survive(run):
 
 def test_name_that_is_not_utf8(tmp_path):
     name = os.fsdecode(b"caf\xe9")
-    pair = report.Comparison(name, _picture(1), _picture(2))
-    page = report.compare_page([pair], "Before and after")
+    pair = gallery.Comparison(name, _picture(1), _picture(2))
+    page = gallery.compare_page([pair], "Before and after")
     assert "caf?" in _Page(page).text
     page.encode("utf-8")
 
@@ -427,15 +427,15 @@ def test_options_that_say_too_little(tmp_path):
 
 
 def test_large_pictures_shrink_and_say_so():
-    pair = report.Comparison("wide", np.zeros((10, 2400, 3)), np.zeros((10, 2400, 3)))
-    page = _Page(report.compare_page([pair], "Wide"))
+    pair = gallery.Comparison("wide", np.zeros((10, 2400, 3)), np.zeros((10, 2400, 3)))
+    page = _Page(gallery.compare_page([pair], "Wide"))
     assert {img.get("width") for img in page.all("img") if "src" in img} == {"1200"}
     assert "shown at 1200 × 5 of 2400 × 10 pixels" in page.text
 
 
 def test_page_keeps_to_its_budget():
     noise = [_picture(seed, 400, 300) for seed in range(4)]
-    free, kept = report._embed(noise), report._embed(noise, budget=400_000)
+    free, kept = gallery.embed(noise), gallery.embed(noise, budget=400_000)
     assert free[0].width == 300 and not free[0].shrunk
     assert sum(len(picture.uri) for picture in kept) <= 400_000
     assert kept[0].shrunk and kept[0].full_width == 300
@@ -444,15 +444,15 @@ def test_page_keeps_to_its_budget():
 def test_compare_page_mixes_files_and_arrays(tmp_path):
     frames.write(tmp_path / "a.png", _picture(1))
     rows = [
-        report.Comparison("first", tmp_path / "a.png", _picture(2), "taken in 1902"),
-        report.Comparison("second", _picture(3), _picture(4)),
+        gallery.Comparison("first", tmp_path / "a.png", _picture(2), "taken in 1902"),
+        gallery.Comparison("second", _picture(3), _picture(4)),
     ]
-    text = report.compare_page(rows, "Ten & <two>")
+    text = gallery.compare_page(rows, "Ten & <two>")
     page = _Page(text)
     assert "<title>Ten &amp; &lt;two&gt;</title>" in text
     assert "taken in 1902" in page.text and "second" in page.text
     assert len([a for a in page.all("input") if a["type"] == "range"]) == 2
-    assert text == report.compare_page(rows, "Ten & <two>")
+    assert text == gallery.compare_page(rows, "Ten & <two>")
 
 
 def test_import_waits_with_matplotlib():
