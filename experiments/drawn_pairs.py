@@ -152,7 +152,7 @@ def draw_worn(
     dirt: tuple[jax.Array, jax.Array],
     severity: jax.Array,
     kinds: tuple[str, ...],
-) -> tuple[jax.Array, jax.Array]:
+) -> jax.Array:
     """Wears a clean crop.
 
     Args:
@@ -163,7 +163,7 @@ def draw_worn(
       kinds: static, of `damage.KINDS`.
 
     Returns:
-      The worn crop and the (H, W) opacity of all that was laid over it.
+      The worn crop.
     """
     keys, (fallen, mask) = fields.split(key, 2), dirt
 
@@ -172,9 +172,8 @@ def draw_worn(
 
     first = fields.uniform(keys[0], ()) < 0.5
     worn = jnp.where(first, dirtied(clean), clean)
-    worn, painted = damage.damage(keys[1], worn, severity=severity, kinds=kinds)
-    covered = 1 - (1 - mask) * (1 - painted)
-    return jnp.where(first, worn, dirtied(worn)), covered
+    worn, _ = damage.damage(keys[1], worn, severity=severity, kinds=kinds)
+    return jnp.where(first, worn, dirtied(worn))
 
 
 def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
@@ -203,8 +202,7 @@ def draw_pairs(
 
     Returns:
       {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
-      worn as film first; "mask": (count, image_size, image_size), the opacity in
-      [0, 1] of what covers the clean picture.
+      worn as film first.
     """
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
@@ -225,5 +223,4 @@ def draw_pairs(
             )
             wear = functools.partial(draw_worn, kinds=kinds)
             worn.append(jax.vmap(wear)(*pairs))
-    inputs, masks = (jnp.concatenate(parts) for parts in zip(*worn, strict=True))
-    return {"input": inputs, "output": clean, "mask": masks}
+    return {"input": jnp.concatenate(worn), "output": clean}

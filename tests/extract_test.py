@@ -248,7 +248,7 @@ def test_tags_that_are_no_utf_8_do_no_harm(tmp_path, film_file):
     path.write_bytes(film_file.read_bytes().replace(tag, broken))
     assert path.read_bytes() != film_file.read_bytes()
     run(path, output=tmp_path / "frames", every=100)
-    assert list((tmp_path / "frames").glob("*.png"))
+    assert written(tmp_path / "frames")
 
 
 # Two films.
