@@ -34,6 +34,9 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "quality.json"
 # A pixel is damaged where so much of it, or more, was laid over.
 _DAMAGED = 0.02
 
+# What the names of rows measured with --keep_color end in.
+_KEPT = " --keep_color"
+
 # Fewer damaged, or intact, pixels than this share of a picture are no measure.
 _LEAST_SHARE = 0.001
 
@@ -52,6 +55,9 @@ class QualityOptions:
     device: str = config.option(
         "auto", help="where to compute", choices=("auto", "cpu", "gpu", "tpu")
     )
+    keep_color: bool = config.option(
+        False, help="as `restore --keep_color` does, in a row of its own"
+    )
     cards: bool = config.option(False, help="write the figures into the cards too")
     out: str = config.option(str(RESULTS), help="JSON file, added to", short="o")
 
@@ -62,6 +68,8 @@ class QualityOptions:
             raise errors.InputError("--bench or --clean is required: what to score on")
         if bool(self.weights) != bool(self.label):
             raise errors.InputError("give --weights and --label, or neither")
+        if self.keep_color and self.cards:
+            raise errors.InputError("--cards is for figures without --keep_color")
 
 
 def restore_folder(
@@ -223,7 +231,8 @@ def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
         found = engine.Weights(name, parameters, digest, *grader)
         return {options.label: found}
     names = options.models or tuple(pretrained.shipped())
-    return {name: engine.load_weights(name, "") for name in names}
+    kept = _KEPT if options.keep_color else ""
+    return {name + kept: engine.load_weights(name, "") for name in names}
 
 
 def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any]:
@@ -240,7 +249,9 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
     Raises:
       InputError: for folders that do not fit, and pictures that cannot be restored.
     """
-    used = engine.make_engine(weights, device=options.device)
+    used = engine.make_engine(
+        weights, keep_color=options.keep_color, device=options.device
+    )
     found: dict[str, Any] = {"model": weights.model, "sha256": weights.sha256}
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
@@ -265,7 +276,7 @@ def read_results(path: pathlib.Path) -> dict[str, Any]:
         return {"weights": {}}
     found = json.loads(path.read_text(encoding="utf-8"))
     for name in list(found["weights"]):
-        file = pretrained.FOLDER / f"{name}.safetensors"
+        file = pretrained.FOLDER / f"{name.removesuffix(_KEPT)}.safetensors"
         digest = found["weights"][name]["sha256"]
         if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             del found["weights"][name]

@@ -483,6 +483,23 @@ def test_table_has_a_row_for_doing_nothing_and_each_model(scored):
     assert lines[3].startswith("| `basic` | ")
 
 
+def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
+    out = tmp_path / "quality.json"
+    config.write_text(out, json.dumps(scored[1]))
+    bench = str(scored[0] / "bench")
+    quality.main(
+        quality.QualityOptions(
+            bench=bench, models=("basic",), keep_color=True, out=str(out), device="cpu"
+        )
+    )
+    found = quality.read_results(out)["weights"]
+    assert list(found) == ["basic", "basic --keep_color"]
+    graded, kept = (row["tracks"]["film"]["restored"] for row in found.values())
+    assert kept["psnr"] != graded["psnr"]
+    with pytest.raises(errors.InputError, match="--cards"):
+        quality.QualityOptions(bench=bench, keep_color=True, cards=True)
+
+
 def test_results_of_replaced_weights_are_dropped(scored, tmp_path):
     found = scored[1]
     found["weights"]["basic"]["sha256"] = "0" * 64
