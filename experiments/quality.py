@@ -34,11 +34,11 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "quality.json"
 # A pixel is damaged where so much of it, or more, was laid over.
 _DAMAGED = 0.02
 
-# What the names of rows measured with --keep_color end in.
-_KEPT = " --keep_color"
-
 # Fewer damaged, or intact, pixels than this share of a picture are no measure.
 _LEAST_SHARE = 0.001
+
+# What the names of rows measured with --keep_color end in.
+_KEPT = " --keep_color"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,15 +223,15 @@ def score_clean(
 
 
 def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
+    kept = _KEPT if options.keep_color else ""
     if options.weights:
         name, parameters = pretrained.load(options.weights)
         data = pathlib.Path(options.weights).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         grader = pretrained.load_grader()
         found = engine.Weights(name, parameters, digest, *grader)
-        return {options.label: found}
+        return {options.label + kept: found}
     names = options.models or tuple(pretrained.shipped())
-    kept = _KEPT if options.keep_color else ""
     return {name + kept: engine.load_weights(name, "") for name in names}
 
 

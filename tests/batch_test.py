@@ -351,8 +351,8 @@ def test_a_model_that_sees_far_takes_tiles_that_suit_the_picture():
     assert large.core[0] >= 1000 and large.core[1] >= 1000
     # Rows of tiles in memory: no more for a wide picture than twice a usual one's.
     assert wide.core[0] * 10000 < 2 * large.core[0] * 5000
-    # Of a scan of any width nothing is computed twice as often as with large tiles.
     assert grid((20000, 20000)) == wide
+    # Of a scan of any width nothing is computed twice as often as with large tiles.
     for width in range(50, 6000, 450):
         size = (700, width)
         assert tiling.computed(grid(size), size) <= tiling.computed(large, size)
