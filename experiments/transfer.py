@@ -100,20 +100,37 @@ class Scale:
     budget: fitting.Budget
 
 
-FULL = Scale(
-    pairs=standin.PAIRS,
-    measured=512,
-    pretraining_steps=20_000,
-    budget=fitting.Budget(steps=5_000, batch_size=32, image_size=96, ema_decay=0.999),
-)
-QUICK = Scale(
-    pairs=1_000,
-    measured=40,
-    pretraining_steps=40,
-    budget=fitting.Budget(
-        steps=20, batch_size=4, image_size=32, ema_decay=0.9, points=4
+SCALES = {
+    # One large GPU.
+    "full": Scale(
+        pairs=standin.PAIRS,
+        measured=512,
+        pretraining_steps=20_000,
+        budget=fitting.Budget(
+            steps=5_000, batch_size=32, image_size=96, ema_decay=0.999
+        ),
     ),
-)
+    # One CPU core and about an hour, most of it DnCNN's.
+    "cpu": Scale(
+        pairs=1_280,
+        measured=64,
+        pretraining_steps=1_500,
+        budget=fitting.Budget(
+            steps=250, batch_size=4, image_size=48, ema_decay=0.97, points=4
+        ),
+    ),
+    # To try the command out.
+    "quick": Scale(
+        pairs=1_000,
+        measured=40,
+        pretraining_steps=40,
+        budget=fitting.Budget(
+            steps=20, batch_size=4, image_size=32, ema_decay=0.9, points=4
+        ),
+    ),
+}
+
+_NETWORKS = tuple(dict.fromkeys(arm.network for arm in ARMS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +147,15 @@ class TransferOptions:
     imagenet: str = config.option(
         "", help="Keras' .h5 of EfficientNetB0; else its encoder has random weights"
     )
-    quick: bool = config.option(False, help="fewer and smaller pairs, fewer steps")
+    networks: tuple[str, ...] = config.option(
+        (), help=f"of {', '.join(_NETWORKS)}; by default all; repeatable"
+    )
+    scale: str = config.option(
+        "full",
+        help="number and size of the pairs, and steps: full wants a large GPU, cpu "
+        "an hour, quick minutes",
+        choices=tuple(SCALES),
+    )
     steps: int = config.option(0, help="of each training; 0: by scale", minimum=0)
     seeds: int = config.option(3, help="runs of each cell, seeds 0, 1, ...", minimum=2)
     input_psnr: float = config.option(28.0, help="mean PSNR of the worn pictures, dB")
@@ -142,13 +167,18 @@ class TransferOptions:
     )
 
     def __post_init__(self):
-        """Checks limits."""
+        """Checks limits and choices."""
         config.check(self)
+        for name in self.networks:
+            if name not in _NETWORKS:
+                raise errors.InputError(
+                    f"--networks={name}: choose of {', '.join(_NETWORKS)}"
+                )
 
 
 def scale_of(options: TransferOptions) -> Scale:
     """Returns how large the experiment is with these options."""
-    scale = QUICK if options.quick else FULL
+    scale = SCALES[options.scale]
     if not options.steps:
         return scale
     budget = dataclasses.replace(scale.budget, steps=options.steps)
@@ -164,11 +194,17 @@ def arms_of(options: TransferOptions) -> tuple[list[Arm], dict[str, str]]:
     Returns:
       The arms; names of the others with the reason.
     """
-    left_out = {}
+    left_out = {
+        arm.name: "another network was asked for, by --networks"
+        for arm in ARMS
+        if options.networks and arm.network not in options.networks
+    }
     if not options.denoiser:
-        left_out["dncnn_published"] = "no weights of a denoiser: give --denoiser"
+        why = "no weights of a denoiser: give --denoiser"
+        left_out.setdefault("dncnn_published", why)
     if not options.imagenet:
-        left_out["efficientnet_imagenet"] = "no weights of ImageNet: give --imagenet"
+        why = "no weights of ImageNet: give --imagenet"
+        left_out.setdefault("efficientnet_imagenet", why)
     return [arm for arm in ARMS if arm.name not in left_out], left_out
 
 
@@ -408,7 +444,7 @@ def _identity(options: TransferOptions) -> dict[str, Any]:
 
 def results_folder(options: TransferOptions) -> pathlib.Path:
     """Returns where the results are."""
-    default = _FOLDER / "results" / ("quick" if options.quick else "")
+    default = _FOLDER / "results" / ("quick" if options.scale == "quick" else "")
     return pathlib.Path(options.results or default)
 
 
@@ -446,7 +482,7 @@ def transfer(options: TransferOptions) -> dict[str, Any]:
     ]
     cells = transfer_report.cells_of(done)
     found = {
-        "quick": options.quick,
+        "scale": options.scale,
         "identity": identity,
         "protocol": metrics.PROTOCOL,
         "measured_on": f"{len(data.test.input)} test pairs, the same for all runs, "

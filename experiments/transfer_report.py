@@ -27,6 +27,11 @@ _STARTS = {
     "imagenet": "ImageNet encoder, fine-tuned",
     "frozen": "encoder frozen",
 }
+_KINDS = {
+    "full": "Full run",
+    "cpu": "Short run, made on a CPU",
+    "quick": "Quick run, too short to conclude from",
+}
 _COLOURS = {
     "scratch": "0.45",
     "published": "C0",
@@ -159,7 +164,7 @@ def to_markdown(found: Mapping[str, Any]) -> str:
     answers = [f"- {answer(found, arm)}" for arm in _arms(found["gains"])]
     left = [f"- Left out: {name}, {why}." for name, why in found["left_out"].items()]
     budget, seeds = found["identity"]["scale"]["budget"], found["identity"]["seeds"]
-    kind = "Quick run, too short to conclude from" if found["quick"] else "Full run"
+    kind = _KINDS[found["scale"]]
     size = f"{budget['image_size']}×{budget['image_size']}"
     note = (
         f"{kind}: {budget['steps']:,} steps of {budget['batch_size']} pairs of "

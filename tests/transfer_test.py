@@ -160,7 +160,7 @@ def found_of(runs):
     cells = transfer_report.cells_of(runs)
     budget = {"steps": 20, "batch_size": 4, "image_size": 32}
     return {
-        "quick": True,
+        "scale": "quick",
         "identity": {
             "fractions": [0.01, 1.0],
             "scale": {"budget": budget},
@@ -276,7 +276,7 @@ def test_samples_lie_inside_each_other_and_pairs_are_measured_alike(monkeypatch)
     monkeypatch.setattr(standin, "prepare", lambda _: drawn)
     monkeypatch.setattr(standin, "draw", draw)
     monkeypatch.setattr(standin, "card", lambda _: {})
-    data = transfer.make_data(transfer.TransferOptions(quick=True))
+    data = transfer.make_data(transfer.TransferOptions(scale="quick"))
     few, some, whole = (
         set(data.train[fraction].input[:, 0, 0, 0].tolist())
         for fraction in transfer.FRACTIONS
@@ -284,7 +284,7 @@ def test_samples_lie_inside_each_other_and_pairs_are_measured_alike(monkeypatch)
     assert few < some < whole and len(whole) == 800
     assert 2 <= len(few) <= 10 and 60 < len(some) < 100
     for part in (data.validation, data.test):
-        assert len(part.input) == transfer.QUICK.measured
+        assert len(part.input) == transfer.SCALES["quick"].measured
         assert not whole & set(part.input[:, 0, 0, 0].tolist())
 
 
@@ -298,14 +298,14 @@ def test_the_experiment_runs_goes_on_and_is_read(tmp_path, monkeypatch, squares)
         budget=fitting.Budget(2, 2, 16, points=1),
     )  # fmt: skip
     starts = ("scratch", "denoising")
-    monkeypatch.setattr(transfer, "QUICK", scale)
+    monkeypatch.setitem(transfer.SCALES, "quick", scale)
     monkeypatch.setattr(transfer, "FRACTIONS", (1.0,))
     monkeypatch.setattr(
         transfer, "ARMS", tuple(transfer.Arm("basic", start) for start in starts)
     )
     monkeypatch.setitem(transfer_report._NETWORKS, "basic", "Basic")
     options = transfer.TransferOptions(
-        quick=True,
+        scale="quick",
         seeds=2,
         results=str(tmp_path / "results"),
         workdir=str(tmp_path / "work"),
