@@ -9,7 +9,7 @@ EfficientNetB0's features; and each of these networks from scratch. With 1, 10 a
 100 % of the pairs, and several seeds. Pre-training sees the clean side of all training
 pairs, since clean pictures are what one has; its steps are not counted in the budget.
 
-Writes transfer.json, transfer.md and transfer.svg. A run that is done is not done
+Writes transfer.json and transfer.svg. A run that is done is not done
 again, and one that was cut goes on.
 """
 
@@ -157,6 +157,9 @@ class TransferOptions:
         choices=tuple(SCALES),
     )
     steps: int = config.option(0, help="of each training; 0: by scale", minimum=0)
+    learning_rate: float = config.option(
+        0.0, help="of each training, at its highest; 0: by scale", minimum=0.0
+    )
     seeds: int = config.option(3, help="runs of each cell, seeds 0, 1, ...", minimum=2)
     input_psnr: float = config.option(28.0, help="mean PSNR of the worn pictures, dB")
     results: str = config.option(
@@ -179,9 +182,9 @@ class TransferOptions:
 def scale_of(options: TransferOptions) -> Scale:
     """Returns how large the experiment is with these options."""
     scale = SCALES[options.scale]
-    if not options.steps:
-        return scale
-    budget = dataclasses.replace(scale.budget, steps=options.steps)
+    given = {"steps": options.steps, "learning_rate": options.learning_rate}
+    changed = {name: value for name, value in given.items() if value}
+    budget = dataclasses.replace(scale.budget, **changed)
     return dataclasses.replace(scale, budget=budget)
 
 
@@ -509,10 +512,8 @@ def main(options: TransferOptions) -> None:
     backend.keep_freed_memory()
     found = transfer(options)
     folder = results_folder(options)
-    text = transfer_report.to_markdown(found)
-    config.write_text(folder / "transfer.md", text)
     config.write_text(folder / "transfer.svg", transfer_report.to_svg(found))
-    print(text)
+    print(transfer_report.to_markdown(found))
 
 
 if __name__ == "__main__":

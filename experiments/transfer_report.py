@@ -122,7 +122,7 @@ def _told(gain: Mapping[str, Any]) -> str:
     text = f"{gain['gain']:+.2f} dB at {gain['fraction']:.0%}"
     if abs(gain["gain"]) <= gain["spread"]:
         return f"{text} (within the spread of {gain['spread']:.2f})"
-    if gain["catches_up"] is None:
+    if gain["gain"] < 0 or gain["catches_up"] is None:
         return text
     return f"{text} (as good after {gain['catches_up']:.0%} of the steps)"
 
@@ -168,7 +168,8 @@ def to_markdown(found: Mapping[str, Any]) -> str:
     size = f"{budget['image_size']}×{budget['image_size']}"
     note = (
         f"{kind}: {budget['steps']:,} steps of {budget['batch_size']} pairs of "
-        f"{size}, {seeds} seeds, mean ± standard deviation. PSNR in dB on "
+        f"{size}, learning rate {budget['learning_rate']:g}, {seeds} seeds, mean ± "
+        f"standard deviation. PSNR in dB on "
         f"{found['measured_on']}; doing nothing {found['input']['psnr']:.2f}. "
         f"EfficientNet's encoder: {found['encoder']}. "
         f"Protocol: {found['protocol']}."

@@ -42,6 +42,8 @@ class Reader(NamedTuple):
 def tensorflow() -> Any:
     """Imports TensorFlow, quietly and away from any accelerator."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # It tells of oneDNN at any level, and pictures are read without.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")

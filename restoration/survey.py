@@ -281,6 +281,8 @@ def match(sides: tuple[str, str], listed: Sequence[list[str]]) -> Iterator[Unit]
 def import_tensorflow() -> Any:
     """Imports TensorFlow, quietly, on one core a worker."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # It tells of oneDNN at any level, and pictures are read without.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow as tf
     except ImportError as error:

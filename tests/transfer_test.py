@@ -158,7 +158,7 @@ def test_a_start_without_its_baseline_is_not_judged():
 
 def found_of(runs):
     cells = transfer_report.cells_of(runs)
-    budget = {"steps": 20, "batch_size": 4, "image_size": 32}
+    budget = {"steps": 20, "batch_size": 4, "image_size": 32, "learning_rate": 1e-3}
     return {
         "scale": "quick",
         "identity": {
@@ -197,7 +197,8 @@ def test_a_loss_does_not_pay():
         if run["arm"] == "dncnn_published":
             run["test"]["end"]["psnr"] -= 10
     text = transfer_report.to_markdown(found_of(runs))
-    assert "does not pay — -8.00 dB at 1%" in text
+    # That it began above where the other ends is no praise.
+    assert "does not pay — -8.00 dB at 1%; " in text
 
 
 def test_the_curves_are_an_svg_file():
@@ -227,6 +228,22 @@ def test_arms_without_their_weights_are_left_out_and_said():
         transfer.TransferOptions(denoiser="a.mat", imagenet="b.h5")
     )
     assert tuple(arms) == transfer.ARMS and left_out == {}
+
+
+def test_networks_and_the_budget_can_be_chosen():
+    options = transfer.TransferOptions(
+        scale="cpu", networks=("nafnet_s",), steps=7, learning_rate=1e-4
+    )
+    arms, left_out = transfer.arms_of(options)
+    assert {arm.network for arm in arms} == {"nafnet_s"}
+    assert len(arms) + len(left_out) == len(transfer.ARMS)
+    assert "--networks" in left_out["dncnn_published"]
+    chosen, plain = transfer.scale_of(options), transfer.SCALES["cpu"]
+    assert (chosen.budget.steps, chosen.budget.learning_rate) == (7, 1e-4)
+    assert chosen.budget.batch_size == plain.budget.batch_size
+    assert chosen.pairs == plain.pairs
+    with pytest.raises(errors.InputError, match="--networks=unet: choose of dncnn"):
+        transfer.TransferOptions(networks=("unet",))
 
 
 @pytest.mark.slow
@@ -289,7 +306,9 @@ def test_samples_lie_inside_each_other_and_pairs_are_measured_alike(monkeypatch)
 
 
 @pytest.mark.slow
-def test_the_experiment_runs_goes_on_and_is_read(tmp_path, monkeypatch, squares):
+def test_the_experiment_runs_goes_on_and_is_read(
+    tmp_path, monkeypatch, capsys, squares
+):
     """With the smallest network in place of the large ones, and a few squares."""
     data = transfer.Data({1.0: squares}, squares, squares, {"what": "squares"})
     monkeypatch.setattr(transfer, "make_data", lambda _: data)
@@ -345,7 +364,8 @@ def test_the_experiment_runs_goes_on_and_is_read(tmp_path, monkeypatch, squares)
     assert [gain["arm"] for gain in found["gains"]] == ["basic_denoising"]
     assert "dncnn_published" in found["left_out"]
     assert str(tmp_path) not in json.dumps(found)
-    assert "Basic" in (tmp_path / "results" / "transfer.md").read_text()
+    assert "| Basic |" in capsys.readouterr().out
+    assert (tmp_path / "results" / "transfer.svg").is_file()
     monkeypatch.setattr(transfer, "run", None)  # now it is only read
     assert transfer.transfer(options) == found
 
