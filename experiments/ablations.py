@@ -224,10 +224,13 @@ def ablations(options: AblationsOptions) -> dict[str, Any]:
             figures = {name: _spread([f[name] for f in found]) for name in _FIGURES}
             row = {"arm": arm.label, "seeds": options.seeds, **figures}
             tables[table].append(row)
+    shared = dataclasses.asdict(recipe(options, {}, 0))
+    for name in ("data_dir", "overlays", "workdir"):  # places on this machine
+        del shared[name]
     return {
         "quick": options.quick,
         "code": _identity(options),
-        "recipe": dataclasses.asdict(recipe(options, {}, 0)),
+        "recipe": shared,
         "data": data.card,
         "input": {n: found[0][n] for n in ("film_input_psnr", "photo_input_psnr")},
         "protocol": metrics.PROTOCOL,
@@ -239,12 +242,15 @@ def ablations(options: AblationsOptions) -> dict[str, Any]:
 def to_markdown(found: Mapping[str, Any]) -> str:
     """Returns the tables as Markdown."""
     before = found["input"]
-    steps, batch = found["recipe"]["steps"], found["recipe"]["batch_size"]
+    chosen, size = found["recipe"], found["recipe"]["image_size"]
+    seeds = max(row["seeds"] for rows in found["tables"].values() for row in rows)
+    runs_each = (
+        f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
+    )
     lines = [
-        f"NAFNet s, {steps} steps of {batch} pairs each. Worn as film "
-        f"{before['film_input_psnr']:.2f} dB, as prints "
-        f"{before['photo_input_psnr']:.2f} dB. Mean ± standard deviation over seeds, "
-        "held-out pictures.",
+        f"NAFNet s, {chosen['steps']:,} steps of {chosen['batch_size']} pairs of "
+        f"{size}×{size} each. Worn as film {before['film_input_psnr']:.2f} dB, as "
+        f"prints {before['photo_input_psnr']:.2f} dB. {runs_each}, held-out pictures.",
         "",
     ]
     for name, rows in found["tables"].items():
@@ -254,7 +260,8 @@ def to_markdown(found: Mapping[str, Any]) -> str:
         ]
         for row in rows:
             cells = [
-                f"{row[figure]['mean']:.{digits}f} ± {row[figure]['std']:.{digits}f}"
+                f"{row[figure]['mean']:.{digits}f}"
+                + (f" ± {row[figure]['std']:.{digits}f}" if seeds > 1 else "")
                 for figure, digits in zip(
                     _FIGURES, itertools.cycle((2, 3)), strict=False
                 )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments import findings, quality, tables
+from experiments import ablations, findings, quality, tables, transfer_report
 from restoration import cli, config, errors, frames, models, scores
 
 
@@ -96,6 +96,20 @@ def findings_table() -> str:
     """Returns what `experiments.findings` found as Markdown."""
     found = _measured("findings") or _measured("quick/findings")
     return findings.to_markdown(found) if found else "Not run yet.\n"
+
+
+def ablations_table() -> str:
+    """Returns what each part of the pretraining recipe was worth as Markdown."""
+    found = [_measured(name) for name in ("ablations", "two_seeds/ablations")]
+    texts = map(ablations.to_markdown, filter(None, found))
+    return "\n".join(texts) or "Not run yet.\n"
+
+
+def transfer_table() -> str:
+    """Returns when a start from other weights paid as Markdown."""
+    found = [_measured(name) for name in ("transfer", "low_rate/transfer")]
+    texts = map(transfer_report.to_markdown, filter(None, found))
+    return "\n".join(texts) or "Not run yet.\n"
 
 
 def _measured(name: str) -> dict | None:
@@ -371,6 +385,8 @@ BLOCKS = {
     "restore": restore_table,
     "damage": damage_table,
     "quality": quality.table,
+    "ablations": ablations_table,
+    "transfer": transfer_table,
 }
 
 
@@ -425,7 +441,7 @@ def main(options: ReadmeOptions) -> None:
     docs = pathlib.Path(options.docs)
     for file, names in (
         (options.readme, ("quality", "results", "data", "tables")),
-        (options.experiments, ("ten_seeds", "findings")),
+        (options.experiments, ("ten_seeds", "findings", "ablations", "transfer")),
         (docs / "scale.md", ("scale", "devices")),
         (docs / "performance.md", ("cpu", "layers", "restore", "damage")),
         (docs / "quality.md", ("quality",)),
