@@ -10,6 +10,8 @@ and `--overlays`.
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import pathlib
 import shlex
 import time
@@ -48,6 +50,13 @@ _FREE = ("data_dir", "overlays", "workdir", "pack", "minutes", "log_every",
 
 # Pictures worn for validation of each kind, and computed at once.
 _VALIDATION_PAIRS, _VALIDATION_BATCH = 16, 4
+
+# The file of a workdir that tells what its run began with.
+_START = "start.json"
+
+# What the card tells of the run whose weights this one began with.
+_OF_THE_START = ("training data", "recipe", "kinds of damage", "pairs seen", "command",
+                 "machine", "sha256", "began with")  # fmt: skip
 
 # Weights are stored in 16 bits where that costs less on the validation pairs, dB.
 _FLOAT16_COST = 0.02
@@ -404,6 +413,9 @@ def _claim(workdir: pathlib.Path, options: PretrainOptions, digest: str) -> None
       InputError: when the folder holds another run, or cannot be written.
     """
     path, data = workdir / "pretrain.json", workdir / "data.sha256"
+    start = workdir / _START
+    # Noted once: the run's own weights may take the place of those it began with.
+    described = None if start.is_file() else _describe_start(options)
     if data.is_file() and data.read_text(encoding="utf-8").strip() != digest:
         raise errors.InputError(
             f"{data}: this workdir's run was of other pictures or overlays; use "
@@ -421,10 +433,29 @@ def _claim(workdir: pathlib.Path, options: PretrainOptions, digest: str) -> None
     try:
         config.write_text(path, config.to_json(options))
         config.write_text(data, digest + "\n")
+        if described is not None:
+            config.write_text(start, json.dumps(described))
     except OSError as error:
         raise errors.InputError(
             f"{workdir}: cannot be written ({error.strerror}); use another --workdir"
         ) from None
+
+
+def _describe_start(options: PretrainOptions) -> dict[str, Any]:
+    """Returns what is known of the weights that a run begins with; {} for fresh ones.
+
+    Raises:
+      InputError: for a file that is missing, damaged or of another model.
+    """
+    if options.start in ("random", "carry"):
+        return {}
+    pretrained.load(options.start)  # for its checks
+    path = pathlib.Path(options.start)
+    card = path.with_suffix(".json")
+    if card.is_file():
+        found = pretrained.read_card(card)
+        return {name: found[name] for name in _OF_THE_START if name in found}
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _next_stop(done: int, options: PretrainOptions) -> int:
@@ -508,7 +539,12 @@ def _evaluated(state: Any, options: PretrainOptions) -> Any:
 def _command(options: PretrainOptions) -> str:
     """Returns the command line that gives these options, with general paths."""
     words = ["python", "-m", "experiments.pretrain"]
-    general = {"data_dir": "CLEAN", "workdir": "RUN", "overlays": "OVERLAYS"}
+    general = {
+        "data_dir": "CLEAN",
+        "workdir": "RUN",
+        "overlays": "OVERLAYS",
+        "start": pathlib.Path(options.start).name,
+    }
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if value == field.default or field.name in ("minutes", "out", "limits"):
@@ -550,6 +586,8 @@ def export(
     for name in ("data_dir", "overlays", "workdir", "sources", "pack", "out", "minutes",
                  "limits", "overlays_note"):  # fmt: skip
         del recipe[name]
+    recipe["start"] = pathlib.Path(options.start).name
+    start = config.parse((pathlib.Path(options.workdir) / _START).read_text())
     done, drawn = int(state.step), _recipe(options)
     card = {
         "training data": card,
@@ -558,6 +596,7 @@ def export(
         "steps": done,
         "complete": done == options.steps,
         "pairs seen": done * options.batch_size,
+        **({"began with": start} if start else {}),
         "command": _command(options),
         "machine": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
         f"JAX {jax.__version__}",

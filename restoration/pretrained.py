@@ -66,8 +66,18 @@ def save(
     config.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
 
 
-def _card(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a card, of which the SHA-256 at least must be there."""
+def read_card(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a card, of which the SHA-256 at least must be there.
+
+    Args:
+      path: the `.json` file beside weights.
+
+    Returns:
+      What `save` was given, with model and SHA-256.
+
+    Raises:
+      InputError: for a file that is missing or no card.
+    """
     try:
         card = config.parse(path.read_text(encoding="utf-8"))
         str(card["sha256"])
@@ -98,7 +108,7 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(f"{path}: {error.strerror}; check the path") from None
     card = path.with_suffix(".json")
     if card.is_file():
-        expected = _card(card)["sha256"]
+        expected = read_card(card)["sha256"]
         if hashlib.sha256(data).hexdigest() != expected:
             raise errors.InputError(
                 f"{path}: differs from the SHA-256 in {card.name}; get the file again"
@@ -152,7 +162,7 @@ def load_grader() -> tuple[Any, str]:
       InputError: for weights that are missing, damaged or of something else.
     """
     path = FOLDER / f"{grader.NAME}.safetensors"
-    digest = _card(path.with_suffix(".json"))["sha256"]
+    digest = read_card(path.with_suffix(".json"))["sha256"]
     found, parameters = load(path)
     if found != grader.NAME:
         raise errors.InputError(f"{path}: weights of {found}; install again")
@@ -180,7 +190,7 @@ def load_shipped(name: str) -> tuple[str, Any]:
         )
     name = name or names[0]
     path = FOLDER / f"{name}.safetensors"
-    card = _card(path.with_suffix(".json"))
+    card = read_card(path.with_suffix(".json"))
     found, parameters = load(path)
     if not found == card.get("model") == name:
         raise errors.InputError(

@@ -22,6 +22,7 @@ from restoration import (
     models,
     overlays,
     pretrained,
+    step,
 )
 
 RECIPE = drawn_pairs.Recipe(
@@ -343,6 +344,29 @@ def test_a_run_in_parts_is_the_same_run(clean_folder, tmp_path):
     with pytest.raises(errors.InputError, match="other pictures"):
         other = str(clean_folder / "stills")
         pretrain.pretrain(dataclasses.replace(parts, data_dir=other))
+
+
+def test_the_card_tells_what_a_run_began_with(clean_folder, tmp_path):
+    start, workdir = tmp_path / "first.safetensors", tmp_path / "run"
+    card = {"command": "the first", "pairs seen": 16, "figures": {"film_psnr": 1.0}}
+    pretrained.save(start, "basic", basic_parameters(), card)
+    digest = pretrained.read_card(start.with_suffix(".json"))["sha256"]
+    options = small_options(clean_folder, workdir, start=str(start))
+    pretrain._claim(workdir, options, "digest of the data")
+    pretrained.save(start, "basic", basic_parameters(), {"command": "the second"})
+    pretrain._claim(workdir, options, "digest of the data")
+
+    state = step.TrainState(4, {}, {}, basic_parameters())
+    path = pretrain.export(options, state, {}, lambda parameters: FIGURES, FIGURES)
+    found = pretrained.read_card(path.with_suffix(".json"))
+    told = {"command": "the first", "pairs seen": 16, "sha256": digest}
+    assert found["began with"] == told
+    assert found["recipe"]["start"] == "first.safetensors"
+    assert "--start=first.safetensors" in found["command"]
+    with pytest.raises(errors.InputError, match=r"none\.safetensors"):
+        options = dataclasses.replace(options, start="none.safetensors")
+        pretrain._claim(tmp_path / "other", options, "digest of the data")
+    assert not (tmp_path / "other").exists()
 
 
 FIGURES = {"film_psnr": 1.0, "photo_psnr": 1.0}
