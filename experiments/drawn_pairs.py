@@ -35,6 +35,9 @@ class Recipe(NamedTuple):
       severity: the greatest; it is drawn between 0 and this, lesser ones more often.
       photo_share: of the pairs worn as prints, the others as film.
       clean_share: of the pairs that stay clean, so that clean pictures stay so.
+      spotless_share: of the pairs on which nothing landed, drawn or scanned: they
+        have grain, blur and JPEG's traces alone. Without them a network learns that
+        where there is grain there are stains, and finds some.
       grey_share: of the pairs that are grey.
       overlay_share: of the pairs that get scanned dirt too, where there is any.
       film: kinds of damage, of `damage.KINDS`, that befall films.
@@ -45,6 +48,7 @@ class Recipe(NamedTuple):
     severity: float
     photo_share: float
     clean_share: float
+    spotless_share: float
     grey_share: float
     overlay_share: float
     film: tuple[str, ...]
@@ -151,6 +155,7 @@ def draw_worn(
     clean: jax.Array,
     dirt: tuple[jax.Array, jax.Array],
     severity: jax.Array,
+    spotless: jax.Array,
     kinds: tuple[str, ...],
 ) -> jax.Array:
     """Wears a clean crop.
@@ -160,6 +165,7 @@ def draw_worn(
       clean: (H, W, 3) in [0, 1].
       dirt: from `draw_dirt`; it fell before the print faded, or after.
       severity: of the pair.
+      spotless: bool, whether nothing but `dirt` lands on it.
       kinds: static, of `damage.KINDS`.
 
     Returns:
@@ -172,7 +178,13 @@ def draw_worn(
 
     first = fields.uniform(keys[0], ()) < 0.5
     worn = jnp.where(first, dirtied(clean), clean)
-    worn, _ = damage.damage(keys[1], worn, severity=severity, kinds=kinds)
+    worn, _ = damage.damage(
+        keys[1],
+        worn,
+        severity=severity,
+        kinds=kinds,
+        dirt=jnp.where(spotless, 0.0, 1.0),
+    )
     return jnp.where(first, worn, dirtied(worn))
 
 
@@ -208,9 +220,12 @@ def draw_pairs(
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
     severity = jax.vmap(lambda key: draw_severity(key, recipe))(severities)
     severity = scale * severity
+    # Folded in, so that whatever the share, all else is drawn alike.
+    chances = jax.vmap(lambda key: fields.uniform(jax.random.fold_in(key, 1), ()))
+    spotless = chances(severities) < recipe.spotless_share
     dirt = jax.vmap(
         lambda key, severity: draw_dirt(key, material.masks, recipe, severity)
-    )(dirts, severity)
+    )(dirts, jnp.where(spotless, 0.0, severity))
     films = count - round(recipe.photo_share * count)
     worn = []
     for part, kinds in (
@@ -219,7 +234,7 @@ def draw_pairs(
     ):
         if part.start < part.stop:
             pairs = jax.tree.map(
-                lambda x, part=part: x[part], (wears, clean, dirt, severity)
+                lambda x, part=part: x[part], (wears, clean, dirt, severity, spotless)
             )
             wear = functools.partial(draw_worn, kinds=kinds)
             worn.append(jax.vmap(wear)(*pairs))

@@ -135,6 +135,12 @@ class PretrainOptions:
     clean_share: float = config.option(
         0.08, help="share of pairs that stay clean", minimum=0.0, maximum=1.0
     )
+    spotless_share: float = config.option(
+        0.25,
+        help="share of pairs on which nothing landed, with grain, blur and JPEG alone",
+        minimum=0.0,
+        maximum=1.0,
+    )
     grey_share: float = config.option(
         0.1, help="share of pairs that are grey", minimum=0.0, maximum=1.0
     )
@@ -355,7 +361,7 @@ def make_validate(
       `_input_psnr`, and `clean_psnr` of clean pictures restored.
     """
     recipe = _recipe(options)._replace(
-        image_size=min(256, options.piece_size), clean_share=0.0
+        image_size=min(256, options.piece_size), clean_share=0.0, spotless_share=0.0
     )
     drawn = {}
     for name, photo_share in (("film", 0.0), ("photo", 1.0)):

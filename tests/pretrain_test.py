@@ -30,6 +30,7 @@ RECIPE = drawn_pairs.Recipe(
     severity=1.0,
     photo_share=0.5,
     clean_share=0.0,
+    spotless_share=0.0,
     grey_share=0.0,
     overlay_share=1.0,
     film=("grain",),
@@ -273,6 +274,19 @@ def test_clean_pairs_stay_clean(draw, material):
     recipe = RECIPE._replace(clean_share=1.0)
     pairs = draw(jax.random.key(7), material, recipe, 4)
     np.testing.assert_array_equal(pairs["input"], pairs["output"])
+
+
+def test_nothing_lands_on_spotless_pairs(draw, material):
+    """They get the grain that they had, and neither dust nor scanned dirt."""
+    key, film = jax.random.key(5), ("dust", "grain")
+    recipe = RECIPE._replace(photo_share=0.0, film=film, spotless_share=1.0)
+    bare = recipe._replace(film=("grain",), overlay_share=0.0, spotless_share=0.0)
+    spotless, grainy, dusty = (
+        draw(key, material, r, 4)["input"]
+        for r in (recipe, bare, recipe._replace(spotless_share=0.0))
+    )
+    np.testing.assert_allclose(spotless, grainy, atol=1e-6)
+    assert np.abs(dusty - grainy).max() > 0.1
 
 
 def test_severities_are_scaled(draw, material):

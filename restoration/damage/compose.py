@@ -96,6 +96,7 @@ def damage(
     *,
     severity: jax.typing.ArrayLike,
     kinds: tuple[str, ...] = PHOTO,
+    dirt: jax.typing.ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Damages a picture.
 
@@ -106,6 +107,8 @@ def damage(
       severity: one number, may be traced: 0 none, 0.5 a worn film, 1 a
         neglected print; all counts and strengths grow with it, up to 8.
       kinds: static names of `KINDS`, such as `FILM` or `PHOTO`.
+      dirt: what the severity is multiplied by for all that lands on the picture;
+        may be traced. At 0 it fades, blurs and gets grain, and nothing covers it.
 
     Returns:
       The damaged picture and the (H, W) opacity of all that was painted over.
@@ -119,7 +122,7 @@ def damage(
 
     (one,) = fields.draw(common, ((), {"dirty": (0, 1), "order": (0, 1)}))
     # Where there is one kind of dirt, there is more of the others.
-    dirtiness = severity * fields.spread(one.dirty, octaves=1.5)
+    dirtiness = dirt * severity * fields.spread(one.dirty, octaves=1.5)
     fallen, mask = _dirt(keys, image, severity=dirtiness, kinds=kinds)
 
     def dirtied(image):
