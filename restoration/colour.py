@@ -100,6 +100,19 @@ def _fill_hidden(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     return np.where(known > 0, filled, np.float32(0.5))
 
 
+def uncoloured(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Returns what was restored without what it changed of colours.
+
+    Args:
+      before: float (..., 3), RGB, a picture without colour.
+      after: the same restored.
+
+    Returns:
+      float (..., 3): each pixel lighter or darker than before, as it is in `after`.
+    """
+    return before + ((after - before) @ _LUMA)[..., None]
+
+
 def make_colour(page: picture.Page) -> tuple[ToModel, Change, list[str]]:
     """Returns how a page's values are shown to a model and changed by it.
 

@@ -62,6 +62,13 @@ def look(
     return Cells(colours.astype(np.float32), share.astype(np.float32))
 
 
+def is_grey(cells: Cells) -> bool:
+    """Returns whether a picture has no colour, such as a grey one stored as RGB."""
+    colours, weights = cells
+    seen = colours[weights > 0]
+    return bool(len(seen)) and float(np.ptp(seen, axis=1).max()) < _GREY
+
+
 def stride(size: tuple[int, int]) -> int:
     """Returns of how many pixels, along each side, one is enough to look at."""
     return max(1, min(size) // _LOOKED_AT)
@@ -103,7 +110,7 @@ def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
         return None
     batch = jax.tree.map(lambda x: x[None], cells)
     polynomials = np.array(_estimate(parameters, batch)[0])
-    if np.ptp(colours[weights > 0], axis=1).max() < _GREY:
+    if is_grey(cells):
         polynomials[:] = polynomials.mean(1, keepdims=True)
     moved = np.clip(apply(colours, polynomials), 0, 1) - colours
     change = np.sqrt((weights[:, None] * np.square(moved)).sum() / 3)

@@ -212,7 +212,7 @@ def _extras(job: Job, page: picture.Page, settings: Settings) -> list[_Extra]:
 def _look(
     source: picture.Picture, page: picture.Page, to_model: colour.ToModel
 ) -> grade.Cells:
-    """Looks at a whole page, small, as its grade is estimated from."""
+    """Looks at a whole page, small: its colours, for its grade."""
     every = grade.stride((page.height, page.width))
 
     def seen() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
@@ -239,8 +239,13 @@ def _restore_page(
     to_model, change_of, notes = colour.make_colour(page)
     size, show = (page.height, page.width), to_model
     # Where a mask divides a picture, its parts would be of two grades.
-    if restorer.grader is not None and settings.strength and not settings.mask:
-        found = grade.estimate(restorer.grader, _look(source, page, to_model))
+    grading = restorer.grader is not None and not settings.mask
+    cells, grey = None, False
+    if settings.strength and (grading or page.colours > 1):
+        cells = _look(source, page, to_model)
+        grey = page.colours > 1 and grade.is_grey(cells)
+    if grading and cells is not None:
+        found = grade.estimate(restorer.grader, cells)
         if found is not None:
             show = grade.make_prepare(to_model, found)
             notes.append("graded; --keep_color leaves colour and tone")
@@ -256,6 +261,8 @@ def _restore_page(
             if take_mask:
                 weight = weight * take_mask(len(after))
             before = to_model(values)
+            if grey:
+                after = colour.uncoloured(before, after)
             change = change_of(before, after)
             changed = blending.apply_change(page, values, change, weight)
             result.rows.write(encode.as_depth(changed, result.dtype))

@@ -124,6 +124,21 @@ def test_strength_blends_linearly(tmp_path, photo):
     np.testing.assert_allclose(2 * results[0], results[1], atol=1.51)
 
 
+def test_grey_stored_as_rgb_stays_grey(tmp_path, photo):
+    """A model that finds colour gives none to a picture that has none."""
+    weights = np.array([0.299, 0.587, 0.114])
+    tint = np.array([0.9, 0.7, 0.5], np.float32)
+    grey = np.repeat((photo @ weights).round().astype(np.uint8)[..., None], 3, -1)
+    for name, image in {"grey": grey, "colour": photo}.items():
+        source, target = tmp_path / f"{name}.png", tmp_path / f"{name}_done.png"
+        Image.fromarray(image).save(source)
+        files.restore(source, target, change=lambda tiles: tiles * tint)
+        expected = image * tint
+        if name == "grey":
+            expected = np.repeat((expected @ weights)[..., None], 3, -1)
+        np.testing.assert_allclose(stored(target), expected, atol=0.51)
+
+
 # Transparency.
 
 
