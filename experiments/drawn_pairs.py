@@ -155,7 +155,7 @@ def draw_worn(
     clean: jax.Array,
     dirt: tuple[jax.Array, jax.Array],
     severity: jax.Array,
-    spotless: jax.Array,
+    dirtiness: jax.Array,
     kinds: tuple[str, ...],
 ) -> jax.Array:
     """Wears a clean crop.
@@ -165,7 +165,7 @@ def draw_worn(
       clean: (H, W, 3) in [0, 1].
       dirt: from `draw_dirt`; it fell before the print faded, or after.
       severity: of the pair.
-      spotless: bool, whether nothing but `dirt` lands on it.
+      dirtiness: 0 where nothing is drawn that lands on it, else 1.
       kinds: static, of `damage.KINDS`.
 
     Returns:
@@ -179,11 +179,7 @@ def draw_worn(
     first = fields.uniform(keys[0], ()) < 0.5
     worn = jnp.where(first, dirtied(clean), clean)
     worn, _ = damage.damage(
-        keys[1],
-        worn,
-        severity=severity,
-        kinds=kinds,
-        dirt=jnp.where(spotless, 0.0, 1.0),
+        keys[1], worn, severity=severity, kinds=kinds, dirtiness=dirtiness
     )
     return jnp.where(first, worn, dirtied(worn))
 
@@ -222,10 +218,10 @@ def draw_pairs(
     severity = scale * severity
     # Folded in, so that whatever the share, all else is drawn alike.
     chances = jax.vmap(lambda key: fields.uniform(jax.random.fold_in(key, 1), ()))
-    spotless = chances(severities) < recipe.spotless_share
+    dirtiness = jnp.where(chances(severities) < recipe.spotless_share, 0.0, 1.0)
     dirt = jax.vmap(
         lambda key, severity: draw_dirt(key, material.masks, recipe, severity)
-    )(dirts, jnp.where(spotless, 0.0, severity))
+    )(dirts, dirtiness * severity)
     films = count - round(recipe.photo_share * count)
     worn = []
     for part, kinds in (
@@ -234,7 +230,7 @@ def draw_pairs(
     ):
         if part.start < part.stop:
             pairs = jax.tree.map(
-                lambda x, part=part: x[part], (wears, clean, dirt, severity, spotless)
+                lambda x, part=part: x[part], (wears, clean, dirt, severity, dirtiness)
             )
             wear = functools.partial(draw_worn, kinds=kinds)
             worn.append(jax.vmap(wear)(*pairs))

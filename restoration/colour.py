@@ -101,16 +101,19 @@ def _fill_hidden(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 
 def uncoloured(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Returns what was restored without what it changed of colours.
+    """Returns what was restored, without colours that were not there before.
 
     Args:
-      before: float (..., 3), RGB, a picture without colour.
+      before: float (..., 3), RGB, a picture without colour but for small damage.
       after: the same restored.
 
     Returns:
-      float (..., 3): each pixel lighter or darker than before, as it is in `after`.
+      float (..., 3): `after` where it has less colour than before, elsewhere before,
+      as light or dark as `after`.
     """
-    return before + ((after - before) @ _LUMA)[..., None]
+    lit = before + ((after - before) @ _LUMA)[..., None]
+    paler = np.ptp(after, -1, keepdims=True) < np.ptp(before, -1, keepdims=True)
+    return np.where(paler, after, lit)
 
 
 def make_colour(page: picture.Page) -> tuple[ToModel, Change, list[str]]:

@@ -139,6 +139,18 @@ def test_grey_stored_as_rgb_stays_grey(tmp_path, photo):
         np.testing.assert_allclose(stored(target), expected, atol=0.51)
 
 
+def test_coloured_specks_of_grey_pictures_can_go(tmp_path):
+    image = np.full((200, 200, 3), 128, np.uint8)
+    image[100, 100] = 150, 128, 128
+    Image.fromarray(image).save(tmp_path / "a.png")
+    files.restore(
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        change=lambda tiles: np.full_like(tiles, 128 / 255),
+    )
+    np.testing.assert_array_equal(stored(tmp_path / "b.png"), 128)
+
+
 # Transparency.
 
 

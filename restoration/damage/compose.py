@@ -96,7 +96,7 @@ def damage(
     *,
     severity: jax.typing.ArrayLike,
     kinds: tuple[str, ...] = PHOTO,
-    dirt: jax.typing.ArrayLike = 1.0,
+    dirtiness: jax.typing.ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Damages a picture.
 
@@ -107,8 +107,8 @@ def damage(
       severity: one number, may be traced: 0 none, 0.5 a worn film, 1 a
         neglected print; all counts and strengths grow with it, up to 8.
       kinds: static names of `KINDS`, such as `FILM` or `PHOTO`.
-      dirt: what the severity is multiplied by for all that lands on the picture;
-        may be traced. At 0 it fades, blurs and gets grain, and nothing covers it.
+      dirtiness: what the severity is multiplied by for all that lands on the
+        picture; may be traced. At 0 it fades, blurs and gets grain, uncovered.
 
     Returns:
       The damaged picture and the (H, W) opacity of all that was painted over.
@@ -122,8 +122,8 @@ def damage(
 
     (one,) = fields.draw(common, ((), {"dirty": (0, 1), "order": (0, 1)}))
     # Where there is one kind of dirt, there is more of the others.
-    dirtiness = dirt * severity * fields.spread(one.dirty, octaves=1.5)
-    fallen, mask = _dirt(keys, image, severity=dirtiness, kinds=kinds)
+    dirt_severity = dirtiness * severity * fields.spread(one.dirty, octaves=1.5)
+    fallen, mask = _dirt(keys, image, severity=dirt_severity, kinds=kinds)
 
     def dirtied(image):
         return jnp.clip(image * (1 - mask[..., None]) + fallen, 0, 1)
