@@ -133,7 +133,9 @@ def recipe(options: AblationsOptions, changes: Mapping[str, Any], seed: int) -> 
         "workdir": options.workdir,
         "warmup_steps": size["steps"] // 20,
         "seed": seed,
-        "spotless_share": 0.0,  # as when the committed tables were measured
+        # As when the committed tables were measured.
+        "spotless_share": 0.0,
+        "writing_share": 0.0,
         **size,
         **changes,
     }

@@ -8,6 +8,7 @@ can be carried to another machine. Files are decoded with Pillow here, and not b
 import dataclasses
 import fnmatch
 import hashlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -120,9 +121,13 @@ def read_files(path: str, *, inside: str) -> Files:
 
 
 def _of_the_wheel() -> Files:
-    import skimage
-
-    folder = pathlib.Path(skimage.__file__).parent / "data"
+    found = importlib.util.find_spec("skimage")
+    if found is None:
+        raise errors.InputError(
+            "scikit-image's photographs are among --sources, and it is not installed; "
+            "pip install '.[dev]', or leave them out of --sources"
+        )
+    folder = pathlib.Path(found.origin).parent / "data"
     return {_WHEEL + name: (folder / name).read_bytes() for name in _PHOTOGRAPHS}
 
 

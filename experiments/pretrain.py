@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from experiments import clean_pictures
+from experiments import clean_pictures, writing
 from restoration import backend, cli, config, errors, run_log
 
 with epy.lazy_imports():
@@ -55,8 +55,9 @@ _VALIDATION_PAIRS, _VALIDATION_BATCH = 16, 4
 _START = "start.json"
 
 # What the card tells of the run whose weights this one began with.
-_OF_THE_START = ("training data", "recipe", "kinds of damage", "pairs seen", "command",
-                 "machine", "sha256", "began with")  # fmt: skip
+_OF_THE_START = ("training data", "recipe", "kinds of damage", "steps", "complete",
+                 "pairs seen", "command", "machine", "sha256",
+                 "began with")  # fmt: skip
 
 # Weights are stored in 16 bits where that costs less on the validation pairs, dB.
 _FLOAT16_COST = 0.02
@@ -141,6 +142,10 @@ class PretrainOptions:
         minimum=0.0,
         maximum=1.0,
     )
+    writing_share: float = config.option(
+        0.1, help="share of the pictures with captions drawn on", minimum=0.0,
+        maximum=1.0,
+    )  # fmt: skip
     grey_share: float = config.option(
         0.1, help="share of pairs that are grey", minimum=0.0, maximum=1.0
     )
@@ -204,6 +209,7 @@ def load(options: PretrainOptions) -> Data:
     train, held = clean_pictures.hold_out(files, options.held_out)
     scans, masks = clean_pictures.read_overlays(options.overlays)
     pieces = clean_pictures.cut(train, options.piece_size)
+    pieces = writing.write_on(pieces, options.writing_share, options.seed)
     card = {
         "pictures": clean_pictures.counts(list(files), sources),
         "sha256": clean_pictures.digest(files, scans),

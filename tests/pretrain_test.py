@@ -13,7 +13,7 @@ import pytest
 import skimage.metrics
 from PIL import Image
 
-from experiments import clean_pictures, drawn_pairs, pretrain, quality
+from experiments import clean_pictures, drawn_pairs, pretrain, quality, writing
 from restoration import (
     config,
     damage,
@@ -127,6 +127,13 @@ def test_wheel_photographs_are_added(clean_folder):
     assert all(name.startswith("scikit-image/") for name in files)
 
 
+def test_missing_wheel_is_told(clean_folder, monkeypatch):
+    source = clean_pictures.Source("scikit-image/*", "wheel", "its README")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(errors.InputError, match=r"pip install '\.\[dev\]'"):
+        clean_pictures.find(str(clean_folder), (source,))
+
+
 def test_packed_file_gives_what_the_folder_does(clean_folder, overlay_folder, tmp_path):
     packed = str(tmp_path / "all.zip")
     options = small_options(
@@ -157,6 +164,28 @@ def test_small_pictures_are_continued_by_reflection():
     (piece,) = clean_pictures.cut({"a": png(image)}, 40)
     np.testing.assert_array_equal(piece[:20], image)
     np.testing.assert_array_equal(piece[20:], image[::-1])
+
+
+def test_a_share_of_the_pieces_bears_writing():
+    grey = np.full((200, 96, 96, 3), 128, np.uint8)
+    written = writing.write_on(grey, 0.3, seed=1)
+    assert written.shape == grey.shape and written.dtype == np.uint8
+    changed = (written != grey).any((1, 2, 3))
+    # Some captions lie outside of their piece.
+    assert 0.2 < changed.mean() <= 0.36
+    # Ink and paper are lighter or darker than what they stand on, not noise all over.
+    spread = np.abs(written[changed].astype(int) - 128).max((1, 2, 3))
+    assert (spread > 25).all()
+    np.testing.assert_array_equal(writing.write_on(grey, 0.3, seed=1), written)
+    assert (writing.write_on(grey, 0.3, seed=2) != written).any()
+    np.testing.assert_array_equal(writing.write_on(grey, 0.0, seed=1), grey)
+
+
+def test_held_out_pictures_bear_no_writing(clean_folder, tmp_path):
+    plain = pretrain.load(small_options(clean_folder, tmp_path, writing_share=0.0))
+    written = pretrain.load(small_options(clean_folder, tmp_path, writing_share=1.0))
+    jax.tree.map(np.testing.assert_array_equal, plain.held_out, written.held_out)
+    assert (plain.material.pieces != written.material.pieces).any()
 
 
 def test_frames_of_a_shot_stay_together(clean_folder):
