@@ -136,6 +136,7 @@ def recipe(options: AblationsOptions, changes: Mapping[str, Any], seed: int) -> 
         # As when the committed tables were measured.
         "spotless_share": 0.0,
         "writing_share": 0.0,
+        "toned_share": 0.0,
         **size,
         **changes,
     }

@@ -20,6 +20,9 @@ from restoration.damage import fields
 # What no network could undo from a crop of one picture alone.
 _NEVER = ("weave", "flicker", "contrast", "fading", "cast")
 
+# How crops are toned that stay clean, and how severely at most.
+_TONES, _TONED = ("contrast", "fading", "cast"), 2.0
+
 # A scaled crop shows pieces at so many times their size.
 _SCALE = (0.5, 1.2)
 
@@ -39,6 +42,8 @@ class Recipe(NamedTuple):
         have grain, blur and JPEG's traces alone. Without them a network learns that
         where there is grain there are stains, and finds some.
       grey_share: of the pairs that are grey.
+      toned_share: of the pairs whose clean crop is already pale, tinted or flat, as old
+        photographs are that nothing landed on: not a network's to undo.
       overlay_share: of the pairs that get scanned dirt too, where there is any.
       film: kinds of damage, of `damage.KINDS`, that befall films.
       photo: kinds that befall prints.
@@ -50,6 +55,7 @@ class Recipe(NamedTuple):
     clean_share: float
     spotless_share: float
     grey_share: float
+    toned_share: float
     overlay_share: float
     film: tuple[str, ...]
     photo: tuple[str, ...]
@@ -124,6 +130,24 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
     crop = jnp.where(jnp.mod(one.flip, 0.5) < 0.25, crop, crop[::-1])
     luma = (crop * jnp.array(_LUMA)).sum(-1, keepdims=True)
     return jnp.clip(jnp.where(one.grey < recipe.grey_share, luma, crop), 0, 1)
+
+
+def draw_tone(key: jax.Array, clean: jax.Array, recipe: Recipe) -> jax.Array:
+    """Fades and tints some of the clean crops; what they are worn by comes later.
+
+    Args:
+      key: PRNG key.
+      clean: (H, W, 3) in [0, 1].
+      recipe: `toned_share` is read.
+
+    Returns:
+      The crop, toned or as it was.
+    """
+    keys = fields.split(key, 2)
+    (one,) = fields.draw(keys[0], ((), {"toned": (0, 1), "severity": (0, _TONED)}))
+    severity = jnp.where(one.toned < recipe.toned_share, one.severity, 0.0)
+    toned, _ = damage.damage(keys[1], clean, severity=severity, kinds=_TONES)
+    return toned
 
 
 def draw_dirt(
@@ -214,6 +238,11 @@ def draw_pairs(
     """
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
+    if recipe.toned_share:
+        tone = jax.vmap(
+            lambda key, clean: draw_tone(jax.random.fold_in(key, 2), clean, recipe)
+        )
+        clean = tone(crops, clean)
     severity = jax.vmap(lambda key: draw_severity(key, recipe))(severities)
     severity = scale * severity
     # Folded in, so that whatever the share, all else is drawn alike.

@@ -149,6 +149,12 @@ class PretrainOptions:
     grey_share: float = config.option(
         0.1, help="share of pairs that are grey", minimum=0.0, maximum=1.0
     )
+    toned_share: float = config.option(
+        0.3,
+        help="share of pairs whose clean side is pale or tinted too, as old prints are",
+        minimum=0.0,
+        maximum=1.0,
+    )
     held_out: float = config.option(
         0.06, help="share of the pictures kept for validation", minimum=0.0, maximum=0.5
     )
@@ -367,7 +373,10 @@ def make_validate(
       `_input_psnr`, and `clean_psnr` of clean pictures restored.
     """
     recipe = _recipe(options)._replace(
-        image_size=min(256, options.piece_size), clean_share=0.0, spotless_share=0.0
+        image_size=min(256, options.piece_size),
+        clean_share=0.0,
+        spotless_share=0.0,
+        toned_share=0.0,
     )
     drawn = {}
     for name, photo_share in (("film", 0.0), ("photo", 1.0)):

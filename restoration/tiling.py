@@ -28,8 +28,9 @@ from restoration import backend, errors
 # Cores overlap by so many pixels, unless told otherwise.
 RAMP = 16
 
-# With the colours kept, changes wider than about this many pixels are tone.
-TONE_RADIUS = 32
+# With the colours kept, changes wider than about this many pixels are tone, as far
+# as they are no larger than this, of 1: what is, is dirt that was filled.
+TONE_RADIUS, _TONE = 32, 0.1
 
 # What a grey value is made of, as in Rec. 601.
 _LUMA = (0.299, 0.587, 0.114)
@@ -270,8 +271,8 @@ def _box(images: jnp.ndarray, radius: int, axis: int) -> jnp.ndarray:
 def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     """Returns the images with the restored structure, their colour and tone.
 
-    Of the change only its luma counts, without what is wider than TONE_RADIUS,
-    and it is added to red, green and blue alike.
+    Of the change only its luma counts, without what is wider than TONE_RADIUS and no
+    larger than a tenth of white, and it is added to red, green and blue alike.
 
     Args:
       images: float (batch, height, width, 3) before.
@@ -281,7 +282,7 @@ def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
       float of the same shape, not clipped.
     """
     change = jnp.sum((restored - images) * jnp.array(_LUMA), -1, keepdims=True)
-    wide = change
+    wide = jnp.clip(change, -_TONE, _TONE)
     for axis in (1, 2, 1, 2):
         wide = _box(wide, TONE_RADIUS // 2, axis)
     return images + change - wide

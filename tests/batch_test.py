@@ -257,6 +257,11 @@ def test_keep_color_leaves_colour_and_tone():
     mended = np.asarray(tiling.keeping_color(worn, images))
     assert np.abs(mended - images)[:, :, 100].mean() < 0.03
     assert np.abs(worn - images)[:, :, 100].mean() > 0.29
+    # So is a wide blotch, for the most part.
+    worn = images.copy()
+    worn[:, 60:140, 60:140] += 0.3
+    mended = np.asarray(tiling.keeping_color(worn, images))
+    assert np.abs(mended - images)[:, 60:140, 60:140].mean() < 0.11
 
 
 def test_keep_color_does_not_depend_on_tiles(photographs):

@@ -32,6 +32,7 @@ RECIPE = drawn_pairs.Recipe(
     clean_share=0.0,
     spotless_share=0.0,
     grey_share=0.0,
+    toned_share=0.0,
     overlay_share=1.0,
     film=("grain",),
     photo=("grain", "cast"),
@@ -349,6 +350,24 @@ def test_grey_pairs_are_grey(material):
     draw = jax.jit(lambda key: drawn_pairs.draw_clean(key, material.pieces, recipe))
     crop = draw(jax.random.key(1))
     np.testing.assert_allclose(crop, crop[..., :1] + np.zeros(3), atol=1e-6)
+
+
+def test_toned_pairs_are_toned_on_both_sides(material):
+    def drawn(**changes):
+        recipe = RECIPE._replace(severity=0.0, **changes)
+        pairs = jax.jit(lambda key: drawn_pairs.draw_pairs(key, material, recipe, 8))(
+            jax.random.key(1)
+        )
+        return np.asarray(pairs["input"]), np.asarray(pairs["output"])
+
+    worn, toned = drawn(toned_share=1.0)
+    _, plain = drawn(toned_share=0.0)
+    _, some = drawn(toned_share=0.5)
+    np.testing.assert_array_equal(worn, toned)
+    assert (np.abs(toned - plain).mean((1, 2, 3)) > 0.002).all()
+    changed = np.abs(some - plain).max((1, 2, 3)) > 0
+    assert 0 < changed.sum() < 8
+    np.testing.assert_array_equal(some[changed], toned[changed])
 
 
 # --- Runs --------------------------------------------------------------------

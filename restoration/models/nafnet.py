@@ -37,32 +37,18 @@ _RADII = (1, 3, 7)
 
 
 def _shifted(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    """Sums the shifted x, each times its tap."""
+    """Sums the shifted x, each times its tap; in float32, whatever x is."""
     height, width = x.shape[1:3]
     rows, columns = kernel.shape[:2]
     edges = ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0))
     padded = jnp.pad(x, edges)
-    return sum(
+    kernel = kernel.astype(jnp.float32)
+    total = sum(
         padded[:, row : row + height, column : column + width] * kernel[row, column]
         for row in range(rows)
         for column in range(columns)
     )
-
-
-def _grouped(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    """Convolves each channel by itself."""
-    return lax.conv_general_dilated(
-        x,
-        kernel[:, :, None],
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
-
-
-def _by_platform(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    return lax.platform_dependent(x, kernel, cpu=_shifted, default=_grouped)
+    return total.astype(x.dtype)
 
 
 def _tap_gradients(x: jnp.ndarray, gradient: jnp.ndarray) -> jnp.ndarray:
@@ -77,6 +63,7 @@ def _tap_gradients(x: jnp.ndarray, gradient: jnp.ndarray) -> jnp.ndarray:
                         "nhwc,nhwc->c",
                         padded[:, row : row + height, column : column + width],
                         gradient,
+                        preferred_element_type=jnp.float32,
                     )
                     for column in range(3)
                 ]
@@ -90,9 +77,8 @@ def _tap_gradients(x: jnp.ndarray, gradient: jnp.ndarray) -> jnp.ndarray:
 def depthwise(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
     """Convolves each channel with its own 3×3 kernel, zeros around.
 
-    On a CPU a grouped convolution leaves XLA's fast path, and the sum of nine
-    shifted products is many times faster; elsewhere the plain form is taken.
-    Which, is decided here alone, when the program is compiled for its device.
+    As nine shifted products: on a CPU a grouped convolution leaves XLA's fast path and
+    is many times slower, and on a GPU cuDNN's takes minutes to choose its algorithms.
 
     Args:
       x: (batch, height, width, channels).
@@ -101,24 +87,18 @@ def depthwise(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
     Returns:
       Of the shape of x.
     """
-    return _by_platform(x, kernel)
+    return _shifted(x, kernel)
 
 
 def _depthwise_forward(x: jnp.ndarray, kernel: jnp.ndarray) -> tuple:
-    return _by_platform(x, kernel), (x, kernel)
+    return _shifted(x, kernel), (x, kernel)
 
 
 def _depthwise_backward(kept: tuple, gradient: jnp.ndarray) -> tuple:
+    # Derived by JAX the shifts would become as many padded arrays.
     x, kernel = kept
-
-    def plain(x: jnp.ndarray, kernel: jnp.ndarray, gradient: jnp.ndarray) -> tuple:
-        return jax.vjp(_grouped, x, kernel)[1](gradient)
-
-    def shifted(x: jnp.ndarray, kernel: jnp.ndarray, gradient: jnp.ndarray) -> tuple:
-        # Derived by JAX the shifts would become as many padded arrays.
-        return _shifted(gradient, kernel[::-1, ::-1]), _tap_gradients(x, gradient)
-
-    return lax.platform_dependent(x, kernel, gradient, cpu=shifted, default=plain)
+    taps = _tap_gradients(x, gradient).astype(kernel.dtype)
+    return _shifted(gradient, kernel[::-1, ::-1]), taps
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
