@@ -107,7 +107,8 @@ def ablations_table() -> str:
 
 def transfer_table() -> str:
     """Returns when a start from other weights paid as Markdown."""
-    found = [_measured(name) for name in ("transfer", "low_rate/transfer")]
+    names = ("transfer", "low_rate/transfer", "efficientnet/transfer")
+    found = [_measured(name) for name in names]
     texts = map(transfer_report.to_markdown, filter(None, found))
     return "\n".join(texts) or "Not run yet.\n"
 
