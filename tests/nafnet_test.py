@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+from jax import lax
 
 from restoration import models, tiling
 from restoration.models import nafnet
@@ -152,6 +153,17 @@ def test_network_equals_its_parts():
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def grouped(x, kernel):
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None],
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
 def test_depthwise_is_the_grouped_convolution_with_its_gradients():
     generator = np.random.default_rng(4)
     x = generator.standard_normal((2, 11, 13, 6)).astype(np.float32)
@@ -162,10 +174,10 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients():
         return lambda x, kernel: jnp.sum(function(x, kernel) * weight)
 
     np.testing.assert_allclose(
-        nafnet.depthwise(x, kernel), nafnet._grouped(x, kernel), atol=1e-5
+        nafnet.depthwise(x, kernel), grouped(x, kernel), atol=1e-5
     )
     ours = jax.grad(value(nafnet.depthwise), (0, 1))(x, kernel)
-    plain = jax.grad(value(nafnet._grouped), (0, 1))(x, kernel)
+    plain = jax.grad(value(grouped), (0, 1))(x, kernel)
     for got, expected in zip(ours, plain, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)
 

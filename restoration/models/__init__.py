@@ -64,15 +64,16 @@ def count_parameters(parameters: Any) -> int:
 def multiply_adds(model: nn.Module) -> float:
     """Returns the multiply-adds for each pixel, as computed.
 
-    Those of convolutions and matrix products count, a depthwise convolution in its
-    plain form on every device. The sub-pixel form of an up-convolution counts with
-    its 2×2 taps and four phases, zero taps included, since that is the work done.
+    Those of convolutions and matrix products count, those of a depthwise convolution
+    too, which `nafnet.depthwise` computes as products. The sub-pixel form of an
+    up-convolution counts with its 2×2 taps and four phases, zero taps included, since
+    that is the work done.
     """
     side = 16 * model.multiple
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     jaxpr = jax.make_jaxpr(model.apply)(abstract_parameters(model), images)
 
-    def count(jaxpr: Any) -> int:
+    def count(jaxpr: Any, depthwise: bool = False) -> int:
         total = 0
         for equation in jaxpr.eqns:
             if equation.primitive.name == "conv_general_dilated":
@@ -86,8 +87,12 @@ def multiply_adds(model: nn.Module) -> float:
                 total += math.prod(equation.outvars[0].aval.shape) * math.prod(
                     shape[axis] for axis in contracted
                 )
+            if depthwise and equation.primitive.name == "mul":
+                total += math.prod(equation.outvars[0].aval.shape)
+            # Nothing else has a gradient of its own.
+            inside = depthwise or equation.primitive.name == "custom_vjp_call"
             for inner in extend.core.jaxprs_in_params(equation.params):
-                total += count(inner)
+                total += count(inner, inside)
         return total
 
     return count(jaxpr.jaxpr) / side**2
