@@ -137,6 +137,7 @@ def recipe(options: AblationsOptions, changes: Mapping[str, Any], seed: int) -> 
         "spotless_share": 0.0,
         "writing_share": 0.0,
         "toned_share": 0.0,
+        "soft_share": 0.0,
         **size,
         **changes,
     }

@@ -5,7 +5,8 @@ others are scaled; all are turned and flipped. Then they are worn: some as film,
 what lands on it and its grain, the others as prints, by what else befalls these. What
 no network could undo from one picture alone, a film's weaving and flickering, is left
 out, or it would learn to blur; so is what fades a whole picture, which
-`restoration.grade` undoes before a network sees a crop of it.
+`restoration.grade` undoes before a network sees a crop of it. Last, some are scanned
+softly, both sides alike.
 """
 
 import functools
@@ -23,6 +24,9 @@ _NEVER = ("weave", "flicker", "contrast", "fading", "cast")
 # How crops are toned that stay clean, and how severely at most.
 _TONES, _TONED = ("contrast", "fading", "cast"), 2.0
 
+# Of a soft scan: the sigma of its blur, pixels, and how severe its JPEG is.
+_SOFT, _COMPRESSED = (0.35, 1.8), 1.0
+
 # A scaled crop shows pieces at so many times their size.
 _SCALE = (0.5, 1.2)
 
@@ -37,13 +41,18 @@ class Recipe(NamedTuple):
       image_size: side of the crops, pixels.
       severity: the greatest; it is drawn between 0 and this, lesser ones more often.
       photo_share: of the pairs worn as prints, the others as film.
-      clean_share: of the pairs that stay clean, so that clean pictures stay so.
+      clean_share: of the pairs that stay clean, so that clean pictures stay so; a soft
+        scan's JPEG is all that they may get.
       spotless_share: of the pairs on which nothing landed, drawn or scanned: they
         have grain, blur and JPEG's traces alone. Without them a network learns that
         where there is grain there are stains, and finds some.
       grey_share: of the pairs that are grey.
       toned_share: of the pairs whose clean crop is already pale, tinted or flat, as old
         photographs are that nothing landed on: not a network's to undo.
+      soft_share: of the pairs whose two sides are blurred alike once they are worn, as
+        by a scan or a transfer that is softer than its pixels. Without them a network
+        knows dirt by its being sharper than the picture, and leaves all of it on a
+        film that was copied.
       overlay_share: of the pairs that get scanned dirt too, where there is any.
       film: kinds of damage, of `damage.KINDS`, that befall films.
       photo: kinds that befall prints.
@@ -56,6 +65,7 @@ class Recipe(NamedTuple):
     spotless_share: float
     grey_share: float
     toned_share: float
+    soft_share: float
     overlay_share: float
     film: tuple[str, ...]
     photo: tuple[str, ...]
@@ -208,6 +218,34 @@ def draw_worn(
     return jnp.where(first, worn, dirtied(worn))
 
 
+def draw_scan(
+    key: jax.Array, worn: jax.Array, clean: jax.Array, recipe: Recipe
+) -> tuple[jax.Array, jax.Array]:
+    """Scans some of the pairs softly: both sides blurred; half of the worn compressed.
+
+    Args:
+      key: PRNG key.
+      worn: (H, W, 3) in [0, 1].
+      clean: of the same shape.
+      recipe: `soft_share` is read.
+
+    Returns:
+      The worn and the clean crop, softened or as they were.
+    """
+    keys = fields.split(key, 2)
+    (one,) = fields.draw(
+        keys[0], ((), {"soft": (0, 1), "sigma": (0, 1), "compressed": (0, 1)})
+    )
+    soft = one.soft < recipe.soft_share
+    sigma = _SOFT[0] * (_SOFT[1] / _SOFT[0]) ** one.sigma
+    worn, clean = (
+        jnp.where(soft, damage.blur(side, sigma=sigma), side) for side in (worn, clean)
+    )
+    compressed = soft & (one.compressed < 0.5)
+    severity = jnp.where(compressed, _COMPRESSED, 0.0)
+    return damage.random_jpeg(keys[1], worn, severity=severity), clean
+
+
 def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
     """Draws the severity of a pair: 0 for clean ones, else lesser ones more often."""
     (one,) = fields.draw(key, ((), {"clean": (0, 1), "severity": (0, 1)}))
@@ -263,4 +301,12 @@ def draw_pairs(
             )
             wear = functools.partial(draw_worn, kinds=kinds)
             worn.append(jax.vmap(wear)(*pairs))
-    return {"input": jnp.concatenate(worn), "output": clean}
+    worn = jnp.concatenate(worn)
+    if recipe.soft_share:
+        scan = jax.vmap(
+            lambda key, worn, clean: draw_scan(
+                jax.random.fold_in(key, 3), worn, clean, recipe
+            )
+        )
+        worn, clean = scan(crops, worn, clean)
+    return {"input": worn, "output": clean}

@@ -155,6 +155,12 @@ class PretrainOptions:
         minimum=0.0,
         maximum=1.0,
     )
+    soft_share: float = config.option(
+        0.5,
+        help="share of pairs blurred alike on both sides, as a soft scan of film is",
+        minimum=0.0,
+        maximum=1.0,
+    )
     held_out: float = config.option(
         0.06, help="share of the pictures kept for validation", minimum=0.0, maximum=0.5
     )
@@ -369,8 +375,9 @@ def make_validate(
       model: Flax module, which computes in float32, as `restore` does.
 
     Returns:
-      A function that gives means: `film_psnr`, `photo_psnr`, their `_ssim` and
-      `_input_psnr`, and `clean_psnr` of clean pictures restored.
+      A function that gives means: `film_psnr`, `photo_psnr`, `soft_psnr` of softly
+      scanned film, their `_ssim` and `_input_psnr`, and `clean_psnr` of clean pictures
+      restored.
     """
     recipe = _recipe(options)._replace(
         image_size=min(256, options.piece_size),
@@ -379,8 +386,12 @@ def make_validate(
         toned_share=0.0,
     )
     drawn = {}
-    for name, photo_share in (("film", 0.0), ("photo", 1.0)):
-        kinds = recipe._replace(photo_share=photo_share)
+    for name, photo_share, soft_share in (
+        ("film", 0.0, 0.0),
+        ("photo", 1.0, 0.0),
+        ("soft", 0.0, 1.0),
+    ):
+        kinds = recipe._replace(photo_share=photo_share, soft_share=soft_share)
         draw = jax.jit(
             lambda key, material, kinds=kinds: drawn_pairs.draw_pairs(
                 key, material, kinds, _VALIDATION_PAIRS

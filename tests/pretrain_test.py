@@ -33,6 +33,7 @@ RECIPE = drawn_pairs.Recipe(
     spotless_share=0.0,
     grey_share=0.0,
     toned_share=0.0,
+    soft_share=0.0,
     overlay_share=1.0,
     film=("grain",),
     photo=("grain", "cast"),
@@ -368,6 +369,30 @@ def test_toned_pairs_are_toned_on_both_sides(material):
     changed = np.abs(some - plain).max((1, 2, 3)) > 0
     assert 0 < changed.sum() < 8
     np.testing.assert_array_equal(some[changed], toned[changed])
+
+
+def test_soft_pairs_are_as_soft_on_both_sides(material):
+    def drawn(soft_share):
+        recipe = RECIPE._replace(severity=0.0, soft_share=soft_share)
+        pairs = jax.jit(lambda key: drawn_pairs.draw_pairs(key, material, recipe, 16))(
+            jax.random.key(1)
+        )
+        return np.asarray(pairs["input"]), np.asarray(pairs["output"])
+
+    def sharpness(images):
+        return np.abs(np.diff(images, axis=1)).mean((1, 2, 3))
+
+    worn, soft = drawn(1.0)
+    _, plain = drawn(0.0)
+    _, some = drawn(0.5)
+    assert (sharpness(soft) < 0.99 * sharpness(plain)).all()
+    # Half of the worn ones are compressed besides, and nothing else.
+    differ = np.abs(worn - soft).max((1, 2, 3)) > 0
+    assert 0 < differ.sum() < 16
+    assert np.abs(worn - soft).mean() < 0.02
+    changed = np.abs(some - plain).max((1, 2, 3)) > 0
+    assert 0 < changed.sum() < 16
+    np.testing.assert_array_equal(some[changed], soft[changed])
 
 
 # --- Runs --------------------------------------------------------------------
