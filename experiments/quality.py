@@ -4,12 +4,15 @@
 
 `BENCH` holds a folder for each track, each with `input/` (damaged), `output/`
 (clean) and, if there is one, `mask/` (the opacity of what was laid over). Restored
-blind, every picture is held against its clean one. Clean pictures, and pictures that
-were restored before, should come out as they went in. All figures go to one JSON
+blind, every picture is held against its clean one. `--soft_track` scores a track once
+more with both of its sides blurred, as the scan of a soft print is: dirt is then no
+sharper than the picture. Clean pictures, and pictures that were restored before, should
+come out as they went in. All figures go to one JSON
 file; what other weights gave stays there while they are shipped.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -27,7 +30,7 @@ from restoration import backend, cli, config, errors, frames, restore
 with epy.lazy_imports():
     import jax
 
-    from restoration import engine, metrics, pretrained, restore_file
+    from restoration import damage, engine, metrics, pretrained, restore_file
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "quality.json"
 
@@ -36,6 +39,9 @@ _DAMAGED = 0.02
 
 # Fewer damaged, or intact, pixels than this share of a picture are no measure.
 _LEAST_SHARE = 0.001
+
+# The blur of a soft scan, sigma in pixels, and what the names of such tracks end in.
+_SOFT, _SOFTENED = 1.0, " soft"
 
 # What the names of rows measured with --keep_color end in.
 _KEPT = " --keep_color"
@@ -47,6 +53,9 @@ class QualityOptions:
 
     bench: str = config.option("", help="folder of tracks: TRACK/input, output, mask")
     clean: str = config.option("", help="folder of clean pictures")
+    soft_track: str = config.option(
+        "", help="a track to score as a soft scan too, both sides blurred by a pixel"
+    )
     models: tuple[str, ...] = config.option(
         (), help="shipped models; by default all; repeatable", short="n"
     )
@@ -70,6 +79,8 @@ class QualityOptions:
             raise errors.InputError("give --weights and --label, or neither")
         if self.keep_color and self.cards:
             raise errors.InputError("--cards is for figures without --keep_color")
+        if self.soft_track and not self.bench:
+            raise errors.InputError("--soft_track is a track of --bench; give both")
 
 
 def restore_folder(
@@ -191,6 +202,29 @@ def score_track(
     }
 
 
+def soften(track: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """Writes a track as soft scans would have it, without its masks.
+
+    Args:
+      track: folder with input/ and output/.
+      target: folder to write to, as 8-bit PNG.
+
+    Returns:
+      The target.
+
+    Raises:
+      InputError: where there is no such track.
+    """
+    if not (track / "input").is_dir():
+        raise errors.InputError(f"{track}: no input folder; check --soft_track")
+    blur = jax.jit(functools.partial(damage.blur, sigma=_SOFT))
+    for side in ("input", "output"):
+        for name, path in _by_stem(track / side).items():
+            image = np.asarray(blur(frames.read(path)))
+            frames.write(target / side / f"{name}.png", image)
+    return target
+
+
 def score_clean(
     used: "engine.Engine", folder: pathlib.Path, scratch: pathlib.Path
 ) -> dict[str, Any]:
@@ -264,6 +298,11 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
                 track.name: score_track(used, track, scratch / track.name)
                 for track in tracks
             }
+        if options.soft_track:
+            track = pathlib.Path(options.bench) / options.soft_track
+            name = track.name + _SOFTENED
+            soft = soften(track, scratch / name / "bench")
+            found["tracks"][name] = score_track(used, soft, scratch / name)
         if options.clean:
             clean = pathlib.Path(options.clean)
             found["clean"] = score_clean(used, clean, scratch / "_clean")

@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import scipy.ndimage
 import skimage.metrics
 from PIL import Image
 
@@ -609,6 +610,34 @@ def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
     assert kept["psnr"] != graded["psnr"]
     with pytest.raises(errors.InputError, match="--cards"):
         quality.QualityOptions(bench=bench, keep_color=True, cards=True)
+
+
+def test_a_soft_track_is_blurred_on_both_sides(scored, tmp_path):
+    """As `scipy.ndimage` blurs; the flat mask's edge is as soft as the picture."""
+    track = scored[0] / "bench" / "film"
+    soft = quality.soften(track, tmp_path / "soft")
+    for side in ("input", "output"):
+        sharp, blurred = (
+            frames.read(folder / side / "rocket.png") for folder in (track, soft)
+        )
+        sigma = (quality._SOFT, quality._SOFT, 0)
+        want = scipy.ndimage.gaussian_filter(sharp, sigma, mode="nearest", radius=6)
+        np.testing.assert_allclose(blurred, want, atol=1 / 255)
+    out = tmp_path / "quality.json"
+    quality.main(
+        quality.QualityOptions(
+            bench=str(track.parent),
+            soft_track="film",
+            models=("basic",),
+            out=str(out),
+            device="cpu",
+        )
+    )
+    tracks = quality.read_results(out)["weights"]["basic"]["tracks"]
+    assert tracks["film soft"]["count"] == tracks["film"]["count"]
+    assert "damaged_psnr" not in tracks["film soft"]["input"]
+    with pytest.raises(errors.InputError, match="prints: no input"):
+        quality.soften(track.parent / "prints", tmp_path / "none")
 
 
 def test_results_of_replaced_weights_are_dropped(scored, tmp_path):
