@@ -595,6 +595,17 @@ def test_table_has_a_row_for_doing_nothing_and_each_model(scored):
     assert lines[3].startswith("| `basic` | ")
 
 
+def test_doing_nothing_is_told_of_each_track(scored, tmp_path):
+    """Also of one that only later weights were scored on."""
+    found = json.loads(json.dumps(scored[1]))
+    tracks = found["weights"]["basic"]["tracks"]
+    found["weights"]["later"] = {"sha256": "", "tracks": {"prints": tracks["film"]}}
+    path = tmp_path / "quality.json"
+    config.write_text(path, json.dumps(found))
+    nothing, basic = quality.table(path).splitlines()[2:4]
+    assert nothing.count("–") == 2 and basic.count("–") == 2
+
+
 def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
     out = tmp_path / "quality.json"
     config.write_text(out, json.dumps(scored[1]))
