@@ -9,9 +9,7 @@ figures are left to `experiments.quality --cards`.
 """
 
 import dataclasses
-import os
 import pathlib
-from typing import Any
 
 import numpy as np
 from etils import epy
@@ -19,7 +17,7 @@ from etils import epy
 from restoration import cli, config, errors
 
 with epy.lazy_imports():
-    import jax
+    import optax
 
     from restoration import pretrained
 
@@ -45,17 +43,6 @@ class AverageOptions:
             raise errors.InputError("--first and --second are required")
         if not 0 <= self.share <= 1:
             raise errors.InputError(f"--share={self.share}: not from 0 to 1")
-
-
-def average(first: Any, second: Any, share: float) -> Any:
-    """Returns (1 - share) of the first parameters plus share of the second.
-
-    Args:
-      first: nested dict.
-      second: of the same structure and shapes.
-      share: in [0, 1].
-    """
-    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
 
 
 def write(options: AverageOptions) -> pathlib.Path:
@@ -88,8 +75,8 @@ def write(options: AverageOptions) -> pathlib.Path:
         "figures": {},
         "stored as": {"dtype": "float16"},
     }
-    parameters = average(first, second, options.share)
-    pretrained.save(os.fspath(out), model, parameters, card, dtype=np.float16)
+    parameters = optax.incremental_update(second, first, options.share)
+    pretrained.save(out, model, parameters, card, dtype=np.float16)
     return out
 
 

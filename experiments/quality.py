@@ -7,8 +7,8 @@
 blind, every picture is held against its clean one. `--soft_track` scores a track once
 more with both of its sides blurred, as the scan of a soft print is: dirt is then no
 sharper than the picture. Clean pictures, and pictures that were restored before, should
-come out as they went in. All figures go to one JSON
-file; what other weights gave stays there while they are shipped.
+come out as they went in. All figures go to one JSON file; what other weights gave stays
+there while they are shipped.
 """
 
 import dataclasses
@@ -294,15 +294,14 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
             tracks = sorted(path.parent for path in bench.glob("*/input"))
             if not tracks:
                 raise errors.InputError(f"{bench}: no TRACK/input; check --bench")
+            if options.soft_track:
+                name = options.soft_track + _SOFTENED
+                soft = scratch / "_soft" / name
+                tracks.append(soften(bench / options.soft_track, soft))
             found["tracks"] = {
                 track.name: score_track(used, track, scratch / track.name)
                 for track in tracks
             }
-        if options.soft_track:
-            track = pathlib.Path(options.bench) / options.soft_track
-            name = track.name + _SOFTENED
-            soft = soften(track, scratch / name / "bench")
-            found["tracks"][name] = score_track(used, soft, scratch / name)
         if options.clean:
             clean = pathlib.Path(options.clean)
             found["clean"] = score_clean(used, clean, scratch / "_clean")
