@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from restoration import damage, errors, overlays
-from restoration.damage import fields
+from restoration.damage import compose, fields
 
 # What no network could undo from a crop of one picture alone.
 _NEVER = ("weave", "flicker", "contrast", "fading", "cast")
@@ -54,6 +54,9 @@ class Recipe(NamedTuple):
         knows dirt by its being sharper than the picture, and leaves all of it on a
         film that was copied.
       overlay_share: of the pairs that get scanned dirt too, where there is any.
+      opacity: all that covers a pair is so many times as opaque, at most, a factor
+        drawn anew from 1 up. Without it what hides the picture is rare, since many
+        opacities are multiplied, and a network leaves it as a part of the picture.
       film: kinds of damage, of `damage.KINDS`, that befall films.
       photo: kinds that befall prints.
     """
@@ -67,6 +70,7 @@ class Recipe(NamedTuple):
     toned_share: float
     soft_share: float
     overlay_share: float
+    opacity: float
     film: tuple[str, ...]
     photo: tuple[str, ...]
 
@@ -161,7 +165,11 @@ def draw_tone(key: jax.Array, clean: jax.Array, recipe: Recipe) -> jax.Array:
 
 
 def draw_dirt(
-    key: jax.Array, masks: jax.Array, recipe: Recipe, severity: jax.Array
+    key: jax.Array,
+    masks: jax.Array,
+    recipe: Recipe,
+    severity: jax.Array,
+    opacity: jax.typing.ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws scanned dirt on black, for some of the pairs.
 
@@ -170,6 +178,7 @@ def draw_dirt(
       masks: see `Material`.
       recipe: `image_size` and `overlay_share` are read.
       severity: of the pair.
+      opacity: of the pair, see `compose.denser`.
 
     Returns:
       The dirt (H, W, 3), which is colour times opacity, and its opacity (H, W).
@@ -179,9 +188,10 @@ def draw_dirt(
         return black, black[..., 0]
     keys = fields.split(key, 2)
     laid = fields.uniform(keys[0], ()) < recipe.overlay_share
-    return overlays.random_overlays(
+    dirt, mask = overlays.random_overlays(
         keys[1], black, masks, severity=jnp.where(laid, severity, 0.0)
     )
+    return compose.denser(dirt, mask, opacity)
 
 
 def draw_worn(
@@ -190,6 +200,7 @@ def draw_worn(
     dirt: tuple[jax.Array, jax.Array],
     severity: jax.Array,
     dirtiness: jax.Array,
+    opacity: jax.Array,
     kinds: tuple[str, ...],
 ) -> jax.Array:
     """Wears a clean crop.
@@ -200,6 +211,7 @@ def draw_worn(
       dirt: from `draw_dirt`; it fell before the print faded, or after.
       severity: of the pair.
       dirtiness: 0 where nothing is drawn that lands on it, else 1.
+      opacity: what the opacity of what is drawn is multiplied by.
       kinds: static, of `damage.KINDS`.
 
     Returns:
@@ -213,7 +225,12 @@ def draw_worn(
     first = fields.uniform(keys[0], ()) < 0.5
     worn = jnp.where(first, dirtied(clean), clean)
     worn, _ = damage.damage(
-        keys[1], worn, severity=severity, kinds=kinds, dirtiness=dirtiness
+        keys[1],
+        worn,
+        severity=severity,
+        kinds=kinds,
+        dirtiness=dirtiness,
+        opacity=opacity,
     )
     return jnp.where(first, worn, dirtied(worn))
 
@@ -286,9 +303,13 @@ def draw_pairs(
     # Folded in, so that whatever the share, all else is drawn alike.
     chances = jax.vmap(lambda key: fields.uniform(jax.random.fold_in(key, 1), ()))
     dirtiness = jnp.where(chances(severities) < recipe.spotless_share, 0.0, 1.0)
+    chances = jax.vmap(lambda key: fields.uniform(jax.random.fold_in(key, 4), ()))
+    opacity = recipe.opacity ** chances(severities)
     dirt = jax.vmap(
-        lambda key, severity: draw_dirt(key, material.masks, recipe, severity)
-    )(dirts, dirtiness * severity)
+        lambda key, severity, opacity: draw_dirt(
+            key, material.masks, recipe, severity, opacity
+        )
+    )(dirts, dirtiness * severity, opacity)
     films = count - round(recipe.photo_share * count)
     worn = []
     for part, kinds in (
@@ -297,7 +318,8 @@ def draw_pairs(
     ):
         if part.start < part.stop:
             pairs = jax.tree.map(
-                lambda x, part=part: x[part], (wears, clean, dirt, severity, dirtiness)
+                lambda x, part=part: x[part],
+                (wears, clean, dirt, severity, dirtiness, opacity),
             )
             wear = functools.partial(draw_worn, kinds=kinds)
             worn.append(jax.vmap(wear)(*pairs))

@@ -161,6 +161,12 @@ class PretrainOptions:
         minimum=0.0,
         maximum=1.0,
     )
+    opacity: float = config.option(
+        2.5,
+        help="what covers a pair is up to so many times as opaque, drawn from 1 up",
+        minimum=1.0,
+        maximum=8.0,
+    )
     held_out: float = config.option(
         0.06, help="share of the pictures kept for validation", minimum=0.0, maximum=0.5
     )

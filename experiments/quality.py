@@ -7,8 +7,9 @@
 blind, every picture is held against its clean one. `--soft_track` scores a track once
 more with both of its sides blurred, as the scan of a soft print is: dirt is then no
 sharper than the picture. Clean pictures, and pictures that were restored before, should
-come out as they went in. All figures go to one JSON file; what other weights gave stays
-there while they are shipped.
+come out as they went in, and with grain, blur and JPEG drawn on them, on which nothing
+landed, nothing wide should be changed. All figures go to one JSON file; what other
+weights gave stays there while they are shipped.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import tqdm
 from etils import epy
+from scipy import ndimage
 
 from restoration import backend, cli, config, errors, frames, restore
 
@@ -42,6 +44,15 @@ _LEAST_SHARE = 0.001
 
 # The blur of a soft scan, sigma in pixels, and what the names of such tracks end in.
 _SOFT, _SOFTENED = 1.0, " soft"
+
+# Spotless pictures: what is drawn on clean ones at severity 1, and the blur after it.
+_SPOTLESS = {
+    "grain": (("grain", "blur", "jpeg"), 0.0),
+    "soft grain": (("grain",), _SOFT),
+}
+
+# In a smudge the change, as the mean over a square of so many pixels, is larger.
+_SMUDGE_SIDE, _SMUDGE = 15, 0.04
 
 # What the names of rows measured with --keep_color end in.
 _KEPT = " --keep_color"
@@ -256,6 +267,68 @@ def score_clean(
     }
 
 
+def draw_spotless(folder: pathlib.Path, target: pathlib.Path, name: str) -> None:
+    """Writes clean pictures, every second one grey, with grain and nothing that landed.
+
+    Args:
+      folder: of clean pictures.
+      target: folder to write to, as 8-bit PNG.
+      name: of `_SPOTLESS`.
+    """
+    kinds, sigma = _SPOTLESS[name]
+
+    @jax.jit
+    def worn(key: Any, image: Any) -> Any:
+        image, _ = damage.damage(key, image, severity=1.0, kinds=kinds)
+        return damage.blur(image, sigma=sigma) if sigma else image
+
+    for number, (stem, path) in enumerate(sorted(_by_stem(folder).items())):
+        image = frames.read(path)
+        if number % 2:
+            image = np.broadcast_to(image.mean(-1, keepdims=True), image.shape)
+        drawn = np.asarray(worn(jax.random.key(number), image))
+        frames.write(target / f"{stem}.png", drawn)
+
+
+def smudged(before: np.ndarray, after: np.ndarray) -> float:
+    """Returns the share of a picture's pixels, in %, that lie in a smudge.
+
+    Args:
+      before: (H, W, 3) in [0, 1], on which nothing landed.
+      after: the same restored: what is wide in the change is false.
+    """
+    size = (_SMUDGE_SIDE, _SMUDGE_SIDE, 0)
+    wide = ndimage.uniform_filter(after - before, size)
+    return 100 * float((np.abs(wide).max(-1) > _SMUDGE).mean())
+
+
+def score_smudges(
+    used: "engine.Engine", folder: pathlib.Path, scratch: pathlib.Path
+) -> dict[str, Any]:
+    """Scores what a network puts where nothing landed; without the grade.
+
+    Args:
+      used: what to restore with.
+      folder: of clean pictures.
+      scratch: folder for drawn and restored pictures.
+
+    Returns:
+      "count"; for each name of `_SPOTLESS` the mean of `smudged`; "pictures", those
+      of each.
+    """
+    ungraded, pictures = dataclasses.replace(used, grader=None), {}
+    for name in _SPOTLESS:
+        draw_spotless(folder, scratch / name, name)
+        done = restore_folder(ungraded, scratch / name, scratch / f"{name} restored")
+        for source, result in done:
+            stem = str(source.relative_to(scratch / name).with_suffix(""))
+            share = smudged(frames.read(source), frames.read(result))
+            pictures.setdefault(stem, []).append(round(share, 3))
+    means = np.mean(list(pictures.values()), axis=0)
+    shares = {n: round(float(x), 3) for n, x in zip(_SPOTLESS, means, strict=True)}
+    return {"count": len(pictures), **shares, "pictures": pictures}
+
+
 def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
     kept = _KEPT if options.keep_color else ""
     if options.weights:
@@ -278,7 +351,7 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
 
     Returns:
       "model" and "sha256" of the weights; "tracks", a `score_track` each; "clean",
-      a `score_clean`.
+      a `score_clean`; "smudges", a `score_smudges`.
 
     Raises:
       InputError: for folders that do not fit, and pictures that cannot be restored.
@@ -305,6 +378,7 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
         if options.clean:
             clean = pathlib.Path(options.clean)
             found["clean"] = score_clean(used, clean, scratch / "_clean")
+            found["smudges"] = score_smudges(used, clean, scratch / "_smudges")
     return found
 
 
@@ -331,6 +405,7 @@ def _write_card(name: str, figures: Mapping[str, Any]) -> None:
     }
     if "clean" in figures:
         means["clean"] = {s: figures["clean"][s] for s in ("restored", "again")}
+        means["smudges, % of pixels"] = {n: figures["smudges"][n] for n in _SPOTLESS}
     card["figures"]["benchmark"] = means
     config.write_text(path, json.dumps(card, indent=1) + "\n")
 
@@ -344,8 +419,9 @@ def table(path: pathlib.Path = RESULTS) -> str:
     tracks = sorted({track for row in rows for track in row.get("tracks", {})})
     heads = [f"{track}: PSNR | SSIM" for track in tracks]
     lines = [
-        f"| weights | {' | '.join(heads)} | clean: PSNR | restored again: PSNR |",
-        "|---|" + "--:|" * (2 * len(tracks) + 2),
+        f"| weights | {' | '.join(heads)} | clean: PSNR | restored again: PSNR | "
+        "smudges: grain, % | soft grain, % |",
+        "|---|" + "--:|" * (2 * len(tracks) + 4),
     ]
 
     def line(name: str, side: str, row: Mapping[str, Any]) -> str:
@@ -359,8 +435,9 @@ def table(path: pathlib.Path = RESULTS) -> str:
             )
         if side == "restored" and "clean" in row:
             cells += [f"{row['clean'][s]['psnr']:.2f}" for s in ("restored", "again")]
+            cells += [f"{row['smudges'][name]:.2f}" for name in _SPOTLESS]
         else:
-            cells += ["–", "–"]
+            cells += ["–"] * 4
         return f"| {name} | {' | '.join(cells)} |"
 
     every = {

@@ -166,6 +166,33 @@ def test_different_keys_draw_different_damage():
     assert np.abs(one - two).max() > 0.01
 
 
+def test_denser_dirt_keeps_its_colour():
+    generator = np.random.default_rng(0)
+    colour = generator.uniform(0, 1, (8, 9, 3)).astype(np.float32)
+    mask = generator.uniform(0, 1, (8, 9)).astype(np.float32)
+    mask[:2] = 0
+    dirt = mask[..., None] * colour
+    for same, given in zip(compose.denser(dirt, mask, 1.0), (dirt, mask), strict=True):
+        np.testing.assert_array_equal(same, given)
+    denser, opaque = compose.denser(dirt, mask, 3.0)
+    np.testing.assert_allclose(opaque, np.minimum(3 * mask, 1), rtol=1e-6)
+    np.testing.assert_allclose(denser, opaque[..., None] * colour, atol=1e-6)
+
+
+def test_opacity_covers_no_more_of_the_picture():
+    key, image = jax.random.key(4), jnp.full((64, 64, 3), 0.5)
+    draw = jax.jit(
+        lambda opacity: damage.damage(
+            key, image, severity=6.0, kinds=("dust", "grain"), opacity=opacity
+        )
+    )
+    (_, plain), (_, opaque), (bare, none) = (draw(x) for x in (1.0, 2.0, 0.0))
+    np.testing.assert_allclose(opaque, np.minimum(2 * plain, 1), rtol=1e-6)
+    assert plain.max() > 0 and not none.any()
+    grain, _ = damage.damage(key, image, severity=6.0, kinds=("grain",))
+    np.testing.assert_allclose(bare, grain, atol=1e-6)
+
+
 def test_unknown_kinds_are_named():
     with pytest.raises(ValueError, match="rain"):
         damage.damage(KEY, _image(), severity=1.0, kinds=("hairs", "rain"))

@@ -36,6 +36,7 @@ RECIPE = drawn_pairs.Recipe(
     toned_share=0.0,
     soft_share=0.0,
     overlay_share=1.0,
+    opacity=1.0,
     film=("grain",),
     photo=("grain", "cast"),
 )
@@ -321,6 +322,24 @@ def test_nothing_lands_on_spotless_pairs(draw, material):
     assert np.abs(dusty - grainy).max() > 0.1
 
 
+def test_pairs_are_covered_more_opaquely(draw, material):
+    """By a factor of each pair; what covers nothing, and clean sides, stay."""
+    key, recipe = (
+        jax.random.key(5),
+        RECIPE._replace(photo_share=0.0, film=(), severity=8.0),
+    )
+    plain, dense = (
+        jax.tree.map(np.asarray, draw(key, material, recipe._replace(opacity=x), 48))
+        for x in (1.0, 4.0)
+    )
+    np.testing.assert_array_equal(plain["output"], dense["output"])
+    changed = [np.abs(pairs["input"] - pairs["output"]) for pairs in (plain, dense)]
+    # Where either shows nothing, rounding decides whether the other does.
+    np.testing.assert_array_equal(changed[0] > 1e-5, changed[1] > 1e-5)
+    ratio = [d.sum() / p.sum() for p, d in zip(*changed, strict=True) if p.sum()]
+    assert min(ratio) >= 1 and max(ratio) < 4 and len({round(x, 2) for x in ratio}) > 3
+
+
 def test_severities_are_scaled(draw, material):
     key = jax.random.key(5)
     whole, none = (draw(key, material, RECIPE, 4, scale=scale) for scale in (1.0, 0.0))
@@ -603,7 +622,7 @@ def test_doing_nothing_is_told_of_each_track(scored, tmp_path):
     path = tmp_path / "quality.json"
     config.write_text(path, json.dumps(found))
     nothing, basic = quality.table(path).splitlines()[2:4]
-    assert nothing.count("–") == 2 and basic.count("–") == 2
+    assert nothing.count("–") == 4 and basic.count("–") == 2
 
 
 def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
@@ -649,6 +668,39 @@ def test_a_soft_track_is_blurred_on_both_sides(scored, tmp_path):
     assert "damaged_psnr" not in tracks["film soft"]["input"]
     with pytest.raises(errors.InputError, match="prints: no input"):
         quality.soften(track.parent / "prints", tmp_path / "none")
+
+
+def test_smudges_are_wide_changes(scored):
+    """Not fine ones, however large; a square that changed counts whole or nearly so."""
+    generator = np.random.default_rng(0)
+    before = generator.uniform(0.2, 0.8, (100, 100, 3)).astype(np.float32)
+    rough = before + generator.choice([-0.2, 0.2], before.shape).astype(np.float32)
+    assert quality.smudged(before, rough) < 1
+    stained = before.copy()
+    stained[30:70, 30:70, 2] += 0.1
+    assert quality.smudged(before, stained) == pytest.approx(16, abs=2)
+    assert quality.smudged(before, before + np.float32(0.03)) == 0
+    found = scored[1]["weights"]["basic"]["smudges"]
+    assert found["count"] == 2
+    for column, name in enumerate(("grain", "soft grain")):
+        values = [row[column] for row in found["pictures"].values()]
+        assert found[name] == pytest.approx(np.mean(values), abs=1e-3)
+
+
+def test_spotless_pictures_have_grain_and_no_cover(scored, tmp_path):
+    """Every second one is grey; softly scanned the grain is weaker."""
+    clean, spread = scored[0] / "clean", {}
+    for name in ("grain", "soft grain"):
+        quality.draw_spotless(clean, tmp_path / name, name)
+        coffee, rocket = (
+            frames.read(tmp_path / name / f"{stem}.png")
+            for stem in ("coffee", "rocket")
+        )
+        change = coffee - frames.read(clean / "coffee.png")
+        assert quality.smudged(coffee, coffee - change) < 5
+        spread[name] = np.abs(np.diff(coffee, axis=0)).mean()
+        assert np.ptp(rocket, axis=-1).mean() < np.ptp(coffee, axis=-1).mean()
+    assert spread["soft grain"] != spread["grain"]
 
 
 def test_results_of_replaced_weights_are_dropped(scored, tmp_path):

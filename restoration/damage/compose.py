@@ -90,6 +90,24 @@ def _dirt(keys, image, *, severity, kinds):
     return laid, 1 - clear
 
 
+def denser(
+    dirt: jax.Array, mask: jax.Array, factor: jax.typing.ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """Makes what covers a picture more opaque, its colour kept.
+
+    Args:
+      dirt: (H, W, 3), colour times opacity.
+      mask: (H, W), the opacity in [0, 1].
+      factor: what opacity is multiplied by, to 1 at most; at 1 no bit changes.
+
+    Returns:
+      The dirt and its mask.
+    """
+    opaque = jnp.minimum(factor * mask, 1.0)
+    ratio = jnp.where(mask > 0, opaque / mask, 1.0)
+    return dirt * ratio[..., None], opaque
+
+
 def damage(
     key: jax.Array,
     image: jax.Array,
@@ -97,6 +115,7 @@ def damage(
     severity: jax.typing.ArrayLike,
     kinds: tuple[str, ...] = PHOTO,
     dirtiness: jax.typing.ArrayLike = 1.0,
+    opacity: jax.typing.ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Damages a picture.
 
@@ -109,6 +128,7 @@ def damage(
       kinds: static names of `KINDS`, such as `FILM` or `PHOTO`.
       dirtiness: what the severity is multiplied by for all that lands on the
         picture; may be traced. At 0 it fades, blurs and gets grain, uncovered.
+      opacity: what the opacity of all that lands on it is multiplied by, to 1 at most.
 
     Returns:
       The damaged picture and the (H, W) opacity of all that was painted over.
@@ -124,6 +144,7 @@ def damage(
     # Where there is one kind of dirt, there is more of the others.
     dirt_severity = dirtiness * severity * fields.spread(one.dirty, octaves=1.5)
     fallen, mask = _dirt(keys, image, severity=dirt_severity, kinds=kinds)
+    fallen, mask = denser(fallen, mask, opacity)
 
     def dirtied(image):
         return jnp.clip(image * (1 - mask[..., None]) + fallen, 0, 1)
