@@ -56,7 +56,7 @@ _START = "start.json"
 
 # What the card tells of the run whose weights this one began with.
 _OF_THE_START = ("training data", "recipe", "kinds of damage", "steps", "complete",
-                 "pairs seen", "command", "machine", "sha256",
+                 "pairs seen", "command", "machine", "sha256", "average of",
                  "began with")  # fmt: skip
 
 # Weights are stored in 16 bits where that costs less on the validation pairs, dB.
@@ -162,7 +162,7 @@ class PretrainOptions:
         maximum=1.0,
     )
     opacity: float = config.option(
-        2.5,
+        1.0,
         help="what covers a pair is up to so many times as opaque, drawn from 1 up",
         minimum=1.0,
         maximum=8.0,

@@ -435,9 +435,12 @@ def table(path: pathlib.Path = RESULTS) -> str:
             )
         if side == "restored" and "clean" in row:
             cells += [f"{row['clean'][s]['psnr']:.2f}" for s in ("restored", "again")]
+        else:
+            cells += ["–"] * 2
+        if side == "restored" and "smudges" in row:
             cells += [f"{row['smudges'][name]:.2f}" for name in _SPOTLESS]
         else:
-            cells += ["–"] * 4
+            cells += ["–"] * 2
         return f"| {name} | {' | '.join(cells)} |"
 
     every = {

@@ -687,6 +687,14 @@ def test_smudges_are_wide_changes(scored):
         assert found[name] == pytest.approx(np.mean(values), abs=1e-3)
 
 
+def test_a_row_of_before_smudges_were_scored_stays(scored, tmp_path):
+    found = json.loads(json.dumps(scored[1]))
+    del found["weights"]["basic"]["smudges"]
+    path = tmp_path / "quality.json"
+    config.write_text(path, json.dumps(found))
+    assert quality.table(path).splitlines()[3].endswith(" | – | – |")
+
+
 def test_spotless_pictures_have_grain_and_no_cover(scored, tmp_path):
     """Every second one is grey; softly scanned the grain is weaker."""
     clean, spread = scored[0] / "clean", {}
