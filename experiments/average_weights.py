@@ -31,7 +31,9 @@ class AverageOptions:
 
     first: str = config.option("", help="weights with a card: the earlier run")
     second: str = config.option("", help="weights with a card: the later run")
-    share: float = config.option(0.5, help="share of the second, 0 to 1")
+    share: float = config.option(
+        0.5, help="share of the second", minimum=0.0, maximum=1.0
+    )
     out: str = config.option(
         "average/nafnet_s.safetensors", help="weights file to write", short="o"
     )
@@ -41,8 +43,6 @@ class AverageOptions:
         config.check(self)
         if not (self.first and self.second):
             raise errors.InputError("--first and --second are required")
-        if not 0 <= self.share <= 1:
-            raise errors.InputError(f"--share={self.share}: not from 0 to 1")
 
 
 def write(options: AverageOptions) -> pathlib.Path:

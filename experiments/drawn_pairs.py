@@ -169,7 +169,7 @@ def draw_dirt(
     masks: jax.Array,
     recipe: Recipe,
     severity: jax.Array,
-    opacity: jax.typing.ArrayLike = 1.0,
+    opacity: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws scanned dirt on black, for some of the pairs.
 
@@ -301,10 +301,12 @@ def draw_pairs(
     severity = jax.vmap(lambda key: draw_severity(key, recipe))(severities)
     severity = scale * severity
     # Folded in, so that whatever the share, all else is drawn alike.
-    chances = jax.vmap(lambda key: fields.uniform(jax.random.fold_in(key, 1), ()))
-    dirtiness = jnp.where(chances(severities) < recipe.spotless_share, 0.0, 1.0)
-    chances = jax.vmap(lambda key: fields.uniform(jax.random.fold_in(key, 4), ()))
-    opacity = recipe.opacity ** chances(severities)
+    chances = jax.vmap(
+        lambda key, number: fields.uniform(jax.random.fold_in(key, number), ()),
+        in_axes=(0, None),
+    )
+    dirtiness = jnp.where(chances(severities, 1) < recipe.spotless_share, 0.0, 1.0)
+    opacity = recipe.opacity ** chances(severities, 4)
     dirt = jax.vmap(
         lambda key, severity, opacity: draw_dirt(
             key, material.masks, recipe, severity, opacity

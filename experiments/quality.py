@@ -123,11 +123,13 @@ def restore_folder(
     return done
 
 
+def _stem(path: pathlib.Path, folder: pathlib.Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
 def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    return {
-        str(pathlib.PurePosixPath(name).with_suffix("")): folder / name
-        for name in frames.list_images(folder)
-    }
+    paths = (folder / name for name in frames.list_images(folder))
+    return {_stem(path, folder): path for path in paths}
 
 
 def score(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -193,7 +195,7 @@ def score_track(
     results = {result: twice for result, twice in again}
     rows, repeated, pictures = [], [], {}
     for source, result in once:
-        name = str(source.relative_to(track / "input").with_suffix(""))
+        name = _stem(source, track / "input")
         if name not in clean or (has_masks and name not in masks):
             raise errors.InputError(
                 f"{source}: no output or mask of its name; add it or remove the input"
@@ -257,8 +259,7 @@ def score_clean(
         restored = frames.read(result)
         left.append(score(restored, frames.read(source)))
         repeated.append(score(frames.read(again[result]), restored))
-        name = str(source.relative_to(folder).with_suffix(""))
-        pictures[name] = round(left[-1]["psnr"], 3)
+        pictures[_stem(source, folder)] = round(left[-1]["psnr"], 3)
     return {
         "count": len(left),
         "restored": _mean(left),
@@ -321,12 +322,12 @@ def score_smudges(
         draw_spotless(folder, scratch / name, name)
         done = restore_folder(ungraded, scratch / name, scratch / f"{name} restored")
         for source, result in done:
-            stem = str(source.relative_to(scratch / name).with_suffix(""))
             share = smudged(frames.read(source), frames.read(result))
-            pictures.setdefault(stem, []).append(round(share, 3))
+            shares = pictures.setdefault(_stem(source, scratch / name), [])
+            shares.append(round(share, 3))
     means = np.mean(list(pictures.values()), axis=0)
-    shares = {n: round(float(x), 3) for n, x in zip(_SPOTLESS, means, strict=True)}
-    return {"count": len(pictures), **shares, "pictures": pictures}
+    named = zip(_SPOTLESS, np.round(means, 3).tolist(), strict=True)
+    return {"count": len(pictures), **dict(named), "pictures": pictures}
 
 
 def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
