@@ -42,6 +42,7 @@ class Budget:
       image_size: side of the pictures, pixels.
       learning_rate: at its highest; it rises over a twentieth of the steps and falls
         to zero as a cosine.
+      optimizer: see `config.TrainConfig`.
       loss: see `losses`.
       ema_decay: decay of the averaged weights, which are those that count.
       points: how often the run is measured and saved, besides its start.
@@ -51,6 +52,7 @@ class Budget:
     batch_size: int
     image_size: int
     learning_rate: float = 1e-3
+    optimizer: str = "adam"
     loss: str = "charbonnier"
     ema_decay: float = 0.99
     points: int = 10
@@ -143,6 +145,7 @@ def _optimizer(budget: Budget) -> Any:
     options = config.TrainConfig(
         data_dir="",
         workdir="",
+        optimizer=budget.optimizer,
         learning_rate=budget.learning_rate,
         schedule="cosine",
         warmup_steps=budget.steps // 20,

@@ -37,6 +37,7 @@ with epy.lazy_imports():
         losses,
         metrics,
         models,
+        optim,
         pretrained,
         sharding,
         step,
@@ -105,9 +106,12 @@ class PretrainOptions:
     piece_size: int = config.option(
         320, help="side of the pieces that crops are taken from, pixels", minimum=32
     )
-    learning_rate: float = config.option(1e-3, help="peak of AdamW's", minimum=0.0)
+    optimizer: str = config.option(
+        "adamw", help="see restoration.optim", choices=("adamw", "muon")
+    )
+    learning_rate: float = config.option(1e-3, help="at its highest", minimum=0.0)
     warmup_steps: int = config.option(200, help="of linear warm-up", minimum=0)
-    weight_decay: float = config.option(1e-4, help="of AdamW", minimum=0.0)
+    weight_decay: float = config.option(1e-4, help="of kernels", minimum=0.0)
     clip_norm: float = config.option(0.1, help="of the gradient; 0: none", minimum=0.0)
     ema_decay: float = config.option(
         0.999, help="of the averaged weights", minimum=0.0, maximum=0.99999
@@ -252,7 +256,7 @@ def _recipe(options: PretrainOptions) -> "drawn_pairs.Recipe":
 
 
 def make_optimizer(options: PretrainOptions) -> "optax.GradientTransformation":
-    """Returns AdamW with warm-up and a cosine schedule; biases do not decay."""
+    """Returns AdamW or Muon with warm-up and a cosine schedule; biases do not decay."""
     warmup = min(options.warmup_steps, options.steps - 1)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0 if warmup else options.learning_rate,
@@ -261,14 +265,11 @@ def make_optimizer(options: PretrainOptions) -> "optax.GradientTransformation":
         options.steps,
         end_value=1e-3 * options.learning_rate,
     )
-    parts = [
-        optax.adamw(
-            schedule,
-            b2=0.99,
-            weight_decay=options.weight_decay,
-            mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree),
-        )
-    ]
+    if options.optimizer == "muon":
+        parts = [optim.muon(schedule, weight_decay=options.weight_decay)]
+    else:
+        decay, kernels = options.weight_decay, optim.are_kernels
+        parts = [optax.adamw(schedule, b2=0.99, weight_decay=decay, mask=kernels)]
     if options.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(options.clip_norm))
     return optax.chain(*parts)

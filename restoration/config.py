@@ -109,7 +109,13 @@ class TrainConfig:
     ssim_weight: float = option(
         0.0, help="weight of 1 - SSIM added to the loss", minimum=0.0
     )
-    learning_rate: float = option(1e-3, help="peak learning rate of Adam", minimum=0.0)
+    optimizer: str = option(
+        "adam",
+        help="adam: as Keras has it; muon for kernels of hidden layers (its learning "
+        "rate is some 1e-2), Adam at a tenth of it for the rest",
+        choices=("adam", "muon"),
+    )
+    learning_rate: float = option(1e-3, help="peak learning rate", minimum=0.0)
     schedule: str = option(
         "constant", help="learning rate over the run", choices=("constant", "cosine")
     )

@@ -417,9 +417,12 @@ def test_soft_pairs_are_as_soft_on_both_sides(material):
 
 # --- Runs --------------------------------------------------------------------
 @pytest.mark.slow
-def test_a_run_in_parts_is_the_same_run(clean_folder, tmp_path):
-    whole = small_options(clean_folder, tmp_path / "whole")
-    parts = small_options(clean_folder, tmp_path / "parts")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_in_parts_is_the_same_run(optimizer, clean_folder, tmp_path):
+    whole, parts = (
+        small_options(clean_folder, tmp_path / name, optimizer=optimizer)
+        for name in ("whole", "parts")
+    )
     path, done = pretrain.pretrain(whole)
     assert done == 4
 

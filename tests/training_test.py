@@ -48,6 +48,44 @@ def test_adam_equals_keras():
     np.testing.assert_allclose(parameters, np.asarray(variable), rtol=2e-6, atol=1e-7)
 
 
+def test_muon_makes_every_direction_of_a_kernel_as_long():
+    generator = np.random.default_rng(0)
+    kernel = jnp.asarray(generator.standard_normal((3, 3, 4, 8)), jnp.float32)
+    gradients = {"kernel": kernel, "bias": kernel[0, 0, 0], "outro": kernel[..., :3]}
+    parameters = jax.tree.map(jnp.zeros_like, gradients)
+    optimizer = optim.muon(lambda count: 1e-2)
+    updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    left, lengths, right = np.linalg.svd(kernel.reshape(36, 8), full_matrices=False)
+    assert lengths.max() > 2 * lengths.min()
+    # Newton and Schulz' five steps end between 0.7 and 1.2 (Jordan et al. 2024).
+    turned = -left.T @ np.asarray(updates["kernel"]).reshape(36, 8) @ right.T / 1e-2
+    assert np.all((np.diag(turned) > 0.65) & (np.diag(turned) < 1.25))
+    np.testing.assert_allclose(turned - np.diag(np.diag(turned)), 0, atol=1e-3)
+    # Adam's steps follow signs alone; Nesterov's momentum makes the first one longer.
+    for name in ("bias", "outro"):
+        expected = -1e-3 * (1 + 0.9 * 0.1 / (1 - 0.9**2)) * np.sign(gradients[name])
+        np.testing.assert_allclose(updates[name], expected, rtol=1e-3)
+
+
+def test_muon_trains_and_decays_kernels_alone():
+    options = dataclasses.replace(OPTIONS, optimizer="muon", learning_rate=1e-2)
+    model, optimizer = models.get_model("basic"), optim.make_optimizer(options, 10)
+    run = jax.jit(step.make_train_step(model, optimizer, losses.make_loss("mse")))
+    state, found = step.init_state(model, optimizer, jax.random.key(0), ema=False), []
+    for _ in range(10):
+        state, values = run(state, random_batch())
+        found.append(float(values["loss"]))
+    assert found[-1] < found[0]
+    still = jax.tree.map(jnp.zeros_like, state.parameters)
+    decaying = optim.muon(lambda count: 1e-2, weight_decay=0.5)
+    updates, _ = decaying.update(
+        still, decaying.init(state.parameters), state.parameters
+    )
+    stage = updates["params"]["stage_1"]
+    assert all(float(jnp.abs(layer["kernel"]).max()) > 0 for layer in stage.values())
+    assert all(float(jnp.abs(layer["bias"]).max()) == 0 for layer in stage.values())
+
+
 def test_schedules():
     constant = optim.make_schedule(OPTIONS, 100)
     assert float(constant(0)) == float(constant(99)) == pytest.approx(1e-3)
