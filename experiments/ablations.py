@@ -63,6 +63,14 @@ TABLES: dict[str, tuple[Arm, ...]] = {
         Arm("Charbonnier", {"loss": "charbonnier"}),
         Arm("Charbonnier + SSIM", {"loss": "charbonnier", "ssim_weight": 0.2}),
     ),
+    "optimizer": tuple(
+        Arm(f"{label}, {rate}", {"optimizer": name, "learning_rate": float(rate)})
+        for name, label, rates in (
+            ("adamw", "AdamW", ("1e-3", "3e-3")),
+            ("muon", "Muon", ("3e-3", "1e-2")),
+        )
+        for rate in rates
+    ),
     "width": tuple(Arm(f"{width} channels", {}, width) for width in (16, 24, 32, 48)),
     "averaging": (
         Arm("last weights", {"ema_decay": 0.0}),

@@ -15,7 +15,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments import ablations, findings, quality, tables, transfer_report
+from experiments import (
+    ablations,
+    findings,
+    quality,
+    reproduce,
+    tables,
+    transfer_report,
+)
 from restoration import cli, config, errors, frames, models, scores
 
 
@@ -100,8 +107,8 @@ def findings_table() -> str:
 
 def ablations_table() -> str:
     """Returns what each part of the pretraining recipe was worth as Markdown."""
-    found = [_measured(name) for name in ("ablations", "two_seeds/ablations")]
-    texts = map(ablations.to_markdown, filter(None, found))
+    names = ("ablations", "two_seeds/ablations", "optimizers/ablations")
+    texts = map(ablations.to_markdown, filter(None, map(_measured, names)))
     return "\n".join(texts) or "Not run yet.\n"
 
 
@@ -111,6 +118,12 @@ def transfer_table() -> str:
     found = [_measured(name) for name in names]
     texts = map(transfer_report.to_markdown, filter(None, found))
     return "\n".join(texts) or "Not run yet.\n"
+
+
+def reproduce_table() -> str:
+    """Returns how near our own DnCNN comes to the published one as Markdown."""
+    found = _measured("reproduce")
+    return reproduce.to_markdown(found) if found else "Not run yet.\n"
 
 
 def _measured(name: str) -> dict | None:
@@ -388,6 +401,7 @@ BLOCKS = {
     "quality": quality.table,
     "ablations": ablations_table,
     "transfer": transfer_table,
+    "reproduce": reproduce_table,
 }
 
 

@@ -364,7 +364,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
-    """Returns a line for each network and folder."""
+    """Returns a line for each network and folder, and how ours was trained."""
     rows = [(one["file"], one["psnr"]) for one in found["published"]]
     rows += [("ours", found["ours"]["psnr"])] if found["ours"] else []
     lines = [
@@ -377,7 +377,19 @@ def to_markdown(found: Mapping[str, Any]) -> str:
         for name, by_folder in rows
         for folder, value in by_folder.items()
     ]
-    return "\n".join([*lines, "", f"({found['protocol']}; dB)", ""])
+    notes = [f"Protocol: {found['protocol']}; dB."]
+    if ours := found["ours"]:
+        budget, machine = ours["budget"], found["machine"]
+        place = f"{machine['devices']} x {machine['device']}"
+        if machine["backend"] == "cpu":
+            place = f"{machine['cores']} CPU cores"
+        noise = "noise of any σ up to 55" if ours["blind"] else "noise of this σ alone"
+        notes.append(
+            f"Ours: {budget['steps']:,} steps of {budget['batch_size']} patches of "
+            f"{budget['image_size']}×{budget['image_size']} with {noise}, from "
+            f"{ours['trained_on']}, on {place}."
+        )
+    return "\n".join([*lines, "", " ".join(notes), ""])
 
 
 def main(options: ReproduceOptions) -> None:

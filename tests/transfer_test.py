@@ -1,5 +1,6 @@
 """The transfer experiment: what it trains, what it concludes, that it goes on."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -407,6 +408,15 @@ def test_noise_is_of_the_strength_that_is_asked_for(folders):
     assert found["psnr"] == found["input"]
 
 
+def test_patches_are_as_large_as_the_papers():
+    options = reproduce.ReproduceOptions(pictures=("folder",), train_on="folder")
+    blind = reproduce.budget_of(options)
+    assert (blind.image_size, blind.batch_size) == (50, 128)
+    options = dataclasses.replace(options, blind=False, steps=9, batch_size=8)
+    one = reproduce.budget_of(options)
+    assert (one.image_size, one.batch_size, one.steps) == (40, 8, 9)
+
+
 @pytest.mark.slow
 def test_dncnn_is_trained_and_compared(folders, tmp_path):
     options = reproduce.ReproduceOptions(
@@ -426,6 +436,8 @@ def test_dncnn_is_trained_and_compared(folders, tmp_path):
     expected = ours >= zero["psnr"]["test"]["psnr"] - reproduce.NEAR
     assert found["near"] == {"zero.safetensors": {"test": expected}}
     assert str(tmp_path) not in (tmp_path / "results" / "reproduce.json").read_text()
-    assert "| ours | test (4) |" in reproduce.to_markdown(found)
+    text = reproduce.to_markdown(found)
+    assert "| ours | test (4) |" in text
+    assert "2 steps of 4 patches of 50×50 with noise of any σ up to 55" in text
     with pytest.raises(errors.InputError, match="nothing to measure"):
         reproduce.ReproduceOptions(pictures=("folder",))
