@@ -126,6 +126,11 @@ def reproduce_table() -> str:
     return reproduce.to_markdown(found) if found else "Not run yet.\n"
 
 
+def overlays_table() -> str:
+    """Returns what scanned dirt in training is worth on the benchmark as Markdown."""
+    return quality.table(quality.RESULTS.parent / "overlays" / "quality.json")
+
+
 def _measured(name: str) -> dict | None:
     """Returns what a benchmark wrote; None where it was not run."""
     path = tables.FOLDER / "results" / f"{name}.json"
@@ -399,6 +404,7 @@ BLOCKS = {
     "restore": restore_table,
     "damage": damage_table,
     "quality": quality.table,
+    "overlays": overlays_table,
     "ablations": ablations_table,
     "transfer": transfer_table,
     "reproduce": reproduce_table,
@@ -456,10 +462,13 @@ def main(options: ReadmeOptions) -> None:
     docs = pathlib.Path(options.docs)
     for file, names in (
         (options.readme, ("quality", "results", "data", "tables")),
-        (options.experiments, ("ten_seeds", "findings", "ablations", "transfer")),
+        (
+            options.experiments,
+            ("ten_seeds", "findings", "ablations", "transfer", "reproduce"),
+        ),
         (docs / "scale.md", ("scale", "devices")),
         (docs / "performance.md", ("cpu", "layers", "restore", "damage")),
-        (docs / "quality.md", ("quality",)),
+        (docs / "quality.md", ("quality", "overlays")),
     ):
         text = pathlib.Path(file).read_text(encoding="utf-8")
         for name in names:

@@ -35,7 +35,7 @@ NEAR = 0.3
 
 # As the paper has it: patches of 50×50 for the blind network, 40×40 for one noise,
 # batches of 128. Muon and a cosine take the place of its gradient descent over 150,000
-# steps: after 300 steps of 8 patches a decibel or two ahead of Adam (docs/quality.md).
+# steps: experiments/README.md tells what that is worth.
 FULL = fitting.Budget(
     steps=60_000,
     batch_size=128,
