@@ -63,13 +63,11 @@ TABLES: dict[str, tuple[Arm, ...]] = {
         Arm("Charbonnier", {"loss": "charbonnier"}),
         Arm("Charbonnier + SSIM", {"loss": "charbonnier", "ssim_weight": 0.2}),
     ),
-    "optimizer": tuple(
-        Arm(f"{label}, {rate}", {"optimizer": name, "learning_rate": float(rate)})
-        for name, label, rates in (
-            ("adamw", "AdamW", ("1e-3", "3e-3")),
-            ("muon", "Muon", ("3e-3", "1e-2")),
-        )
-        for rate in rates
+    "optimizer": (
+        Arm("AdamW, 1e-3", {"optimizer": "adamw", "learning_rate": 1e-3}),
+        Arm("AdamW, 3e-3", {"optimizer": "adamw", "learning_rate": 3e-3}),
+        Arm("Muon, 3e-3", {"optimizer": "muon", "learning_rate": 3e-3}),
+        Arm("Muon, 1e-2", {"optimizer": "muon", "learning_rate": 1e-2}),
     ),
     "width": tuple(Arm(f"{width} channels", {}, width) for width in (16, 24, 32, 48)),
     "averaging": (

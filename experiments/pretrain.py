@@ -107,7 +107,10 @@ class PretrainOptions:
         320, help="side of the pieces that crops are taken from, pixels", minimum=32
     )
     optimizer: str = config.option(
-        "adamw", help="see restoration.optim", choices=("adamw", "muon")
+        "adamw",
+        help="see restoration.optim",
+        choices=("adamw", "muon"),
+        later=True,
     )
     learning_rate: float = config.option(1e-3, help="at its highest", minimum=0.0)
     warmup_steps: int = config.option(200, help="of linear warm-up", minimum=0)
@@ -170,6 +173,7 @@ class PretrainOptions:
         help="what covers a pair is up to so many times as opaque, drawn from 1 up",
         minimum=1.0,
         maximum=8.0,
+        later=True,
     )
     held_out: float = config.option(
         0.06, help="share of the pictures kept for validation", minimum=0.0, maximum=0.5

@@ -33,9 +33,9 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 # Ours should come so near to the published weights, dB.
 NEAR = 0.3
 
-# As the paper has it: patches of 50×50 for the blind network, 40×40 for one noise,
-# batches of 128. Muon and a cosine take the place of its gradient descent over 150,000
-# steps: experiments/README.md tells what that is worth.
+# As the paper has it: patches of 50×50 for the blind network, batches of 128. Muon and
+# a cosine take the place of its gradient descent over 150,000 steps: what that is worth
+# is in experiments/README.md.
 FULL = fitting.Budget(
     steps=60_000,
     batch_size=128,
@@ -46,6 +46,9 @@ FULL = fitting.Budget(
     ema_decay=0.999,
     points=60,
 )
+# Side of the patches where the network learns one noise alone, in the paper too.
+_ONE_NOISE_SIDE = 40
+
 # What a grey picture is made of (Rec. 709, as scikit-image has it).
 _GREY = (0.2125, 0.7154, 0.0721)
 
@@ -103,7 +106,7 @@ def budget_of(options: ReproduceOptions) -> fitting.Budget:
     budget = QUICK if options.quick else FULL
     return dataclasses.replace(
         budget,
-        image_size=50 if options.blind else 40,
+        image_size=budget.image_size if options.blind else _ONE_NOISE_SIDE,
         **{
             name: getattr(options, name) or getattr(budget, name)
             for name in ("steps", "batch_size", "ema_decay", "points")

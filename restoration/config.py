@@ -24,6 +24,7 @@ def option(
     choices: tuple[str, ...] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
+    later: bool = False,
 ) -> Any:
     """Declares one option of an options dataclass.
 
@@ -35,6 +36,7 @@ def option(
       choices: the words that are allowed.
       minimum: the least value that is allowed.
       maximum: the greatest value that is allowed.
+      later: whether files of earlier versions lack it; their runs had the default.
 
     Returns:
       A dataclass field.
@@ -46,6 +48,7 @@ def option(
         "choices": choices,
         "minimum": minimum,
         "maximum": maximum,
+        "later": later,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -114,6 +117,7 @@ class TrainConfig:
         help="adam: as Keras has it; muon for kernels of hidden layers (its learning "
         "rate is some 1e-2), Adam at a tenth of it for the rest",
         choices=("adam", "muon"),
+        later=True,
     )
     learning_rate: float = option(1e-3, help="peak learning rate", minimum=0.0)
     schedule: str = option(
@@ -190,6 +194,12 @@ def changes(before: Mapping[str, Any], after: TrainConfig) -> list[str]:
     return differences(before, after, free)
 
 
+def _completed(values: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    """Adds the options that came later than these values, as they were then."""
+    later = [f for f in dataclasses.fields(options) if f.metadata.get("later")]
+    return {field.name: field.default for field in later} | dict(values)
+
+
 def differences(
     before: Mapping[str, Any], after: Any, free: Collection[str] = ()
 ) -> list[str]:
@@ -203,6 +213,7 @@ def differences(
     Returns:
       "name before -> after" for each of the other fields that differs.
     """
+    before = _completed(before, after)
     return [
         f"{name} {before.get(name)} -> {value}"
         for name, value in dataclasses.asdict(after).items()
@@ -239,7 +250,8 @@ def from_json(text: str, options_class: type, *, source: str) -> Any:
       An instance of the class.
 
     Raises:
-      InputError: for malformed JSON, unknown, missing or ill-typed fields.
+      InputError: for malformed JSON, unknown, missing or ill-typed fields; those
+        that came `later` may be missing.
     """
     try:
         values = parse(text)
@@ -247,6 +259,7 @@ def from_json(text: str, options_class: type, *, source: str) -> Any:
         raise errors.InputError(f"{source}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise errors.InputError(f"{source}: not a JSON object")
+    values = _completed(values, options_class)
     fields = {field.name: field for field in dataclasses.fields(options_class)}
     unknown = sorted(set(values) - set(fields))
     missing = sorted(set(fields) - set(values))

@@ -9,7 +9,7 @@ from optax import contrib
 
 from restoration import config
 
-# Channels of a picture.
+# Channels of a picture; a layer that has no more on one side is no hidden one.
 _COLOURS = 3
 
 
@@ -90,8 +90,8 @@ def muon(
 
     A kernel's step is its momentum with all singular values made one, so that no
     direction starves: a plain network of many layers learns several times as fast.
-    Biases, scales, 3×3 kernels of single channels and the layers that read or write
-    the picture are Adam's, with Nesterov's momentum as Muon's, at a tenth of the
+    Biases, scales, 3×3 kernels of single channels and layers that read or write the
+    three colours are Adam's, with Nesterov's momentum as Muon's, at a tenth of the
     learning rate.
 
     Args:

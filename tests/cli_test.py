@@ -56,6 +56,17 @@ def test_json_round_trip():
     assert back == options
 
 
+def test_runs_of_before_an_option_had_its_default():
+    options = config.TrainConfig(data_dir="d", workdir="w", seed=3)
+    before = json.loads(config.to_json(options))
+    del before["optimizer"]
+    text = json.dumps(before)
+    assert config.from_json(text, config.TrainConfig, source="x") == options
+    assert config.differences(before, options) == []
+    muon = dataclasses.replace(options, optimizer="muon")
+    assert config.differences(before, muon) == ["optimizer adam -> muon"]
+
+
 def test_bad_json_is_told():
     good = json.loads(config.to_json(config.TrainConfig(data_dir="d", workdir="w")))
     bad = {
