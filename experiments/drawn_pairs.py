@@ -74,6 +74,7 @@ class Recipe(NamedTuple):
     overlay_share: float
     opacity: float
     shrink: int
+    drawn_small: bool
     film: tuple[str, ...]
     photo: tuple[str, ...]
 
@@ -118,19 +119,21 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
     Args:
       key: PRNG key.
       pieces: uint8 (count, side, side, 3), side no less than the crop's.
-      recipe: `image_size` and `grey_share` are read.
+      recipe: `image_size`, `shrink`, `drawn_small` and `grey_share` are read.
 
     Returns:
       float32 (image_size, image_size, 3) in [0, 1].
     """
     pieces = jnp.asarray(pieces)
-    size, side = recipe.image_size, pieces.shape[1]
+    enlarge = recipe.shrink if recipe.drawn_small else 1
+    size, side, whole = recipe.image_size // enlarge, pieces.shape[1], 1 / enlarge
     names = ("which", "row", "column", "scaled", "scale", "turn", "flip", "grey")
     (one,) = fields.draw(key, ((), {name: (0, 1) for name in names}))
     piece = pieces[(one.which * len(pieces)).astype(jnp.int32)]
     # No less than what shows the whole piece.
-    low, high = max(_SCALE[0], size / side), max(_SCALE[1], size / side)
-    scale = jnp.where(one.scaled < 0.5, 1.0, low + (high - low) * one.scale)
+    low = max(_SCALE[0] * whole, size / side)
+    high = max(_SCALE[1] * min(1.0, 2 * whole), size / side)
+    scale = jnp.where(one.scaled < 0.5, whole, low + (high - low) * one.scale)
     start = jnp.stack([one.row, one.column]) * jnp.maximum(side - size / scale, 0)
     start = jnp.where(scale == 1, jnp.floor(start), start)
     crop = jax.image.scale_and_translate(
@@ -146,7 +149,8 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
     # With the turn, flipping left to right and top to bottom gives all eight ways.
     crop = jnp.where(jnp.mod(one.flip, 0.5) < 0.25, crop, crop[::-1])
     luma = (crop * jnp.array(_LUMA)).sum(-1, keepdims=True)
-    return jnp.clip(jnp.where(one.grey < recipe.grey_share, luma, crop), 0, 1)
+    crop = jnp.clip(jnp.where(one.grey < recipe.grey_share, luma, crop), 0, 1)
+    return crop.repeat(enlarge, 0).repeat(enlarge, 1)
 
 
 def draw_tone(key: jax.Array, clean: jax.Array, recipe: Recipe) -> jax.Array:

@@ -42,7 +42,6 @@ with epy.lazy_imports():
         sharding,
         step,
     )
-    from restoration.models import cascade
 
 SOURCES = str(pathlib.Path(__file__).parent / "pretrain_sources.json")
 
@@ -52,9 +51,6 @@ _FREE = ("data_dir", "overlays", "workdir", "pack", "minutes", "log_every",
 
 # Pictures worn for validation of each kind, and computed at once.
 _VALIDATION_PAIRS, _VALIDATION_BATCH = 16, 4
-
-# The model of two networks, and that of each.
-_CASCADE, _FINE = "cascade_s", "nafnet_s"
 
 # Batches that are drawn at once where pairs are shown more than once.
 _GROUP = 64
@@ -102,12 +98,6 @@ class PretrainOptions:
         "random",
         help="initial weights: random, carry (autoencoders: shows its input), or a "
         "weights file",
-    )
-    coarse: str = config.option(
-        "",
-        help="weights that the coarse network of a cascade begins with, where --start "
-        "has the fine network's",
-        later=True,
     )
     steps: int = config.option(20_000, help="training steps", minimum=1)
     batch_size: int = config.option(
@@ -195,6 +185,11 @@ class PretrainOptions:
         minimum=1,
         later=True,
     )
+    drawn_small: bool = config.option(
+        False,
+        help="with --shrink: clean crops are drawn small, half up to twice as large",
+        later=True,
+    )
     shows: int = config.option(
         1,
         help="times that a pair is shown; more where a step is quicker than drawing",
@@ -236,13 +231,6 @@ class PretrainOptions:
         if self.image_size % self.shrink:
             raise errors.InputError(
                 f"--shrink={self.shrink}: must divide --image_size={self.image_size}"
-            )
-        if self.coarse and (
-            self.model != _CASCADE or self.start in ("random", "carry")
-        ):
-            raise errors.InputError(
-                f"--coarse={self.coarse}: only for --model {_CASCADE}, with a weights "
-                "file of the fine network as --start"
             )
 
 
@@ -323,13 +311,6 @@ def compute_dtype(options: PretrainOptions) -> Any:
     return jnp.bfloat16 if options.compute == "bfloat16" else None
 
 
-def _loaded(path: str, model: str) -> Any:
-    name, parameters = pretrained.load(path)
-    if name != model:
-        raise errors.InputError(f"{path}: weights of {name}, not of {model}")
-    return parameters
-
-
 def initial_state(
     options: PretrainOptions, model: Any, optimizer: Any
 ) -> "step.TrainState":
@@ -346,11 +327,12 @@ def initial_state(
                 f"--start=carry: for basic and advanced, not for {options.model}"
             )
         parameters = runs.carry(state.parameters, options.seed)
-    elif options.coarse:
-        parts = [_loaded(file, _FINE) for file in (options.coarse, options.start)]
-        parameters = cascade.joined(*parts)
     else:
-        parameters = _loaded(options.start, options.model)
+        name, parameters = pretrained.load(options.start)
+        if name != options.model:
+            raise errors.InputError(
+                f"--start={options.start}: weights of {name}, not of {options.model}"
+            )
     parameters = jax.tree.map(jnp.asarray, parameters)
     average = jax.tree.map(jnp.copy, parameters) if ema else {}
     return state._replace(parameters=parameters, average=average)
@@ -593,17 +575,8 @@ def _describe_start(options: PretrainOptions) -> dict[str, Any]:
     """
     if options.start in ("random", "carry"):
         return {}
-    if options.coarse:
-        return {
-            "coarse": _describe_weights(options.coarse),
-            "fine": _describe_weights(options.start),
-        }
-    return _describe_weights(options.start)
-
-
-def _describe_weights(file: str) -> dict[str, Any]:
-    pretrained.load(file)  # for its checks
-    path = pathlib.Path(file)
+    pretrained.load(options.start)  # for its checks
+    path = pathlib.Path(options.start)
     card = path.with_suffix(".json")
     if card.is_file():
         found = pretrained.read_card(card)
@@ -697,7 +670,6 @@ def _command(options: PretrainOptions) -> str:
         "workdir": "RUN",
         "overlays": "OVERLAYS",
         "start": pathlib.Path(options.start).name,
-        "coarse": pathlib.Path(options.coarse).name,
     }
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -740,8 +712,7 @@ def export(
     for name in ("data_dir", "overlays", "workdir", "sources", "pack", "out", "minutes",
                  "limits", "overlays_note"):  # fmt: skip
         del recipe[name]
-    for name in ("start", "coarse"):
-        recipe[name] = pathlib.Path(recipe[name]).name
+    recipe["start"] = pathlib.Path(options.start).name
     start = config.parse((pathlib.Path(options.workdir) / _START).read_text())
     done, drawn = int(state.step), _recipe(options)
     card = {

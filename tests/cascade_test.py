@@ -3,11 +3,11 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from restoration import models, tiling
+from experiments import join_cascade
+from restoration import errors, models, pretrained, tiling
 from restoration.models import cascade, nafnet
 
 
@@ -46,58 +46,48 @@ def test_enlarged_is_linear_between_the_middles(side):
     np.testing.assert_allclose(cascade.enlarged(images, side), expected, atol=1e-6)
 
 
+def test_what_both_would_change_is_changed_as_far_as_both_would():
+    first = np.float32([0.2, 0.1, -0.3, -0.1, 0.2, 0.0])
+    second = np.float32([0.1, 0.2, -0.1, 0.1, 0.0, 0.0])
+    expected = np.float32([0.1, 0.1, -0.1, 0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(cascade.agreed(first, second), expected)
+    np.testing.assert_array_equal(cascade.agreed(second, first), expected)
+
+
 @pytest.fixture(scope="module")
-def networks():
-    """A narrow cascade, its network alone, and weights of that network twice."""
-    network = nafnet.NAFNet(width=4)
-    parts = [random_parameters(network, seed) for seed in (1, 2)]
-    return cascade.Cascade(width=4), network, parts
+def model():
+    return cascade.Cascade(width=4)
 
 
-def test_joined_networks_give_what_the_fine_one_did(networks, photographs):
-    model, network, (coarse, fine) = networks
-    parameters = cascade.joined(coarse, fine)
-    like = models.abstract_parameters(model)
-    assert jax.tree.map(jnp.shape, parameters) == jax.tree.map(jnp.shape, like)
-    image = photographs["coffee"][None, :40, :50]
+def test_equals_its_parts(model, photographs):
+    """The picture, what both coarse networks would change, and the fine network."""
+    parameters, network = random_parameters(model), nafnet.NAFNet(width=4)
+    image = photographs["chelsea"][None, :64, :96]
+    small = image.reshape(1, 16, 4, 24, 4, 3).mean((2, 4))
+
+    def restored(name, images):
+        return np.asarray(network.apply({"params": parameters["params"][name]}, images))
+
+    changes = [restored(name, small) - small for name in ("coarse_1", "coarse_2")]
+    same = np.sign(changes[0]) == np.sign(changes[1])
+    assert 0.1 < same.mean() < 0.9
+    lesser = np.minimum(*np.abs(changes)) * same * np.sign(changes[0])
+    assert np.abs(lesser).mean() > 0.01
+    given = image + jax.image.resize(lesser, image.shape, "linear")
     np.testing.assert_allclose(
-        tiling.restore_whole(model, parameters, image),
-        tiling.restore_whole(network, fine, image),
-        atol=1e-5,
+        model.apply(parameters, image), restored("fine", given), atol=1e-4
     )
 
 
-def test_the_fine_network_takes_a_share_of_the_coarse_ones_change(
-    networks, photographs
+def test_untrained_network_changes_nothing(model, photographs):
+    image = photographs["chelsea"][None, :40, :56]
+    parameters = jax.jit(model.init)(jax.random.key(0), image)
+    np.testing.assert_array_equal(jax.jit(model.apply)(parameters, image), image)
+
+
+def test_trimmed_results_lack_what_only_the_coarse_networks_looked_at(
+    model, photographs
 ):
-    """With the share at 1 and nothing else it is the coarse network's picture."""
-    model, network, (coarse, fine) = networks
-    fine = jax.tree.map(jnp.zeros_like, fine)
-    parameters = cascade.joined(coarse, fine)
-    outro = parameters["params"]["fine"]["outro"]
-    outro["bias"] = outro["bias"].reshape(4, 10).at[:, -1].set(1.0).reshape(-1)
-    image = photographs["chelsea"][None, :64, :96]
-    small = image.reshape(1, 16, 4, 24, 4, 3).mean((2, 4))
-    change = network.apply(coarse, small) - small
-    assert np.abs(change).mean() > 0.01
-    expected = image + jax.image.resize(change, image.shape, "linear")
-    np.testing.assert_allclose(model.apply(parameters, image), expected, atol=1e-5)
-
-
-def test_what_is_proposed_is_shown_to_the_fine_network(networks, photographs):
-    model, _, _ = networks
-    parameters = random_parameters(model)
-    image = photographs["chelsea"][None, :64, :64]
-    restored = model.apply(parameters, image)
-    parameters["params"]["fine"]["outro"]["kernel"] *= 0
-    parameters["params"]["coarse"]["outro"]["kernel"] *= 0
-    assert np.abs(restored - model.apply(parameters, image)).mean() > 0.01
-
-
-def test_trimmed_results_lack_what_only_the_coarse_network_looked_at(
-    networks, photographs
-):
-    model, _, _ = networks
     trimmed, outer = tiling.trimmed(model)
     assert outer % model.multiple == 0
     assert tiling.trimmed(nafnet.NAFNet(width=4))[1] == 0
@@ -116,8 +106,7 @@ def test_trimmed_results_lack_what_only_the_coarse_network_looked_at(
 
 
 @pytest.mark.parametrize("keep_color", [False, True])
-def test_tiles_equal_the_whole(keep_color, networks, photographs):
-    model, _, _ = networks
+def test_tiles_equal_the_whole(keep_color, model, photographs):
     parameters = random_parameters(model)
     image = photographs["astronaut"][:190, :230]
     whole = jax.jit(functools.partial(tiling.restore_whole, model))
@@ -135,3 +124,28 @@ def test_tiles_equal_the_whole(keep_color, networks, photographs):
         # Beyond a picture's border its tone is taken another way.
         inner = slice(64, -64) if keep_color else slice(None)
         assert np.abs(tiled - whole)[inner, inner].max() < 1e-4
+
+
+def test_three_files_become_one(tmp_path):
+    like = models.abstract_parameters(models.get_model("nafnet_s"))
+    given = {}
+    for number, name in enumerate(cascade.PARTS):
+        weights = jax.tree.map(lambda leaf, n=number: np.full(leaf.shape, n), like)
+        given[name] = str(tmp_path / f"{name}.safetensors")
+        card = {"command": f"made {name}", "figures": {"psnr": 1.0}, "limits": name}
+        pretrained.save(given[name], "nafnet_s", weights, card)
+    out = tmp_path / "out" / "cascade_s.safetensors"
+    options = join_cascade.JoinOptions(**given, out=str(out))
+    assert join_cascade.write(options) == out
+    name, parameters = pretrained.load(out)
+    assert name == "cascade_s"
+    for number, part in enumerate(cascade.PARTS):
+        leaves = jax.tree.leaves(parameters["params"][part])
+        assert {float(leaf.flat[0]) for leaf in leaves} == {number}
+    card = pretrained.read_card(out.with_suffix(".json"))
+    assert card["networks"]["coarse_2"]["command"] == "made coarse_2"
+    assert "--fine=fine.safetensors" in card["command"] and card["limits"] == "fine"
+    with pytest.raises(errors.InputError, match="is there already"):
+        join_cascade.write(options)
+    with pytest.raises(errors.InputError, match="are required"):
+        join_cascade.JoinOptions(fine=given["fine"])

@@ -39,6 +39,7 @@ RECIPE = drawn_pairs.Recipe(
     overlay_share=1.0,
     opacity=1.0,
     shrink=1,
+    drawn_small=False,
     film=("grain",),
     photo=("grain", "cast"),
 )
@@ -427,6 +428,18 @@ def test_shrunk_pairs_are_means_of_squares(draw, material):
         np.testing.assert_allclose(images, means, atol=1e-6)
 
 
+def test_pairs_drawn_small_are_as_sharp_as_can_be(draw, material):
+    """Each pixel of the crop is a square, until the pair is shrunk."""
+    key, recipe = jax.random.key(5), RECIPE._replace(shrink=4, drawn_small=True)
+    pairs = draw(key, material, recipe, 4)
+    assert pairs["input"].shape == pairs["output"].shape == (4, 8, 8, 3)
+    assert np.abs(pairs["input"] - pairs["output"]).max() > 0.01
+    clean = np.asarray(drawn_pairs.draw_clean(key, material.pieces, recipe))
+    squares = clean.reshape(8, 4, 8, 4, 3)
+    assert np.ptp(squares, axis=(1, 3)).max() == 0
+    assert np.abs(np.diff(squares[:, 0, :, 0], axis=0)).max() > 1e-3
+
+
 # --- Runs --------------------------------------------------------------------
 def test_pairs_are_shown_so_many_times(clean_folder, tmp_path):
     options = small_options(clean_folder, tmp_path, shows=3, seed=4)
@@ -453,46 +466,6 @@ def test_pairs_are_shown_so_many_times(clean_folder, tmp_path):
         np.testing.assert_array_equal(batch["input"], batch["output"])
     again = pretrain.make_show(draw, options)("material", steps + 7)
     np.testing.assert_array_equal(again["input"], shown[steps + 7]["input"])
-
-
-def test_a_cascade_begins_with_two_networks(tmp_path):
-    model = models.get_model("nafnet_s")
-    parts = {}
-    for seed, name in enumerate(("coarse", "fine")):
-        keys = jax.random.split(jax.random.key(seed), 2)
-        parts[name] = jax.tree.map(
-            lambda leaf, key=keys[0]: jax.random.normal(key, leaf.shape),
-            models.abstract_parameters(model),
-        )
-        path = tmp_path / f"{name}.safetensors"
-        pretrained.save(path, "nafnet_s", parts[name], {"command": f"the {name}"})
-    options = pretrain.PretrainOptions(
-        data_dir="CLEAN",
-        workdir="RUN",
-        model="cascade_s",
-        start=str(tmp_path / "fine.safetensors"),
-        coarse=str(tmp_path / "coarse.safetensors"),
-    )
-    network = models.get_model("cascade_s")
-    state = pretrain.initial_state(options, network, pretrain.make_optimizer(options))
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        state.parameters["params"]["coarse"],
-        parts["coarse"]["params"],
-    )
-    found = pretrain._describe_start(options)
-    assert [found[n]["command"] for n in ("coarse", "fine")] == [
-        "the coarse",
-        "the fine",
-    ]
-    for changes in ({"model": "nafnet_s"}, {"start": "random"}):
-        with pytest.raises(errors.InputError, match=r"--coarse=.*only for --model"):
-            dataclasses.replace(options, **changes)
-    basic = tmp_path / "basic.safetensors"
-    pretrained.save(basic, "basic", basic_parameters(), {})
-    options = dataclasses.replace(options, coarse=str(basic))
-    with pytest.raises(errors.InputError, match="weights of basic, not of nafnet_s"):
-        pretrain.initial_state(options, network, pretrain.make_optimizer(options))
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
-"""Two NAFNets, the first of which looks at the picture small.
+"""Three NAFNets: what two agree on that see the picture small is changed first.
 
 What is wide, a blotch or a line from top to bottom, is plain to see in a picture a
 quarter of the size, where a network's sight spans four times as much and a step costs
 a sixteenth (a coarse network before a fine one: Eigen, Puhrsch and Fergus 2014,
-arXiv 1406.2283). What the coarse network would change, enlarged, is added to the
-picture; the fine one restores what that gives.
+arXiv 1406.2283). But pictures shrunk are few, and a network that has learned from few
+takes much for dirt that is none: each something else. What both would change, as far as
+both would, is added to the picture, and the fine network restores what that gives.
 """
 
 from typing import Any, ClassVar
@@ -14,8 +15,11 @@ import jax.numpy as jnp
 
 from restoration.models import layers, nafnet
 
-# The coarse network sees means of squares of so many pixels.
+# The coarse networks see means of squares of so many pixels.
 SHRINK = 4
+
+# The networks by name, the coarse ones first.
+PARTS = ("coarse_1", "coarse_2", "fine")
 
 
 def shrunk(images: jnp.ndarray, side: int) -> jnp.ndarray:
@@ -64,54 +68,27 @@ def enlarged(images: jnp.ndarray, side: int) -> jnp.ndarray:
     return images
 
 
-def joined(coarse: Any, fine: Any) -> Any:
-    """Returns a cascade's parameters, made of those of two NAFNets of its width.
-
-    Args:
-      coarse: of the network that sees the picture small.
-      fine: of the network that sees it whole; what a proposal adds to its first and
-        last convolution is zero.
-
-    Returns:
-      Parameters with which a cascade gives what the fine network gave alone.
-    """
-    fine = {name: dict(part) for name, part in fine["params"].items()}
-
-    def widened(array: jnp.ndarray, axis: int, channels: int) -> jnp.ndarray:
-        # Channels of the four pixels that are folded into one.
-        shape = array.shape
-        array = array.reshape(*shape[:axis], 4, shape[axis] // 4, *shape[axis + 1 :])
-        edges = [(0, 0)] * array.ndim
-        edges[axis + 1] = (0, channels)
-        array = jnp.pad(array, edges)
-        return array.reshape(*shape[:axis], -1, *shape[axis + 1 :])
-
-    fine["intro"]["kernel"] = widened(fine["intro"]["kernel"], 2, 3)
-    fine["outro"]["kernel"] = widened(fine["outro"]["kernel"], 3, 1)
-    fine["outro"]["bias"] = widened(fine["outro"]["bias"], 0, 1)
-    return {"params": {"coarse": coarse["params"], "fine": fine}}
+def agreed(first: jnp.ndarray, second: jnp.ndarray) -> jnp.ndarray:
+    """Returns the lesser of two changes where both are of one sign, else 0."""
+    lesser = jnp.where(jnp.abs(first) < jnp.abs(second), first, second)
+    return jnp.where(first * second > 0, lesser, 0)
 
 
 class Cascade(nn.Module):
-    """A coarse network that proposes, and a fine one that chooses.
-
-    The fine network is shown what the coarse one would change, and takes at each pixel
-    as much of it as it thinks right, as it does of openings and closings: nothing at
-    first, so that it begins as the fine network alone.
+    """Two coarse networks, then a fine one.
 
     Attributes:
-      width: channels at half resolution of both.
+      width: channels at half resolution of all three.
       trimmed: whether the result is left without its outermost `outer` pixels, for
-        which only the coarse network is computed then.
+        which only the coarse networks are computed then.
       dtype: of the computation; parameters stay float32.
     """
 
-    source: ClassVar[str] = "Chen et al. 2022, windowed, small and whole"
+    source: ClassVar[str] = "Chen et al. 2022, windowed; twice small, then whole"
     multiple: ClassVar[int] = SHRINK * nafnet.NAFNet.multiple
-    # Eight less than the two sights in a row, whose farthest places do not meet.
-    halo: ClassVar[int] = nafnet.NAFNet.sight + SHRINK * nafnet.NAFNet.halo - 2
+    halo: ClassVar[int] = (1 + SHRINK) * nafnet.NAFNet.halo
     outer: ClassVar[int] = (halo - nafnet.NAFNet.halo) // multiple * multiple
-    layers: ClassVar[int] = 2 * nafnet.NAFNet.layers
+    layers: ClassVar[int] = 3 * nafnet.NAFNet.layers
 
     width: int = 32
     trimmed: bool = False
@@ -120,13 +97,14 @@ class Cascade(nn.Module):
     @nn.compact
     def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
         """Restores images; shapes and ranges as in `nafnet.NAFNet`."""
-        coarse, fine = (
+        first, second, fine = (
             nafnet.NAFNet(width=self.width, dtype=self.dtype, name=name)
-            for name in ("coarse", "fine")
+            for name in PARTS
         )
         padded = layers.pad_to_multiple(images, self.multiple)
         small = shrunk(padded, SHRINK)
-        proposal = enlarged(coarse(small) - small, SHRINK)
+        change = agreed(first(small) - small, second(small) - small)
+        change = enlarged(change, SHRINK)
         outer = self.outer if self.trimmed else 0
         inner = [slice(outer, side - outer) for side in images.shape[1:3]]
-        return fine(images[:, *inner], proposal[:, *inner])
+        return fine(images[:, *inner] + change[:, *inner])

@@ -237,8 +237,7 @@ class NAFNet(nn.Module):
 
     source: ClassVar[str] = "Chen et al. 2022, windowed"
     multiple: ClassVar[int] = 8
-    sight: ClassVar[int] = 99  # without openings and closings
-    halo: ClassVar[int] = sight + 2 * max(_RADII)
+    halo: ClassVar[int] = 99 + 2 * max(_RADII)
     layers: ClassVar[int] = 54
 
     # Blocks at 1/2 and 1/4 on the way down, at 1/8, at 1/4 and 1/2 on the way up.
@@ -255,24 +254,18 @@ class NAFNet(nn.Module):
         return x
 
     @nn.compact
-    def __call__(
-        self, images: jnp.ndarray, proposal: jnp.ndarray | None = None
-    ) -> jnp.ndarray:
+    def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
         """Restores images.
 
         Args:
           images: float (batch, height, width, 3) in [0, 1], any height and
             width (padded by reflection to multiples of 8 and cropped back).
-          proposal: a change of the images, of which a share is taken as of openings
-            and closings; of their shape.
 
         Returns:
           float32 of the same shape, near [0, 1] but not clipped.
         """
         padded = layers.pad_to_multiple(images, self.multiple)
         changes = openings_and_closings(padded)
-        if proposal is not None:
-            changes.append(layers.pad_to_multiple(proposal, self.multiple))
         shown = jnp.concatenate([padded, *changes], axis=-1)
         x = fold(shown.astype(self.dtype or padded.dtype))
         x = layers.Conv3x3(self.width, dtype=self.dtype, name="intro")(x)
