@@ -6,8 +6,7 @@ what lands on it and its grain, the others as prints, by what else befalls these
 no network could undo from one picture alone, a film's weaving and flickering, is left
 out, or it would learn to blur; so is what fades a whole picture, which
 `restoration.grade` undoes before a network sees a crop of it. Last, some are scanned
-softly, both sides alike; and all may be shrunk, for a network that looks at pictures
-small.
+softly, both sides alike.
 """
 
 import functools
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 
 from restoration import damage, errors, overlays
 from restoration.damage import compose, fields
-from restoration.models import cascade
 
 # What no network could undo from a crop of one picture alone.
 _NEVER = ("weave", "flicker", "contrast", "fading", "cast")
@@ -73,8 +71,6 @@ class Recipe(NamedTuple):
     soft_share: float
     overlay_share: float
     opacity: float
-    shrink: int
-    drawn_small: bool
     film: tuple[str, ...]
     photo: tuple[str, ...]
 
@@ -119,21 +115,19 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
     Args:
       key: PRNG key.
       pieces: uint8 (count, side, side, 3), side no less than the crop's.
-      recipe: `image_size`, `shrink`, `drawn_small` and `grey_share` are read.
+      recipe: `image_size` and `grey_share` are read.
 
     Returns:
       float32 (image_size, image_size, 3) in [0, 1].
     """
     pieces = jnp.asarray(pieces)
-    enlarge = recipe.shrink if recipe.drawn_small else 1
-    size, side, whole = recipe.image_size // enlarge, pieces.shape[1], 1 / enlarge
+    size, side = recipe.image_size, pieces.shape[1]
     names = ("which", "row", "column", "scaled", "scale", "turn", "flip", "grey")
     (one,) = fields.draw(key, ((), {name: (0, 1) for name in names}))
     piece = pieces[(one.which * len(pieces)).astype(jnp.int32)]
     # No less than what shows the whole piece.
-    low = max(_SCALE[0] * whole, size / side)
-    high = max(_SCALE[1] * min(1.0, 2 * whole), size / side)
-    scale = jnp.where(one.scaled < 0.5, whole, low + (high - low) * one.scale)
+    low, high = max(_SCALE[0], size / side), max(_SCALE[1], size / side)
+    scale = jnp.where(one.scaled < 0.5, 1.0, low + (high - low) * one.scale)
     start = jnp.stack([one.row, one.column]) * jnp.maximum(side - size / scale, 0)
     start = jnp.where(scale == 1, jnp.floor(start), start)
     crop = jax.image.scale_and_translate(
@@ -149,8 +143,7 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
     # With the turn, flipping left to right and top to bottom gives all eight ways.
     crop = jnp.where(jnp.mod(one.flip, 0.5) < 0.25, crop, crop[::-1])
     luma = (crop * jnp.array(_LUMA)).sum(-1, keepdims=True)
-    crop = jnp.clip(jnp.where(one.grey < recipe.grey_share, luma, crop), 0, 1)
-    return crop.repeat(enlarge, 0).repeat(enlarge, 1)
+    return jnp.clip(jnp.where(one.grey < recipe.grey_share, luma, crop), 0, 1)
 
 
 def draw_tone(key: jax.Array, clean: jax.Array, recipe: Recipe) -> jax.Array:
@@ -295,8 +288,8 @@ def draw_pairs(
       scale: what severities are multiplied by.
 
     Returns:
-      {"input", "output"}: float32 (count, side, side, 3) in [0, 1], side being
-      image_size / shrink; those worn as film first.
+      {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
+      worn as film first.
     """
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
@@ -340,7 +333,4 @@ def draw_pairs(
             )
         )
         worn, clean = scan(crops, worn, clean)
-    return {
-        "input": cascade.shrunk(worn, recipe.shrink),
-        "output": cascade.shrunk(clean, recipe.shrink),
-    }
+    return {"input": worn, "output": clean}
