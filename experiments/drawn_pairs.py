@@ -6,8 +6,7 @@ what lands on it and its grain, the others as prints, by what else befalls these
 no network could undo from one picture alone, a film's weaving and flickering, is left
 out, or it would learn to blur; so is what fades a whole picture, which
 `restoration.grade` undoes before a network sees a crop of it. Last, some are scanned
-softly, both sides alike; and all may be shrunk, for a network that looks at pictures
-small.
+softly, both sides alike.
 """
 
 import functools
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 
 from restoration import damage, errors, overlays
 from restoration.damage import compose, fields
-from restoration.models import cascade
 
 # What no network could undo from a crop of one picture alone.
 _NEVER = ("weave", "flicker", "contrast", "fading", "cast")
@@ -59,7 +57,6 @@ class Recipe(NamedTuple):
       opacity: all that covers a pair is so many times as opaque, at most, a factor
         drawn anew from 1 up. Without it what hides the picture is rare, since many
         opacities are multiplied, and a network leaves it as a part of the picture.
-      shrink: the pairs end as means of squares of so many pixels.
       film: kinds of damage, of `damage.KINDS`, that befall films.
       photo: kinds that befall prints.
     """
@@ -74,7 +71,6 @@ class Recipe(NamedTuple):
     soft_share: float
     overlay_share: float
     opacity: float
-    shrink: int
     film: tuple[str, ...]
     photo: tuple[str, ...]
 
@@ -292,8 +288,8 @@ def draw_pairs(
       scale: what severities are multiplied by.
 
     Returns:
-      {"input", "output"}: float32 (count, side, side, 3) in [0, 1], side being
-      image_size / shrink; those worn as film first.
+      {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
+      worn as film first.
     """
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
@@ -337,7 +333,4 @@ def draw_pairs(
             )
         )
         worn, clean = scan(crops, worn, clean)
-    return {
-        "input": cascade.shrunk(worn, recipe.shrink),
-        "output": cascade.shrunk(clean, recipe.shrink),
-    }
+    return {"input": worn, "output": clean}

@@ -52,9 +52,6 @@ _FREE = ("data_dir", "overlays", "workdir", "pack", "minutes", "log_every",
 # Pictures worn for validation of each kind, and computed at once.
 _VALIDATION_PAIRS, _VALIDATION_BATCH = 16, 4
 
-# Batches that are drawn at once where pairs are shown more than once.
-_GROUP = 64
-
 # The file of a workdir that tells what its run began with.
 _START = "start.json"
 
@@ -178,19 +175,6 @@ class PretrainOptions:
         maximum=8.0,
         later=True,
     )
-    shrink: int = config.option(
-        1,
-        help="pairs end as means of squares of so many pixels: for the coarse network "
-        "of a cascade",
-        minimum=1,
-        later=True,
-    )
-    shows: int = config.option(
-        1,
-        help="times that a pair is shown; more where a step is quicker than drawing",
-        minimum=1,
-        later=True,
-    )
     held_out: float = config.option(
         0.06, help="share of the pictures kept for validation", minimum=0.0, maximum=0.5
     )
@@ -222,10 +206,6 @@ class PretrainOptions:
             raise errors.InputError(
                 f"--image_size={self.image_size}: larger than "
                 f"--piece_size={self.piece_size}"
-            )
-        if self.image_size % self.shrink:
-            raise errors.InputError(
-                f"--shrink={self.shrink}: must divide --image_size={self.image_size}"
             )
 
 
@@ -343,53 +323,12 @@ def _pieces(options: PretrainOptions) -> int:
     return pieces
 
 
-def make_show(
-    draw: Callable[[Any, int, int], dict], options: PretrainOptions
-) -> Callable[[Any, int], dict]:
-    """Returns show(material, step): the batch of a step where pairs are shown again.
-
-    Some batches are drawn, and shown so many times in an order of their own, each time
-    flipped anew; then come others. All of it follows from the seed and the step.
-
-    Args:
-      draw: draws a batch of the material, by its number and the step that it is for.
-      options: `shows`, `seed` and `batch_size` are read.
-
-    Returns:
-      The function; it keeps the batches that it drew last.
-    """
-    kept: dict[int, dict] = {}
-
-    def show(material: Any, step: int) -> dict:
-        group, place = divmod(step, _GROUP * options.shows)
-        if group not in kept:
-            kept.clear()
-            drawn = [
-                jax.device_get(draw(material, number, number * options.shows))
-                for number in range(group * _GROUP, (group + 1) * _GROUP)
-            ]
-            kept[group] = jax.tree.map(lambda *parts: np.concatenate(parts), *drawn)
-        time, place = divmod(place, _GROUP)
-        generator = np.random.default_rng([options.seed, group, time])
-        order = generator.permutation(_GROUP * options.batch_size)
-        chosen = order[place * options.batch_size :][: options.batch_size]
-        flips = generator.integers(2, size=(_GROUP, 2))[place]
-        down, across = (slice(None, None, -1 if flip else 1) for flip in flips)
-        return {
-            side: np.ascontiguousarray(images[chosen][:, down, across])
-            for side, images in kept[group].items()
-        }
-
-    return show
-
-
 def make_run(
     options: PretrainOptions, model: Any, optimizer: Any, mesh: Any
 ) -> Callable[[Any, Any, int], tuple[Any, dict]]:
     """Returns run(state, material, steps), which does so many steps in one call.
 
-    The pairs of a step follow from the seed and its number, inside the step; those
-    that are shown more than once are drawn before, and kept on the host.
+    The pairs of a step follow from the seed and its number, inside the step.
 
     Args:
       options: the run.
@@ -415,37 +354,20 @@ def make_run(
             return 1.0
         return jnp.minimum(1.0, (done + 1) / (options.severity_rise * options.steps))
 
-    def draw(material: Any, number: Any, done: Any) -> dict:
+    def one(state: Any, material: Any) -> tuple[Any, dict]:
         # Not the key itself, of which the weights were drawn.
-        key = jax.random.fold_in(jax.random.fold_in(root, 1), number)
-        return drawn_pairs.draw_pairs(
-            key, material, recipe, options.batch_size, scale=risen(done)
+        key = jax.random.fold_in(jax.random.fold_in(root, 1), state.step)
+        batch = drawn_pairs.draw_pairs(
+            key, material, recipe, options.batch_size, scale=risen(state.step)
         )
-
-    def learn(state: Any, batch: dict) -> tuple[Any, dict]:
         state, found = train_step(state, jax.lax.with_sharding_constraint(batch, split))
         # SSIM would take a fifth of a CPU's step; validation has it.
         return state, {name: found[name] for name in ("loss", "psnr", "gradient_norm")}
-
-    def one(state: Any, material: Any) -> tuple[Any, dict]:
-        return learn(state, draw(material, state.step, state.step))
 
     def many(state: Any, material: Any, steps: int) -> tuple[Any, dict]:
         return jax.lax.scan(lambda s, _: one(s, material), state, None, length=steps)
 
     kept = {"out_shardings": (whole, whole), "donate_argnums": 0}
-    if options.shows > 1:
-        show = make_show(jax.jit(draw), options)
-        compiled = jax.jit(learn, **kept)
-
-        def shown(state: Any, material: Any, steps: int) -> tuple[Any, dict]:
-            seen = []
-            for number in range(int(state.step), int(state.step) + steps):
-                state, values = compiled(state, show(material, number))
-                seen.append(values)
-            return state, jax.tree.map(lambda *each: jnp.stack(each), *seen)
-
-        return shown
     if backend.is_cpu():
         # A convolution inside a loop leaves XLA's fast path there.
         compiled = jax.jit(one, **kept)

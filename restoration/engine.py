@@ -103,9 +103,7 @@ def _automatic(
 ) -> list[tiling.Grid]:
     """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
-    # What a cascade's coarse network sees besides costs next to nothing.
-    outer = tiling.trimmed(model)[1]
-    context = max(tiling.margin(model), overlap) - outer
+    context = max(tiling.margin(model), overlap)
     context += tiling.TONE_RADIUS if keep_color else 0
     large = int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP
     shapes = [(side, side)]
@@ -113,7 +111,6 @@ def _automatic(
         # For most pictures, for small ones, and for those too wide for a high strip;
         # the last is no smaller than the first, so that it is not taken without need.
         shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
-    shapes = [tuple(pixels + 2 * outer for pixels in shape) for shape in shapes]
     multiple = model.multiple
     return [
         tiling.make_grid(

@@ -23,7 +23,7 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 
 # Best first, of those that a CPU restores a picture with in seconds: what `restore`
 # uses when no model is named. `nafnet_m` is better and for accelerators.
-PREFERRED = ("cascade_s", "nafnet_s", "nafnet_m", "advanced", "basic")
+PREFERRED = ("nafnet_s", "nafnet_m", "advanced", "basic")
 
 _DTYPES = ("F32", "F16")
 

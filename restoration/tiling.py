@@ -175,15 +175,6 @@ def choose(grids: Sequence[Grid], size: tuple[int, int]) -> Grid:
     return min(fast, key=strip)
 
 
-def trimmed(model: Any) -> tuple[Any, int]:
-    """Returns the model as tiles use it, and what its results lack on each side.
-
-    Of a cascade only the coarse network is computed for the outermost pixels.
-    """
-    outer = getattr(model, "outer", 0)
-    return (model.clone(trimmed=True) if outer else model), outer
-
-
 def apply(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
     """Applies a model, on a CPU in pieces of a batch that stay in its caches.
 
@@ -219,10 +210,8 @@ def restore_whole(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarr
     height, width = images.shape[1:3]
     edges = ((0, 0), (around, around), (around, around), (0, 0))
     padded = jnp.pad(images, edges, mode="symmetric")
-    model, outer = trimmed(model)
     restored = apply(model, parameters, padded)
-    first = around - outer
-    restored = restored[:, first : first + height, first : first + width]
+    restored = restored[:, around : around + height, around : around + width]
     return jnp.clip(restored, 0, 1)
 
 
@@ -313,21 +302,13 @@ def make_compute(
       A function of parameters and float (batch, *tile, 3) that gives float32
       (batch, *core, 3) in [0, 1].
     """
-    model, outer = trimmed(model)
-    seen, inner = (
-        [slice(left, side - left) for side in sides]
-        for left, sides in (
-            (outer, grid.tile),
-            (grid.around - outer, [side - 2 * outer for side in grid.tile]),
-        )
-    )
 
     @jax.jit
     def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
         restored = model.apply(parameters, tiles)
         if keep_color:
-            restored = keeping_color(tiles[:, *seen], jnp.clip(restored, 0, 1))
-        return jnp.clip(restored[:, *inner], 0, 1).astype(jnp.float32)
+            restored = keeping_color(tiles, jnp.clip(restored, 0, 1))
+        return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
 
     return compute
 

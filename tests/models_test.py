@@ -17,11 +17,9 @@ PARAMETERS = {
     "advanced": 374_406,
     "nafnet_s": 670_404,
     "nafnet_m": 3_972_276,
-    "cascade_s": 1_340_808,
     "dncnn": 668_227,
 }
-DEPTH = {"basic": 7, "advanced": 14, "nafnet_s": 54, "nafnet_m": 54}
-DEPTH |= {"cascade_s": 108, "dncnn": 20}
+DEPTH = {"basic": 7, "advanced": 14, "nafnet_s": 54, "nafnet_m": 54, "dncnn": 20}
 WIDTHS = {
     "basic": [(32, 32, 32, 32)],
     "advanced": [(32, 64, 64, 32), (64, 128, 128, 64)],

@@ -3,8 +3,7 @@
 A model is a Flax module whose `init(key, images)` gives a plain nested dict of
 parameters and whose `apply(parameters, images)` maps float NHWC images in
 [0, 1] to restored ones of the same shape. Its class says what tiling needs:
-`multiple`, the grid its pooling keeps to, and `halo`, how far a pixel sees; where most
-of that is a coarse look, `outer`, see `cascade.Cascade`.
+`multiple`, the grid its pooling keeps to, and `halo`, how far a pixel sees.
 Its `layers` are counted as the report does: convolutions and poolings.
 """
 
@@ -19,14 +18,13 @@ import numpy as np
 from jax import extend
 
 from restoration import errors
-from restoration.models import autoencoder, cascade, dncnn, nafnet
+from restoration.models import autoencoder, dncnn, nafnet
 
 MODELS = {
     "basic": autoencoder.Basic,
     "advanced": autoencoder.Advanced,
     "nafnet_s": functools.partial(nafnet.NAFNet, width=32),
     "nafnet_m": functools.partial(nafnet.NAFNet, width=80),
-    "cascade_s": functools.partial(cascade.Cascade, width=32),
     "dncnn": dncnn.DnCNN,
 }
 
@@ -132,10 +130,9 @@ def receptive_field(model: nn.Module) -> tuple[int, int]:
     @jax.jit
     @jax.grad
     def gradient(images: jnp.ndarray, row: int) -> jnp.ndarray:
-        # Large, or what passed through many layers would be too small for float32.
-        return 1e30 * model.apply(parameters, images)[0, row, cell // 2].sum()
+        return model.apply(parameters, images)[0, row, 2 * cell].sum()
 
-    images = jnp.ones((1, side, cell, 3))
+    images = jnp.ones((1, side, 4 * cell, 3))
     seen = [
         np.flatnonzero(np.abs(gradient(images, row)).sum(axis=(0, 2, 3)))
         for row in range(centre, centre + cell)
