@@ -54,6 +54,9 @@ _SPOTLESS = {
 # In a smudge the change, as the mean over a square of so many pixels, is larger.
 _SMUDGE_SIDE, _SMUDGE = 15, 0.04
 
+# What the names of rows measured with --keep_color end in.
+_KEPT = " --keep_color"
+
 
 @dataclasses.dataclass(frozen=True)
 class QualityOptions:
@@ -75,12 +78,6 @@ class QualityOptions:
     keep_color: bool = config.option(
         False, help="as `restore --keep_color` does, in a row of its own"
     )
-    views: int = config.option(
-        restore.VIEWS,
-        help="as `restore --views`; in a row of its own where it is not restore's own",
-        minimum=1,
-        maximum=4,
-    )
     cards: bool = config.option(False, help="write the figures into the cards too")
     out: str = config.option(str(RESULTS), help="JSON file, added to", short="o")
 
@@ -91,16 +88,10 @@ class QualityOptions:
             raise errors.InputError("--bench or --clean is required: what to score on")
         if bool(self.weights) != bool(self.label):
             raise errors.InputError("give --weights and --label, or neither")
-        if self.cards and _row_end(self):
-            raise errors.InputError(f"--cards is for figures without{_row_end(self)}")
+        if self.keep_color and self.cards:
+            raise errors.InputError("--cards is for figures without --keep_color")
         if self.soft_track and not self.bench:
             raise errors.InputError("--soft_track is a track of --bench; give both")
-
-
-def _row_end(options: QualityOptions) -> str:
-    """Returns what a row's name ends in: the flags that are not as usual."""
-    kept = " --keep_color" * options.keep_color
-    return kept + f" --views {options.views}" * (options.views != restore.VIEWS)
 
 
 def restore_folder(
@@ -340,15 +331,16 @@ def score_smudges(
 
 
 def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
+    kept = _KEPT if options.keep_color else ""
     if options.weights:
         name, parameters = pretrained.load(options.weights)
         data = pathlib.Path(options.weights).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         grader = pretrained.load_grader()
         found = engine.Weights(name, parameters, digest, *grader)
-        return {options.label + _row_end(options): found}
+        return {options.label + kept: found}
     names = options.models or tuple(pretrained.shipped())
-    return {name + _row_end(options): engine.load_weights(name, "") for name in names}
+    return {name + kept: engine.load_weights(name, "") for name in names}
 
 
 def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any]:
@@ -366,10 +358,7 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
       InputError: for folders that do not fit, and pictures that cannot be restored.
     """
     used = engine.make_engine(
-        weights,
-        keep_color=options.keep_color,
-        views=options.views,
-        device=options.device,
+        weights, keep_color=options.keep_color, device=options.device
     )
     found: dict[str, Any] = {"model": weights.model, "sha256": weights.sha256}
     with tempfile.TemporaryDirectory() as folder:
@@ -400,7 +389,7 @@ def read_results(path: pathlib.Path) -> dict[str, Any]:
         return {"weights": {}}
     found = json.loads(path.read_text(encoding="utf-8"))
     for name in list(found["weights"]):
-        file = pretrained.FOLDER / f"{name.partition(' --')[0]}.safetensors"
+        file = pretrained.FOLDER / f"{name.removesuffix(_KEPT)}.safetensors"
         digest = found["weights"][name]["sha256"]
         if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             del found["weights"][name]

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epy
 
 from experiments import damage_sheet, quality
-from restoration import backend, cli, config, errors, frames, restore
+from restoration import backend, cli, config, errors, frames
 
 with epy.lazy_imports():
     import jax
@@ -62,8 +62,7 @@ def sheet(options: SheetOptions) -> np.ndarray:
             truths.append(damage_sheet.square(frames.read(folder / name), options.size))
             key = jax.random.fold_in(jax.random.key(options.seed), number)
             frames.write(worn / f"{number:03d}.png", np.asarray(wear(key, truths[-1])))
-        weights = engine.load_weights(options.model, "")
-        used = engine.make_engine(weights, views=restore.VIEWS)
+        used = engine.make_engine(engine.load_weights(options.model, ""))
         results = quality.restore_folder(used, worn, done)
         for (source, result), truth in zip(results, truths, strict=True):
             pictures = {"worn": frames.read(source), "restored": frames.read(result)}

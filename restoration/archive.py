@@ -46,12 +46,6 @@ class ArchiveOptions:
     keep_color: bool = config.option(
         False, help="restore structure, leave colour and tone"
     )
-    views: int = config.option(
-        restore.VIEWS,
-        help="flipped views that must agree on a change; 4: most careful, 1: quickest",
-        minimum=1,
-        maximum=4,
-    )
     device: str = config.option(
         "auto", help="where workers compute", choices=("auto", "cpu", "gpu", "tpu")
     )
@@ -75,7 +69,6 @@ def _restore_options(options: ArchiveOptions) -> restore.RestoreOptions:
         workdir=options.workdir,
         strength=options.strength,
         keep_color=options.keep_color,
-        views=options.views,
         device=options.device,
         suffix=options.suffix,
         recursive=True,

@@ -140,7 +140,6 @@ def make_engine(
     tile: str = "auto",
     overlap: str = "auto",
     keep_color: bool = False,
-    views: int = 1,
     device: str = "auto",
 ) -> Engine:
     """Returns what restores pictures with some weights.
@@ -152,7 +151,6 @@ def make_engine(
       overlap: pixels of context around each tile's used part, or "auto": as far as
         the model sees.
       keep_color: whether colour and tone stay as they were.
-      views: how many views of a picture must agree, see `tiling.make_compute`.
       device: "auto", "cpu", "gpu" or "tpu".
 
     Returns:
@@ -185,16 +183,13 @@ def make_engine(
     compiling = threading.Lock()
 
     def compiled(grid: tiling.Grid) -> Any:
-        on_device = jax.sharding.SingleDeviceSharding(place)
-        tiles, flips = (
-            jax.ShapeDtypeStruct(shape, dtype, sharding=on_device)
-            for shape, dtype in (
-                ((grid.batch, *grid.tile, 3), np.float32),
-                ((2,), np.bool_),
-            )
+        tiles = jax.ShapeDtypeStruct(
+            (grid.batch, *grid.tile, 3),
+            np.float32,
+            sharding=jax.sharding.SingleDeviceSharding(place),
         )
-        look = tiling.make_look(model)
-        return look.lower(parameters, tiles, tiles, tiles, flips).compile()
+        compute = tiling.make_compute(model, grid, keep_color=keep_color)
+        return compute.lower(parameters, tiles).compile()
 
     def grid_of(size: tuple[int, int]) -> tiling.Grid:
         return tiling.choose(grids, size)
@@ -209,9 +204,7 @@ def make_engine(
             free = backend.free_memory(place)
             program = compiled(grid)
             if free is None or _needed(program) <= _SHARE * free:
-                programs[grid] = tiling.make_compute(
-                    program, grid, keep_color=keep_color, views=views
-                )
+                programs[grid] = program
             elif not shrink():
                 raise errors.InputError(
                     f"{place}: {free / 1e6:.0f} MB are free, too little for one tile; "

@@ -26,9 +26,6 @@ with epy.lazy_imports():
 # While one picture is computed another is read or encoded.
 _AT_ONCE = 2
 
-# Views that must agree: with two most of what one takes for dirt falsely is left.
-VIEWS = 2
-
 # Seconds between two writes of the report while the batch runs.
 _REPORT_EVERY = 30
 
@@ -54,12 +51,6 @@ class RestoreOptions:
     )
     keep_color: bool = config.option(
         False, help="restore structure, leave colour and tone"
-    )
-    views: int = config.option(
-        VIEWS,
-        help="flipped views that must agree on a change; 4: most careful, 1: quickest",
-        minimum=1,
-        maximum=4,
     )
     mask: str = config.option(
         "", help="folder of masks by the images' names; white: restore, black: keep"
@@ -130,7 +121,6 @@ def load_engine(options: RestoreOptions) -> "engine.Engine":
         tile=options.tile,
         overlap=options.overlap,
         keep_color=options.keep_color,
-        views=options.views,
         device=options.device,
     )
 

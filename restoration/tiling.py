@@ -9,10 +9,6 @@ reflection, so that the result does not depend on where tiles lie.
 Images pass through as strips: rows come in, restored rows go out, and only
 about one row of tiles is in memory.
 
-A network errs in ways that depend on how a picture lies, and finds most of the damage
-however it lies. So it may look at a tile flipped too, and only what it would change in
-every view, as far as in every one, is changed.
-
 A model that sees far needs large tiles, so there are a few shapes of them, and each
 image takes the one that computes least, unless its strip would be large.
 """
@@ -31,9 +27,6 @@ from restoration import backend, errors
 
 # Cores overlap by so many pixels, unless told otherwise.
 RAMP = 16
-
-# The views that a tile is looked at in: whether flipped top to bottom, left to right.
-FLIPS = ((False, False), (True, True), (False, True), (True, False))
 
 # With the colours kept, changes wider than about this many pixels are tone, as far
 # as they are no larger than this, of 1: what is, is dirt that was filled.
@@ -295,75 +288,27 @@ def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     return images + change - wide
 
 
-def make_look(model: Any) -> Callable[..., tuple[jnp.ndarray, jnp.ndarray]]:
-    """Returns look(parameters, tiles, low, high, flips), jitted: one more view.
+def make_compute(
+    model: Any, grid: Grid, *, keep_color: bool = False
+) -> Callable[[Any, np.ndarray], jnp.ndarray]:
+    """Returns compute(parameters, tiles), jitted: the restored cores of tiles.
 
     Args:
       model: Flax module.
-
-    Returns:
-      A function of parameters, float32 tiles (batch, *tile, 3) in [0, 1], the least and
-      the greatest change of earlier views, of the same shape, and two truth values,
-      one of `FLIPS`; it gives the least and the greatest with this view's.
-    """
-
-    @jax.jit
-    def look(
-        parameters: Any,
-        tiles: jnp.ndarray,
-        low: jnp.ndarray,
-        high: jnp.ndarray,
-        flips: jnp.ndarray,
-    ) -> tuple[jnp.ndarray, jnp.ndarray]:
-        def flipped(images: jnp.ndarray) -> jnp.ndarray:
-            for axis, flip in ((1, flips[0]), (2, flips[1])):
-                images = jnp.where(flip, jnp.flip(images, axis), images)
-            return images
-
-        restored = model.apply(parameters, flipped(tiles)).astype(jnp.float32)
-        change = flipped(jnp.clip(restored, 0, 1)) - tiles
-        return jnp.minimum(low, change), jnp.maximum(high, change)
-
-    return look
-
-
-def make_compute(
-    look: Callable[..., tuple[jnp.ndarray, jnp.ndarray]],
-    grid: Grid,
-    *,
-    keep_color: bool = False,
-    views: int = 1,
-) -> Callable[[Any, np.ndarray], jnp.ndarray]:
-    """Returns compute(parameters, tiles): the restored cores of tiles.
-
-    What the network would change in all views is changed, as far as in all: where its
-    changes are of one sign the one nearest to 0, else nothing. (Turned and mirrored
-    views: Timofte, Rothe and Van Gool 2016, arXiv 1511.02228, who average them.)
-
-    Args:
-      look: from `make_look`, jitted or compiled. It is called for each view, or a
-        program of several would take as many times as long to compile.
       grid: how tiles lie.
       keep_color: whether `keeping_color` is applied.
-      views: the first so many of `FLIPS` are looked at, 1 to 4.
 
     Returns:
-      A function of parameters and float32 (batch, *tile, 3) that gives float32
+      A function of parameters and float (batch, *tile, 3) that gives float32
       (batch, *core, 3) in [0, 1].
     """
 
     @jax.jit
-    def changed(tiles: jnp.ndarray, low: jnp.ndarray, high: jnp.ndarray) -> jnp.ndarray:
-        restored = tiles + jnp.clip(0, low, high)
+    def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
+        restored = model.apply(parameters, tiles)
         if keep_color:
-            restored = keeping_color(tiles, restored)
-        return jnp.clip(restored[:, *grid.inner], 0, 1)
-
-    def compute(parameters: Any, tiles: np.ndarray) -> jnp.ndarray:
-        low, high = (jnp.full_like(tiles, end) for end in (jnp.inf, -jnp.inf))
-        for flips in FLIPS[:views]:
-            low, high = look(parameters, tiles, low, high, np.array(flips))
-        return changed(tiles, low, high)
+            restored = keeping_color(tiles, jnp.clip(restored, 0, 1))
+        return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
 
     return compute
 
@@ -505,7 +450,7 @@ def make_restore(
       InputError: for a tile that does not fit the model.
     """
     grid = make_grid(model, tile=(tile, tile), ramp=ramp, batch=batch)
-    compute = make_compute(make_look(model), grid)
+    compute = make_compute(model, grid)
 
     def restore(parameters: Any, image: np.ndarray) -> np.ndarray:
         rows = restore_strips(

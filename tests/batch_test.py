@@ -271,7 +271,7 @@ def test_keep_color_does_not_depend_on_tiles(photographs):
     results = []
     for tile in ((144, 144), (320, 320), (128, 176)):
         grid = tiling.make_grid(model, tile=tile, keep_color=True)
-        compute = tiling.make_compute(tiling.make_look(model), grid, keep_color=True)
+        compute = tiling.make_compute(model, grid, keep_color=True)
         strips = tiling.restore_strips(
             lambda tiles, compute=compute: compute(parameters, tiles),
             [image], grid, image.shape[:2],

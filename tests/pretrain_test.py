@@ -645,20 +645,6 @@ def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
         quality.QualityOptions(bench=bench, keep_color=True, cards=True)
 
 
-def test_other_views_have_a_row_of_their_own(scored, tmp_path):
-    out = tmp_path / "quality.json"
-    options = quality.QualityOptions(
-        bench=str(scored[0] / "bench"), models=("basic",), views=4, out=str(out),
-        device="cpu",
-    )  # fmt: skip
-    config.write_text(out, json.dumps(scored[1]))
-    quality.main(options)
-    found = quality.read_results(out)["weights"]
-    assert list(found) == ["basic", "basic --views 4"]
-    with pytest.raises(errors.InputError, match="without --views 4"):
-        quality.QualityOptions(bench=options.bench, views=4, cards=True)
-
-
 def test_a_soft_track_is_blurred_on_both_sides(scored, tmp_path):
     """As `scipy.ndimage` blurs; the flat mask's edge is as soft as the picture."""
     track = scored[0] / "bench" / "film"

@@ -65,45 +65,6 @@ def test_a_tile_that_does_not_fit_the_model():
             tiling.make_restore(models.get_model("basic"), tile=tile)
 
 
-def flipped(images, flips):
-    """Flips the pixels of a batch, or of what came of a flipped one."""
-    down, across = (slice(None, None, -1 if flip else 1) for flip in flips)
-    return images[:, down, across]
-
-
-@pytest.mark.parametrize(("views", "side"), [(1, 64), (2, 64), (2, 96), (4, 96)])
-def test_what_all_views_would_change_is_changed_as_far_as_all_would(
-    views, side, photographs
-):
-    """On the whole picture, continued by reflection as far as its grid asks."""
-    model = models.get_model("basic")
-    parameters = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 3)))
-    image = photographs["astronaut"][:90, :130]
-    around = tiling.margin(model)
-    edges = ((around, around + 2), (around, around + 2), (0, 0))
-    padded = np.pad(image, edges, mode="symmetric")[None]
-    assert not any(length % model.multiple for length in padded.shape[1:3])
-    seen = [
-        flipped(model.apply(parameters, flipped(padded, flips)), flips) - padded
-        for flips in tiling.FLIPS[:views]
-    ]
-    seen = np.stack(seen)[:, 0, around:, around:][:, :90, :130]
-    agreed = np.abs(np.sign(seen).sum(0)) == views
-    least = np.where(agreed, np.sign(seen[0]) * np.abs(seen).min(0), 0)
-    assert views == 1 or np.abs(least - seen[0]).max() > 0.001
-    grid = tiling.make_grid(model, tile=(side, side), batch=2)
-    compute = tiling.make_compute(tiling.make_look(model), grid, views=views)
-    rows = tiling.restore_strips(
-        lambda tiles: compute(parameters, tiles), [image], grid, image.shape[:2]
-    )
-    restored = np.concatenate(list(rows))
-    np.testing.assert_allclose(restored, image + least, atol=1e-5)
-
-
-def test_views_are_the_four_flips():
-    assert len(set(tiling.FLIPS)) == 4 and tiling.FLIPS[0] == (False, False)
-
-
 def test_compiles_once_for_all_sizes(photographs):
     traces = []
 
@@ -136,7 +97,7 @@ def test_strips_give_what_the_whole_array_does(size, heights, tile, photographs)
     image = photographs["astronaut"][: size[0], : size[1]]
     grid = tiling.make_grid(model, tile=tile, ramp=8, batch=3)
     parameters = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 3)))
-    compute = tiling.make_compute(tiling.make_look(model), grid)
+    compute = tiling.make_compute(model, grid)
     rows = tiling.restore_strips(
         lambda tiles: compute(parameters, tiles), strips(image, heights), grid, size
     )
