@@ -6,7 +6,8 @@ what lands on it and its grain, the others as prints, by what else befalls these
 no network could undo from one picture alone, a film's weaving and flickering, is left
 out, or it would learn to blur; so is what fades a whole picture, which
 `restoration.grade` undoes before a network sees a crop of it. Last, some are scanned
-softly, both sides alike.
+softly, both sides alike. What is drawn is a little larger than a crop, which is cut
+out of it anywhere, so that the squares of JPEG do not always begin where it does.
 """
 
 import functools
@@ -29,6 +30,9 @@ _SOFT, _COMPRESSED = (0.35, 1.8), 1.0
 
 # A scaled crop shows pieces at so many times their size.
 _SCALE = (0.5, 1.2)
+
+# So many pixels more are drawn: the side of JPEG's squares.
+_JPEG_SIDE = 8
 
 # What a grey value is made of, as in Rec. 601.
 _LUMA = (0.299, 0.587, 0.114)
@@ -127,7 +131,8 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
     piece = pieces[(one.which * len(pieces)).astype(jnp.int32)]
     # No less than what shows the whole piece.
     low, high = max(_SCALE[0], size / side), max(_SCALE[1], size / side)
-    scale = jnp.where(one.scaled < 0.5, 1.0, low + (high - low) * one.scale)
+    whole = max(1.0, size / side)
+    scale = jnp.where(one.scaled < 0.5, whole, low + (high - low) * one.scale)
     start = jnp.stack([one.row, one.column]) * jnp.maximum(side - size / scale, 0)
     start = jnp.where(scale == 1, jnp.floor(start), start)
     crop = jax.image.scale_and_translate(
@@ -263,6 +268,34 @@ def draw_scan(
     return damage.random_jpeg(keys[1], worn, severity=severity), clean
 
 
+def cut(
+    key: jax.Array, worn: jax.Array, clean: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Cuts the same square out of both sides of a pair.
+
+    JPEG's squares begin at the corner of what was drawn. If a crop always began there
+    too, its network would learn to see them by where they lie, and take a picture that
+    was compressed for a worn one (docs/quality.md).
+
+    Args:
+      key: PRNG key.
+      worn: (H, W, 3), some pixels larger.
+      clean: of the same shape.
+      size: side of the square, pixels; static.
+
+    Returns:
+      Both, (size, size, 3).
+    """
+    (one,) = fields.draw(key, ((), {"row": (0, 1), "column": (0, 1)}))
+    room = jnp.array(worn.shape[:2]) - size
+    start = (jnp.stack([one.row, one.column]) * (room + 1)).astype(jnp.int32)
+    worn, clean = (
+        jax.lax.dynamic_slice(side, (*start, 0), (size, size, 3))
+        for side in (worn, clean)
+    )
+    return worn, clean
+
+
 def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
     """Draws the severity of a pair: 0 for clean ones, else lesser ones more often."""
     (one,) = fields.draw(key, ((), {"clean": (0, 1), "severity": (0, 1)}))
@@ -291,6 +324,8 @@ def draw_pairs(
       {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
       worn as film first.
     """
+    size = recipe.image_size
+    recipe = recipe._replace(image_size=size + _JPEG_SIDE - 1)
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
     if recipe.toned_share:
@@ -333,4 +368,7 @@ def draw_pairs(
             )
         )
         worn, clean = scan(crops, worn, clean)
+    worn, clean = jax.vmap(
+        lambda key, worn, clean: cut(jax.random.fold_in(key, 4), worn, clean, size)
+    )(crops, worn, clean)
     return {"input": worn, "output": clean}
