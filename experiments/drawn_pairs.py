@@ -31,7 +31,7 @@ _SOFT, _COMPRESSED = (0.35, 1.8), 1.0
 # A scaled crop shows pieces at so many times their size.
 _SCALE = (0.5, 1.2)
 
-# So many pixels more are drawn: the side of JPEG's squares.
+# The side of JPEG's squares, pixels; one less is drawn beyond a crop.
 _JPEG_SIDE = 8
 
 # What a grey value is made of, as in Rec. 601.
