@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from restoration import damage, errors, overlays
+from restoration import arrays, damage, errors, overlays, sampling
 from restoration.damage import compose, fields
 
 # What no network could undo from a crop of one picture alone.
@@ -268,34 +268,6 @@ def draw_scan(
     return damage.random_jpeg(keys[1], worn, severity=severity), clean
 
 
-def cut(
-    key: jax.Array, worn: jax.Array, clean: jax.Array, size: int
-) -> tuple[jax.Array, jax.Array]:
-    """Cuts the same square out of both sides of a pair.
-
-    JPEG's squares begin at the corner of what was drawn. If a crop always began there
-    too, its network would learn to see them by where they lie, and take a picture that
-    was compressed for a worn one (docs/quality.md).
-
-    Args:
-      key: PRNG key.
-      worn: (H, W, 3), some pixels larger.
-      clean: of the same shape.
-      size: side of the square, pixels; static.
-
-    Returns:
-      Both, (size, size, 3).
-    """
-    (one,) = fields.draw(key, ((), {"row": (0, 1), "column": (0, 1)}))
-    room = jnp.array(worn.shape[:2]) - size
-    start = (jnp.stack([one.row, one.column]) * (room + 1)).astype(jnp.int32)
-    worn, clean = (
-        jax.lax.dynamic_slice(side, (*start, 0), (size, size, 3))
-        for side in (worn, clean)
-    )
-    return worn, clean
-
-
 def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
     """Draws the severity of a pair: 0 for clean ones, else lesser ones more often."""
     (one,) = fields.draw(key, ((), {"clean": (0, 1), "severity": (0, 1)}))
@@ -324,6 +296,9 @@ def draw_pairs(
       {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
       worn as film first.
     """
+    # JPEG's squares begin at the corner of what is drawn. If the crop always did too, a
+    # network would learn to see them by where they lie, and take a picture that was
+    # compressed for a worn one (docs/quality.md).
     size = recipe.image_size
     recipe = recipe._replace(image_size=size + _JPEG_SIDE - 1)
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
@@ -368,7 +343,9 @@ def draw_pairs(
             )
         )
         worn, clean = scan(crops, worn, clean)
-    worn, clean = jax.vmap(
-        lambda key, worn, clean: cut(jax.random.fold_in(key, 4), worn, clean, size)
-    )(crops, worn, clean)
-    return {"input": worn, "output": clean}
+    draws = sampling.Draws(
+        index=jnp.arange(count),
+        offset=jnp.stack([chances(crops, 4), chances(crops, 5)], axis=-1),
+        flip=jnp.zeros((count, 2), bool),
+    )
+    return arrays.take_crops(arrays.PairArrays(worn, clean), draws, size)
