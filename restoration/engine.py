@@ -99,12 +99,12 @@ def load_weights(model: str, workdir: str) -> Weights:
 
 
 def _automatic(
-    model: Any, device: Any, *, overlap: int, keep_color: bool
+    model: Any, device: Any, *, overlap: int, keeping: tiling.Keeping | None
 ) -> list[tiling.Grid]:
     """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
     context = max(tiling.margin(model), overlap)
-    context += tiling.TONE_RADIUS if keep_color else 0
+    context += keeping.radius if keeping else 0
     large = int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP
     shapes = [(side, side)]
     if large > side:
@@ -118,7 +118,7 @@ def _automatic(
             tile=tuple(-(-int(pixels) // multiple) * multiple for pixels in shape),
             batch=batch,
             overlap=overlap,
-            keep_color=keep_color,
+            keeping=keeping,
         )
         for shape in shapes
     ]
@@ -169,7 +169,10 @@ def make_engine(
             f"--overlap={overlap}: {weights.model} sees {model.halo} pixels far; "
             "give at least as many, or auto"
         )
-    kept = {"overlap": context, "keep_color": keep_color}
+    # The colours of a shipped model's picture are the grader's to change.
+    graded = tiling.WIDE_COLOR if weights.grader else None
+    keeping = tiling.COLOR if keep_color else graded
+    kept = {"overlap": context, "keeping": keeping}
     if tile == "auto":
         chosen = _automatic(model, place, **kept)
     else:
@@ -188,7 +191,7 @@ def make_engine(
             np.float32,
             sharding=jax.sharding.SingleDeviceSharding(place),
         )
-        compute = tiling.make_compute(model, grid, keep_color=keep_color)
+        compute = tiling.make_compute(model, grid, keeping=keeping)
         return compute.lower(parameters, tiles).compile()
 
     def grid_of(size: tuple[int, int]) -> tiling.Grid:

@@ -17,7 +17,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,11 @@ RAMP = 16
 
 # With the colours kept, changes wider than about this many pixels are tone, as far
 # as they are no larger than this, of 1: what is, is dirt that was filled.
-TONE_RADIUS, _TONE = 32, 0.1
+_TONE_RADIUS, _TONE = 32, 0.1
+
+# Changes of colour wider than about this many pixels are wide: on the film track
+# without them PSNR falls by 0.01 dB, and on prints they are blotches (docs/quality.md).
+_COLOR_RADIUS = 14
 
 # What a grey value is made of, as in Rec. 601.
 _LUMA = (0.299, 0.587, 0.114)
@@ -95,7 +99,7 @@ def make_grid(
     ramp: int = RAMP,
     batch: int = 1,
     overlap: int = 0,
-    keep_color: bool = False,
+    keeping: "Keeping | None" = None,
 ) -> Grid:
     """Returns the grid of a model's tiles.
 
@@ -106,7 +110,7 @@ def make_grid(
       batch: tiles computed at once.
       overlap: pixels of context on each side of a tile; no less than the model's
         halo is taken.
-      keep_color: whether tiles need the context of `keeping_color` too.
+      keeping: what will be kept, which needs context of its own.
 
     Returns:
       The grid.
@@ -116,7 +120,7 @@ def make_grid(
     """
     multiple = model.multiple
     around = max(margin(model), _on_grid(overlap, multiple))
-    around += _on_grid(TONE_RADIUS, multiple) if keep_color else 0
+    around += _on_grid(keeping.radius, multiple) if keeping else 0
     least = _on_grid(2 * around + ramp + multiple, multiple)
     for side in tile:
         if side % multiple or side < least:
@@ -268,11 +272,18 @@ def _box(images: jnp.ndarray, radius: int, axis: int) -> jnp.ndarray:
     return (high - jax.lax.slice_in_dim(sums, 0, length, axis=axis)) / span
 
 
+def _wide(changes: jnp.ndarray, radius: int) -> jnp.ndarray:
+    """Returns what is wide in changes; it comes from `radius` pixels around."""
+    for axis in (1, 2, 1, 2):
+        changes = _box(changes, radius // 2, axis)
+    return changes
+
+
 def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     """Returns the images with the restored structure, their colour and tone.
 
-    Of the change only its luma counts, without what is wider than TONE_RADIUS and no
-    larger than a tenth of white, and it is added to red, green and blue alike.
+    Of the change only its luma counts, without what is wider than some 32 pixels and
+    no larger than a tenth of white, and it is added to red, green and blue alike.
 
     Args:
       images: float (batch, height, width, 3) before.
@@ -281,22 +292,52 @@ def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     Returns:
       float of the same shape, not clipped.
     """
-    change = jnp.sum((restored - images) * jnp.array(_LUMA), -1, keepdims=True)
-    wide = jnp.clip(change, -_TONE, _TONE)
-    for axis in (1, 2, 1, 2):
-        wide = _box(wide, TONE_RADIUS // 2, axis)
-    return images + change - wide
+    luma = jnp.sum((restored - images) * jnp.array(_LUMA), -1, keepdims=True)
+    return images + luma - _wide(jnp.clip(luma, -_TONE, _TONE), _TONE_RADIUS)
+
+
+def keeping_wide_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
+    """Returns the restored images without changes of colour that are wide.
+
+    Which colours a picture has as a whole, a network does not see in a tile.
+
+    Args:
+      images: float (batch, height, width, 3) before.
+      restored: the same images after.
+
+    Returns:
+      float of the same shape, not clipped.
+    """
+    change = restored - images
+    color = change - jnp.sum(change * jnp.array(_LUMA), -1, keepdims=True)
+    return restored - _wide(color, _COLOR_RADIUS)
+
+
+class Keeping(NamedTuple):
+    """What of the images stays though the model would change it.
+
+    Attributes:
+      apply: of images and restored ones, such as `keeping_color`.
+      radius: pixels around one that its result depends on, beyond the model's halo.
+    """
+
+    apply: Callable[[jnp.ndarray, jnp.ndarray], jnp.ndarray]
+    radius: int
+
+
+COLOR = Keeping(keeping_color, _TONE_RADIUS)
+WIDE_COLOR = Keeping(keeping_wide_color, _COLOR_RADIUS)
 
 
 def make_compute(
-    model: Any, grid: Grid, *, keep_color: bool = False
+    model: Any, grid: Grid, *, keeping: Keeping | None = None
 ) -> Callable[[Any, np.ndarray], jnp.ndarray]:
     """Returns compute(parameters, tiles), jitted: the restored cores of tiles.
 
     Args:
       model: Flax module.
       grid: how tiles lie.
-      keep_color: whether `keeping_color` is applied.
+      keeping: what of the images stays.
 
     Returns:
       A function of parameters and float (batch, *tile, 3) that gives float32
@@ -306,8 +347,8 @@ def make_compute(
     @jax.jit
     def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
         restored = model.apply(parameters, tiles)
-        if keep_color:
-            restored = keeping_color(tiles, jnp.clip(restored, 0, 1))
+        if keeping:
+            restored = keeping.apply(tiles, jnp.clip(restored, 0, 1))
         return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
 
     return compute

@@ -264,14 +264,39 @@ def test_keep_color_leaves_colour_and_tone():
     assert np.abs(mended - images)[:, 60:140, 60:140].mean() < 0.11
 
 
-def test_keep_color_does_not_depend_on_tiles(photographs):
+def test_wide_colour_stays_and_narrow_colour_is_mended():
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0.3, 0.6, (1, 200, 200, 3)).astype(np.float32)
+    shade, warm = np.float32(0.1), np.array([0.1, 0.0, -0.1], np.float32)
+    np.testing.assert_allclose(
+        tiling.keeping_wide_color(images, images + shade), images + shade, atol=1e-5
+    )
+    # A change of colour alone: of a wide one nothing is left, however strong.
+    blotch = images.copy()
+    color = warm - warm @ np.array([0.299, 0.587, 0.114], np.float32)
+    blotch[:, 60:140, 60:140] += color
+    kept = np.asarray(tiling.keeping_wide_color(images, blotch))
+    np.testing.assert_allclose(
+        kept[:, 75:125, 75:125], images[:, 75:125, 75:125], atol=1e-5
+    )
+    # Of a coloured scratch of one pixel, taken away, a fifteenth of its colour stays:
+    # the middle of a box of 15 pixels folded with itself.
+    worn = images.copy()
+    worn[:, :, 100] += warm
+    mended = np.asarray(tiling.keeping_wide_color(worn, images))
+    left = (mended - images)[:, :, 100]
+    np.testing.assert_allclose(left, np.broadcast_to(color / 15, left.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("keeping", [tiling.COLOR, tiling.WIDE_COLOR])
+def test_what_is_kept_does_not_depend_on_tiles(photographs, keeping):
     model = models.get_model("basic")
     parameters = engine.load_weights("basic", "").parameters
     image = photographs["coffee"][:150, :230]
     results = []
     for tile in ((144, 144), (320, 320), (128, 176)):
-        grid = tiling.make_grid(model, tile=tile, keep_color=True)
-        compute = tiling.make_compute(model, grid, keep_color=True)
+        grid = tiling.make_grid(model, tile=tile, keeping=keeping)
+        compute = tiling.make_compute(model, grid, keeping=keeping)
         strips = tiling.restore_strips(
             lambda tiles, compute=compute: compute(parameters, tiles),
             [image], grid, image.shape[:2],
