@@ -104,10 +104,15 @@ def _automatic(
     """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
     context = max(tiling.margin(model), overlap)
-    context += keeping.radius if keeping else 0
-    large = int((_CORE_TO_CONTEXT + 2) * context) + tiling.RAMP
-    shapes = [(side, side)]
-    if large > side:
+    kept = keeping.radius if keeping else 0
+
+    def suited(pixels: int) -> int:
+        return int((_CORE_TO_CONTEXT + 2) * pixels) + tiling.RAMP
+
+    # A model that sees no further takes one shape, which is compiled once.
+    shapes = [(side + 2 * kept, side + 2 * kept)]
+    if suited(context) > side:
+        large = suited(context + kept)
         # For most pictures, for small ones, and for those too wide for a high strip;
         # the last is no smaller than the first, so that it is not taken without need.
         shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
