@@ -83,6 +83,18 @@ class Grid:
         )
 
 
+class Keeping(NamedTuple):
+    """What of the images stays though the model would change it.
+
+    Attributes:
+      apply: of images and restored ones, such as `keeping_color`.
+      radius: pixels around one that its result depends on, beyond the model's halo.
+    """
+
+    apply: Callable[[jnp.ndarray, jnp.ndarray], jnp.ndarray]
+    radius: int
+
+
 def _on_grid(pixels: int, multiple: int) -> int:
     return -(-pixels // multiple) * multiple
 
@@ -99,7 +111,7 @@ def make_grid(
     ramp: int = RAMP,
     batch: int = 1,
     overlap: int = 0,
-    keeping: "Keeping | None" = None,
+    keeping: Keeping | None = None,
 ) -> Grid:
     """Returns the grid of a model's tiles.
 
@@ -279,6 +291,10 @@ def _wide(changes: jnp.ndarray, radius: int) -> jnp.ndarray:
     return changes
 
 
+def _luma(changes: jnp.ndarray) -> jnp.ndarray:
+    return jnp.sum(changes * jnp.array(_LUMA), -1, keepdims=True)
+
+
 def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     """Returns the images with the restored structure, their colour and tone.
 
@@ -292,7 +308,7 @@ def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     Returns:
       float of the same shape, not clipped.
     """
-    luma = jnp.sum((restored - images) * jnp.array(_LUMA), -1, keepdims=True)
+    luma = _luma(restored - images)
     return images + luma - _wide(jnp.clip(luma, -_TONE, _TONE), _TONE_RADIUS)
 
 
@@ -309,20 +325,7 @@ def keeping_wide_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarra
       float of the same shape, not clipped.
     """
     change = restored - images
-    color = change - jnp.sum(change * jnp.array(_LUMA), -1, keepdims=True)
-    return restored - _wide(color, _COLOR_RADIUS)
-
-
-class Keeping(NamedTuple):
-    """What of the images stays though the model would change it.
-
-    Attributes:
-      apply: of images and restored ones, such as `keeping_color`.
-      radius: pixels around one that its result depends on, beyond the model's halo.
-    """
-
-    apply: Callable[[jnp.ndarray, jnp.ndarray], jnp.ndarray]
-    radius: int
+    return restored - _wide(change - _luma(change), _COLOR_RADIUS)
 
 
 COLOR = Keeping(keeping_color, _TONE_RADIUS)

@@ -1,5 +1,6 @@
 """Batches: which files, what becomes of them, and how they are controlled."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -313,6 +314,10 @@ def test_overlap_is_never_less_than_the_model_sees():
     grid = engine.make_engine(weights, tile="128", overlap="30").grid((9, 9))
     # And what colours that are kept need: 14 pixels, on the grid of 4.
     assert grid.around == 32 + 16 and grid.core == (32, 32)
+    # The weights of a run have no grader: their network is used alone.
+    alone = dataclasses.replace(weights, grader=None)
+    grid = engine.make_engine(alone, tile="128", overlap="30").grid((9, 9))
+    assert grid.around == 32 and grid.core == (64, 64)
 
 
 # A device that runs out of memory.
