@@ -132,10 +132,11 @@ def measure_speed(name: str, pixels: int) -> dict[str, Any]:
     """Returns the speed on tiles in memory, ours and the Keras twin's.
 
     Both see the same tiles in batches of the same size; a model that Keras has no
-    twin of is measured alone.
+    twin of is measured alone. The twin of a residual model is the network without the
+    addition.
 
     Args:
-      name: a shipped model.
+      name: of shipped weights.
       pixels: of about so many tiles' worth.
 
     Returns:
@@ -149,7 +150,7 @@ def measure_speed(name: str, pixels: int) -> dict[str, Any]:
     count = grid.batch * max(1, round(pixels / (grid.batch * height * width)))
     tile = np.tile(image, (-(-height // 256), -(-width // 256), 1))[:height, :width]
     tiles = np.repeat(tile[None], count, 0)
-    compute = tiling.make_compute(models.get_model(name), grid)
+    compute = tiling.make_compute(models.get_model(weights.model), grid)
 
     def ours() -> None:
         for first in range(0, count, grid.batch):

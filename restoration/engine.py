@@ -80,7 +80,7 @@ def load_weights(model: str, workdir: str) -> Weights:
     """Loads shipped weights, or the best of a training run.
 
     Args:
-      model: a shipped model's name, or "" for the best one.
+      model: a name of shipped weights, or "" for the best ones.
       workdir: a training run, or "".
 
     Returns:
@@ -93,8 +93,8 @@ def load_weights(model: str, workdir: str) -> Weights:
         run, parameters, _ = checkpoint.load_trained(workdir)
         return Weights(run.model, parameters, _digest(parameters))
     name, parameters = pretrained.load_shipped(model)
-    file = pretrained.FOLDER / f"{name}.safetensors"
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    data = pretrained.find_shipped(model).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
     return Weights(name, parameters, digest, *pretrained.load_grader())
 
 
@@ -112,7 +112,7 @@ def _automatic(
     # A model that sees no further takes one shape, which is compiled once.
     shapes = [(side + 2 * kept, side + 2 * kept)]
     if suited(context) > side:
-        large = suited(context + kept)
+        large = suited(context) + 2 * kept
         # For most pictures, for small ones, and for those too wide for a high strip;
         # the last is no smaller than the first, so that it is not taken without need.
         shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
@@ -174,8 +174,8 @@ def make_engine(
             f"--overlap={overlap}: {weights.model} sees {model.halo} pixels far; "
             "give at least as many, or auto"
         )
-    # The colours of a shipped model's picture are the grader's to change.
-    graded = tiling.WIDE_COLOR if weights.grader else None
+    # With shipped weights, colours and shades are the grader's to change.
+    graded = tiling.SHADES if weights.grader else None
     keeping = tiling.COLOR if keep_color else graded
     kept = {"overlap": context, "keeping": keeping}
     if tile == "auto":

@@ -21,9 +21,15 @@ from restoration.models import grader
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
-# Best first, of those that a CPU restores a picture with in seconds: what `restore`
-# uses when no model is named. `nafnet_m` is better and for accelerators.
-PREFERRED = ("nafnet_s", "nafnet_m", "advanced", "basic")
+# The model of each weights file that may be shipped. Best first, of those that a CPU
+# restores a picture with in seconds: what `restore` uses when no model is named.
+# `nafnet_m` is better and for accelerators.
+SHIPPED = {
+    "nafnet_s": "nafnet_s",
+    "nafnet_m": "nafnet_m",
+    "advanced": "advanced_residual",
+    "basic": "basic_residual",
+}
 
 _DTYPES = ("F32", "F16")
 
@@ -148,8 +154,23 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
 
 
 def shipped() -> list[str]:
-    """Returns the names of the models whose weights are shipped, best first."""
-    return [name for name in PREFERRED if (FOLDER / f"{name}.safetensors").is_file()]
+    """Returns the names of the weights that are shipped, best first."""
+    return [name for name in SHIPPED if (FOLDER / f"{name}.safetensors").is_file()]
+
+
+def find_shipped(name: str) -> pathlib.Path:
+    """Returns the file of shipped weights, of the best ones for an empty name.
+
+    Raises:
+      InputError: for a name without shipped weights.
+    """
+    names = shipped()
+    if (name and name not in names) or not names:
+        raise errors.InputError(
+            f"no weights of model {name!r} are shipped; choose one of "
+            f"{', '.join(names) or 'none'}, or train and give --workdir"
+        )
+    return FOLDER / f"{name or names[0]}.safetensors"
 
 
 def load_grader() -> tuple[Any, str]:
@@ -170,29 +191,22 @@ def load_grader() -> tuple[Any, str]:
 
 
 def load_shipped(name: str) -> tuple[str, Any]:
-    """Loads shipped weights by model name; the best ones for an empty name.
+    """Loads shipped weights by name; the best ones for an empty name.
 
     Args:
       name: of `shipped()`, or "".
 
     Returns:
-      The model's name and its parameters.
+      The name of their model (see `SHIPPED`) and its parameters.
 
     Raises:
       InputError: for a name without shipped weights, or where they are of another
         model or without a card.
     """
-    names = shipped()
-    if (name and name not in names) or not names:
-        raise errors.InputError(
-            f"no weights of model {name!r} are shipped; choose one of "
-            f"{', '.join(names) or 'none'}, or train and give --workdir"
-        )
-    name = name or names[0]
-    path = FOLDER / f"{name}.safetensors"
+    path = find_shipped(name)
     card = read_card(path.with_suffix(".json"))
     found, parameters = load(path)
-    if not found == card.get("model") == name:
+    if not found == card.get("model") == SHIPPED[path.stem]:
         raise errors.InputError(
             f"{path}: weights of {found}, card of {card.get('model')}; install again"
         )

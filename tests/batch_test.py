@@ -268,31 +268,42 @@ def test_keep_color_leaves_colour_and_tone():
 def test_wide_colour_stays_and_narrow_colour_is_mended():
     generator = np.random.default_rng(0)
     images = generator.uniform(0.3, 0.6, (1, 200, 200, 3)).astype(np.float32)
-    shade, warm = np.float32(0.1), np.array([0.1, 0.0, -0.1], np.float32)
-    np.testing.assert_allclose(
-        tiling.keeping_wide_color(images, images + shade), images + shade, atol=1e-5
-    )
+    warm = np.array([0.1, 0.0, -0.1], np.float32)
     # A change of colour alone: of a wide one nothing is left, however strong.
     blotch = images.copy()
     color = warm - warm @ np.array([0.299, 0.587, 0.114], np.float32)
     blotch[:, 60:140, 60:140] += color
-    kept = np.asarray(tiling.keeping_wide_color(images, blotch))
+    kept = np.asarray(tiling.keeping_shades(images, blotch))
     np.testing.assert_allclose(
         kept[:, 75:125, 75:125], images[:, 75:125, 75:125], atol=1e-5
     )
     # Of a coloured scratch of one pixel, taken away, a fifteenth of its colour stays:
     # the middle of a box of 15 pixels folded with itself.
     worn = images.copy()
-    worn[:, :, 100] += warm
-    mended = np.asarray(tiling.keeping_wide_color(worn, images))
+    worn[:, :, 100] += color
+    mended = np.asarray(tiling.keeping_shades(worn, images))
     left = (mended - images)[:, :, 100]
     np.testing.assert_allclose(left, np.broadcast_to(color / 15, left.shape), atol=1e-5)
 
 
-@pytest.mark.parametrize("keeping", [tiling.COLOR, tiling.WIDE_COLOR])
+@pytest.mark.parametrize(("shade", "left"), [(0.04, 0.0), (-0.04, 0.0), (0.3, 0.25)])
+def test_of_a_wide_shade_the_faint_part_is_taken_out(shade, left):
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0.3, 0.6, (1, 200, 200, 3)).astype(np.float32)
+    shaded = images + np.float32(shade)
+    kept = np.asarray(tiling.keeping_shades(images, shaded))
+    np.testing.assert_allclose(kept, images + np.float32(left), atol=1e-5)
+    # Of a scratch that is taken away hardly anything stays.
+    worn = images.copy()
+    worn[:, :, 100] += np.float32(shade)
+    mended = np.asarray(tiling.keeping_shades(worn, images))
+    assert np.abs(mended - images).max() < 0.05 / 33 + 1e-5
+
+
+@pytest.mark.parametrize("keeping", [tiling.COLOR, tiling.SHADES])
 def test_what_is_kept_does_not_depend_on_tiles(photographs, keeping):
-    model = models.get_model("basic")
-    parameters = engine.load_weights("basic", "").parameters
+    weights = engine.load_weights("basic", "")
+    model, parameters = models.get_model(weights.model), weights.parameters
     image = photographs["coffee"][:150, :230]
     results = []
     for tile in ((144, 144), (320, 320), (128, 176)):
@@ -311,9 +322,9 @@ def test_overlap_is_never_less_than_the_model_sees():
     weights = engine.load_weights("basic", "")
     with pytest.raises(errors.InputError, match="sees 10 pixels far"):
         engine.make_engine(weights, overlap="4")
-    grid = engine.make_engine(weights, tile="128", overlap="30").grid((9, 9))
-    # And what colours that are kept need: 14 pixels, on the grid of 4.
-    assert grid.around == 32 + 16 and grid.core == (32, 32)
+    grid = engine.make_engine(weights, tile="192", overlap="30").grid((9, 9))
+    # And what shades that are kept need: 32 pixels.
+    assert grid.around == 32 + 32 and grid.core == (64, 64)
     # The weights of a run have no grader: their network is used alone.
     alone = dataclasses.replace(weights, grader=None)
     grid = engine.make_engine(alone, tile="128", overlap="30").grid((9, 9))

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from restoration import errors, models
-from restoration.models import layers
+from restoration.models import autoencoder, layers
 
 PARAMETERS = {
     "basic": 29_507,
     "advanced": 374_406,
+    "basic_residual": 29_507,
+    "advanced_residual": 374_406,
     "nafnet_s": 670_404,
     "nafnet_m": 3_972_276,
     "dncnn": 668_227,
 }
-DEPTH = {"basic": 7, "advanced": 14, "nafnet_s": 54, "nafnet_m": 54, "dncnn": 20}
+DEPTH = {"basic": 7, "advanced": 14, "basic_residual": 7, "advanced_residual": 14,
+         "nafnet_s": 54, "nafnet_m": 54, "dncnn": 20}  # fmt: skip
 WIDTHS = {
     "basic": [(32, 32, 32, 32)],
     "advanced": [(32, 64, 64, 32), (64, 128, 128, 64)],
@@ -111,6 +114,38 @@ def test_equals_keras_forward_and_gradient(name, photographs):
                 assert error < 1e-4, (stage, layer, part)
 
 
+def test_residual_basic_adds_the_stretched_output_of_basic():
+    model = models.get_model("basic_residual")
+    images = np.random.default_rng(6).random((1, 13, 18, 3), np.float32)
+    parameters = random_parameters(model)
+    output = models.get_model("basic").apply(parameters, images)
+    restored = model.apply(parameters, images)
+    assert np.abs(restored - images).max() > 0.01
+    np.testing.assert_allclose(restored, images + (2 * output - 1), atol=1e-6)
+
+
+def test_residual_advanced_is_two_residual_stages():
+    """Of a second stage that changes nothing the first one's result is left."""
+    model = models.get_model("advanced_residual")
+    images = np.random.default_rng(7).random((1, 16, 16, 3), np.float32)
+    parameters = random_parameters(model)
+    stages = parameters["params"]
+    last = stages["stage_2"]["conv_3"]
+    stages["stage_2"]["conv_3"] = jax.tree.map(jnp.zeros_like, last)
+    first = autoencoder.Autoencoder((32, 64, 64, 32))
+    output = first.apply({"params": stages["stage_1"]}, images)
+    restored = model.apply(parameters, images)
+    np.testing.assert_allclose(restored, images + (2 * output - 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["basic_residual", "advanced_residual"])
+def test_residual_models_begin_by_changing_nothing(name):
+    model = models.get_model(name)
+    images = np.random.default_rng(8).random((1, 16, 16, 3), np.float32)
+    parameters = model.init(jax.random.key(0), images)
+    np.testing.assert_array_equal(model.apply(parameters, images), images)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 6)])
 def test_upconv_equals_keras_conv2d_transpose(size):
     import keras
@@ -194,5 +229,5 @@ def test_multiply_adds_of_basic():
 
 
 def test_unknown_model_lists_names():
-    with pytest.raises(errors.InputError, match="advanced, basic"):
+    with pytest.raises(errors.InputError, match="advanced, advanced_residual, basic"):
         models.get_model("unet")

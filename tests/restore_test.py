@@ -50,7 +50,7 @@ def test_restores_every_file_at_its_size_and_format(photo_folder, tmp_path):
     # Beyond its borders a picture is continued by its reflection.
     shown = np.pad(shown, ((32, 32), (32, 32), (0, 0)), mode="symmetric")[None]
     whole = tiling.restore_whole(models.get_model(name), parameters, shown)
-    whole = np.clip(tiling.keeping_wide_color(shown, whole), 0, 1)[0, 32:-32, 32:-32]
+    whole = np.clip(tiling.keeping_shades(shown, whole), 0, 1)[0, 32:-32, 32:-32]
     written = frames.read(tmp_path / "a_restored.png")
     assert np.abs(written - whole).max() <= 0.5 / 255 + 1e-5
 
@@ -133,7 +133,7 @@ def test_shipped_weights_match_their_cards():
     assert pretrained.shipped()
     for name in pretrained.shipped():
         loaded, _ = pretrained.load_shipped(name)
-        assert loaded == name
+        assert loaded == pretrained.SHIPPED[name]
         card = json.loads((pretrained.FOLDER / f"{name}.json").read_text())
         assert {"training data", "recipe", "command", "figures", "limits"} <= set(card)
 

@@ -23,6 +23,8 @@ from restoration.models import autoencoder, dncnn, nafnet
 MODELS = {
     "basic": autoencoder.Basic,
     "advanced": autoencoder.Advanced,
+    "basic_residual": functools.partial(autoencoder.Basic, residual=True),
+    "advanced_residual": functools.partial(autoencoder.Advanced, residual=True),
     "nafnet_s": functools.partial(nafnet.NAFNet, width=32),
     "nafnet_m": functools.partial(nafnet.NAFNet, width=80),
     "dncnn": dncnn.DnCNN,

@@ -1,4 +1,11 @@
-"""The seed report's two convolutional autoencoders."""
+"""The seed report's two convolutional autoencoders, and residual forms of them.
+
+The report's networks compute the picture anew, through a bottleneck of a sixteenth of
+its pixels, so that even a clean picture loses detail. In the residual form the same
+layers, with the same parameters, compute what is to be changed, as DnCNN does (Zhang
+et al. 2017, arXiv 1608.03981, section III): the sigmoid, stretched to (-1, 1), is added
+to the picture. Its last weights begin at zero, so that it begins by changing nothing.
+"""
 
 from typing import Any, ClassVar
 
@@ -8,34 +15,41 @@ import jax.numpy as jnp
 from restoration.models import layers
 
 
-class _Autoencoder(nn.Module):
+class Autoencoder(nn.Module):
     """conv · pool · conv · pool · upconv · upconv · conv 3, all 3×3.
 
     Attributes:
       widths: channels of the four hidden convolutions.
+      residual: whether the result is added to the input.
       dtype: of the computation; parameters stay float32.
     """
 
     widths: tuple[int, int, int, int]
+    residual: bool = False
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+    def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
+        """Restores images of sides that 4 divides; ranges as in `Basic`."""
         first, second, third, fourth = self.widths
-        x = nn.relu(layers.Conv3x3(first, dtype=self.dtype, name="conv_1")(x))
+        x = nn.relu(layers.Conv3x3(first, dtype=self.dtype, name="conv_1")(images))
         x = layers.max_pool(x)
         x = nn.relu(layers.Conv3x3(second, dtype=self.dtype, name="conv_2")(x))
         x = layers.max_pool(x)
         x = nn.relu(layers.UpConv(third, dtype=self.dtype, name="upconv_1")(x))
         x = nn.relu(layers.UpConv(fourth, dtype=self.dtype, name="upconv_2")(x))
-        x = layers.Conv3x3(3, dtype=self.dtype, name="conv_3")(x)
-        return nn.sigmoid(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        start = nn.initializers.zeros if self.residual else layers.KERAS_KERNEL
+        last = layers.Conv3x3(3, kernel_init=start, dtype=self.dtype, name="conv_3")
+        x = last(x)
+        x = nn.sigmoid(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        return images + (2 * x - 1) if self.residual else x
 
 
 class Basic(nn.Module):
     """The basic model: 7 layers, 29,507 parameters.
 
     Attributes:
+      residual: whether the result is added to the picture.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -44,6 +58,7 @@ class Basic(nn.Module):
     halo: ClassVar[int] = 10
     layers: ClassVar[int] = 7
 
+    residual: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -55,10 +70,11 @@ class Basic(nn.Module):
             width (padded by reflection to multiples of 4 and cropped back).
 
         Returns:
-          float32 of the same shape, in (0, 1).
+          float32 of the same shape, in (0, 1); residual, in (-1, 2).
         """
         x = layers.pad_to_multiple(images, self.multiple)
-        x = _Autoencoder((32, 32, 32, 32), dtype=self.dtype, name="stage_1")(x)
+        form = {"residual": self.residual, "dtype": self.dtype}
+        x = Autoencoder((32, 32, 32, 32), **form, name="stage_1")(x)
         return x[:, : images.shape[1], : images.shape[2]]
 
 
@@ -71,6 +87,7 @@ class Advanced(nn.Module):
     exactly the count.
 
     Attributes:
+      residual: whether the result of each is added to its input.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -79,12 +96,14 @@ class Advanced(nn.Module):
     halo: ClassVar[int] = 18
     layers: ClassVar[int] = 14
 
+    residual: bool = False
     dtype: Any = None
 
     @nn.compact
     def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
         """Restores images; shapes and ranges as in `Basic`."""
         x = layers.pad_to_multiple(images, self.multiple)
-        x = _Autoencoder((32, 64, 64, 32), dtype=self.dtype, name="stage_1")(x)
-        x = _Autoencoder((64, 128, 128, 64), dtype=self.dtype, name="stage_2")(x)
+        form = {"residual": self.residual, "dtype": self.dtype}
+        x = Autoencoder((32, 64, 64, 32), **form, name="stage_1")(x)
+        x = Autoencoder((64, 128, 128, 64), **form, name="stage_2")(x)
         return x[:, : images.shape[1], : images.shape[2]]

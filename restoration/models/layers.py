@@ -7,6 +7,9 @@ import jax.numpy as jnp
 
 from restoration.models import forms
 
+# What Keras draws a convolution's kernel from.
+KERAS_KERNEL = nn.initializers.glorot_uniform()
+
 
 def pad_to_multiple(x: jnp.ndarray, multiple: int) -> jnp.ndarray:
     """Pads height and width by reflection, below and right.
@@ -66,11 +69,9 @@ def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
 
 
 def _weights(module: nn.Module, x: jnp.ndarray) -> tuple[jnp.ndarray, ...]:
-    """Returns x, kernel and bias in the module's type; Keras' initial weights."""
+    """Returns x, kernel and bias in the module's type."""
     kernel = module.param(
-        "kernel",
-        nn.initializers.glorot_uniform(),
-        (3, 3, x.shape[-1], module.features),
+        "kernel", module.kernel_init, (3, 3, x.shape[-1], module.features)
     )
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
     return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
@@ -81,10 +82,12 @@ class Conv3x3(nn.Module):
 
     Attributes:
       features: number of output channels.
+      kernel_init: what the kernel begins with; biases begin at zero.
       dtype: of the computation; parameters stay float32.
     """
 
     features: int
+    kernel_init: nn.initializers.Initializer = KERAS_KERNEL
     dtype: Any = None
 
     @nn.compact
@@ -99,10 +102,12 @@ class UpConv(nn.Module):
 
     Attributes:
       features: number of output channels.
+      kernel_init: what the kernel begins with; biases begin at zero.
       dtype: of the computation; parameters stay float32.
     """
 
     features: int
+    kernel_init: nn.initializers.Initializer = KERAS_KERNEL
     dtype: Any = None
 
     @nn.compact
