@@ -654,7 +654,8 @@ def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
     found = quality.read_results(out)["weights"]
     assert list(found) == ["basic", "basic --keep_color"]
     graded, kept = (row["tracks"]["film"]["restored"] for row in found.values())
-    assert kept["psnr"] != graded["psnr"]
+    assert kept["ssim"] != graded["ssim"]
+    assert kept["intact_psnr"] != graded["intact_psnr"]
     with pytest.raises(errors.InputError, match="--cards"):
         quality.QualityOptions(bench=bench, keep_color=True, cards=True)
 
