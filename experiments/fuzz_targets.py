@@ -262,7 +262,7 @@ def _journal(folder: pathlib.Path) -> Attempt:
 def _weights(folder: pathlib.Path) -> Attempt:
     """Weights as safetensors, and their card."""
     folder.mkdir()
-    source = pretrained.FOLDER / f"{pretrained.shipped()[0]}.safetensors"
+    source = pretrained.find_shipped("")
     data = source.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header, rest = json.loads(data[8 : 8 + length]), data[8 + length :]

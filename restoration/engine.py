@@ -93,8 +93,9 @@ def load_weights(model: str, workdir: str) -> Weights:
         run, parameters, _ = checkpoint.load_trained(workdir)
         return Weights(run.model, parameters, _digest(parameters))
     name, parameters = pretrained.load_shipped(model)
-    data = pretrained.find_shipped(model).read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
+    # Loading has held the file to its card.
+    card = pretrained.find_shipped(model).with_suffix(".json")
+    digest = pretrained.read_card(card)["sha256"]
     return Weights(name, parameters, digest, *pretrained.load_grader())
 
 

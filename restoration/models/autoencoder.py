@@ -73,8 +73,8 @@ class Basic(nn.Module):
           float32 of the same shape, in (0, 1); residual, in (-1, 2).
         """
         x = layers.pad_to_multiple(images, self.multiple)
-        form = {"residual": self.residual, "dtype": self.dtype}
-        x = Autoencoder((32, 32, 32, 32), **form, name="stage_1")(x)
+        residual, dtype = self.residual, self.dtype
+        x = Autoencoder((32, 32, 32, 32), residual, dtype, name="stage_1")(x)
         return x[:, : images.shape[1], : images.shape[2]]
 
 
@@ -103,7 +103,7 @@ class Advanced(nn.Module):
     def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
         """Restores images; shapes and ranges as in `Basic`."""
         x = layers.pad_to_multiple(images, self.multiple)
-        form = {"residual": self.residual, "dtype": self.dtype}
-        x = Autoencoder((32, 64, 64, 32), **form, name="stage_1")(x)
-        x = Autoencoder((64, 128, 128, 64), **form, name="stage_2")(x)
+        residual, dtype = self.residual, self.dtype
+        x = Autoencoder((32, 64, 64, 32), residual, dtype, name="stage_1")(x)
+        x = Autoencoder((64, 128, 128, 64), residual, dtype, name="stage_2")(x)
         return x[:, : images.shape[1], : images.shape[2]]

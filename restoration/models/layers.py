@@ -68,11 +68,11 @@ def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
     return depth_to_space(phases)
 
 
-def _weights(module: nn.Module, x: jnp.ndarray) -> tuple[jnp.ndarray, ...]:
+def _weights(
+    module: nn.Module, x: jnp.ndarray, start: nn.initializers.Initializer
+) -> tuple[jnp.ndarray, ...]:
     """Returns x, kernel and bias in the module's type."""
-    kernel = module.param(
-        "kernel", module.kernel_init, (3, 3, x.shape[-1], module.features)
-    )
+    kernel = module.param("kernel", start, (3, 3, x.shape[-1], module.features))
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
     return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
 
@@ -93,7 +93,7 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
         """Maps (n, h, w, c) to (n, h, w, features)."""
-        x, kernel, bias = _weights(self, x)
+        x, kernel, bias = _weights(self, x, self.kernel_init)
         return forms.convolve(x, kernel) + bias
 
 
@@ -102,16 +102,14 @@ class UpConv(nn.Module):
 
     Attributes:
       features: number of output channels.
-      kernel_init: what the kernel begins with; biases begin at zero.
       dtype: of the computation; parameters stay float32.
     """
 
     features: int
-    kernel_init: nn.initializers.Initializer = KERAS_KERNEL
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
         """Maps (n, h, w, c) to (n, 2h, 2w, features)."""
-        x, kernel, bias = _weights(self, x)
+        x, kernel, bias = _weights(self, x, KERAS_KERNEL)
         return upconv(x, kernel) + bias
