@@ -19,7 +19,10 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, frames, pairs
+from restoration.base import cli, config, errors
+from restoration.data import pairs
+from restoration.devices import backend
+from restoration.images import frames
 
 with epy.lazy_imports():
     import jax

@@ -21,12 +21,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import tqdm
 from etils import epy
 
-from restoration import cli, config, errors, pairs, sources
+from restoration.base import cli, config, errors
+from restoration.data import pairs, sources
 
 with epy.lazy_imports():
     import tensorflow_datasets as tfds
 
-    from restoration import array_files, input_pipeline, paired_frames, records
+    from restoration.data import array_files, input_pipeline, paired_frames, records
 
 
 @dataclasses.dataclass(frozen=True)

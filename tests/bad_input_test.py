@@ -9,8 +9,10 @@ import pyvips
 import tifffile
 from PIL import Image
 
-from experiments import fuzz_restore
-from restoration import errors, frames, jobs, picture, restore_file
+from experiments.robustness import fuzz_restore
+from restoration.base import errors
+from restoration.images import frames, picture
+from restoration.inference import jobs, restore_file
 from tests import files
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import skimage
 
-from restoration import frames
+from restoration.images import frames
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import extend
 
-from restoration import errors
+from restoration.base import errors
 from restoration.models import autoencoder, dncnn, nafnet
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""The network that estimates a picture's grade; see `restoration.grade`."""
+"""The network that estimates a picture's grade; see `restoration.inference.grade`."""
 
 from typing import Any, NamedTuple
 
