@@ -45,7 +45,7 @@ class ArchiveOptions:
         1.0, help="1 restores, 0 gives back the input", minimum=0.0, maximum=1.0
     )
     keep_color: bool = config.option(
-        False, help="restore structure, leave colour and tone"
+        False, help="restore structure, leave color and tone"
     )
     device: str = config.option(
         "auto", help="where workers compute", choices=("auto", "cpu", "gpu", "tpu")

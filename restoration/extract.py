@@ -111,13 +111,13 @@ def _warn(film: video.Film) -> None:
 
 def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
     """Writes the pairs of a worn film and its remaster; returns as above."""
-    worn = video.describe(path, square=options.square)
+    degraded = video.describe(path, square=options.square)
     clean = video.describe(options.remaster, square=options.square)
-    _warn(worn)
+    _warn(degraded)
     _warn(clean)
     folder = pathlib.Path(options.output)
     if not options.overwrite:
-        footage.refuse_existing(alignment_page.paths(folder, worn))
+        footage.refuse_existing(alignment_page.paths(folder, degraded))
     pair_options = remaster.PairOptions(
         output=folder,
         every=options.every,
@@ -126,15 +126,15 @@ def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ..
         min_likeness=options.min_likeness,
         overwrite=options.overwrite,
     )
-    paired = remaster.write_pairs(worn, clean, pair_options)
+    paired = remaster.write_pairs(degraded, clean, pair_options)
     page = alignment_page.write(folder, paired)
     matched = sum(len(shot.matches) for shot in paired.shots)
     kept = sum(bool(written.name) for written in paired.written.values())
     done = (
-        f"{worn.path}: {matched} of {len(paired.worn.seconds)} frames matched; "
+        f"{degraded.path}: {matched} of {len(paired.degraded.seconds)} frames matched; "
         f"{kept} pairs written, {len(paired.written) - kept} dropped; see {page}"
     )
-    return done, tuple(filter(None, [paired.worn.failure, paired.clean.failure]))
+    return done, tuple(filter(None, [paired.degraded.failure, paired.clean.failure]))
 
 
 def extract(options: ExtractOptions) -> tuple[list[str], list[str]]:

@@ -261,7 +261,7 @@ pair of one size, with `name` and `clip`. Stored as {options.format}, {holds},
 
 The order is that of the names, nothing is shuffled; a clip lies in one split alone
 (where there are fewer than three clips, a frame). Pixels are as stored in the files:
-no orientation or colour profile was applied, transparency was dropped, more than
+no orientation or color profile was applied, transparency was dropped, more than
 8 bits were rounded.
 
 Made from files with the fingerprint `{_fingerprint(folder)}`

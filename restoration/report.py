@@ -387,8 +387,8 @@ def _pictured(
     for score in (score for group in chosen.values() for score in group):
         if score.name not in found:
             raise errors.InputError(f"{data_dir}: no pair {score.name!r}; {remedy}")
-        worn, clean = _pictures(opened, found[score.name])
-        files[score.name] = [worn, restored[score.name], clean]
+        degraded, clean = _pictures(opened, found[score.name])
+        files[score.name] = [degraded, restored[score.name], clean]
     everything = f"{len(measured)} {options.split} pictures"
     of = f"all {everything}"
     if len(kept) < len(measured):

@@ -77,17 +77,17 @@ def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
     )
     train = jax.jit(train_step, donate_argnums=0)
     infer = jax.jit(lambda p, x: apply.apply(model, p, x))
-    worn, truth = map(jax.numpy.asarray, _batch(side))
+    degraded, target = map(jax.numpy.asarray, _batch(side))
     state = [step.init_state(model, optimizer, jax.random.key(0), ema=False)]
 
     def one_step() -> None:
-        state[0], _ = train(state[0], {"input": worn, "output": truth})
+        state[0], _ = train(state[0], {"input": degraded, "output": target})
         jax.block_until_ready(state[0])
 
     found = {"train": _images_per_second(one_step, seconds)}
     parameters = state[0].parameters
     found["infer"] = _images_per_second(
-        lambda: infer(parameters, worn).block_until_ready(), seconds
+        lambda: infer(parameters, degraded).block_until_ready(), seconds
     )
     return found
 
@@ -95,10 +95,12 @@ def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
 def _keras(name: str, side: int, seconds: float) -> dict[str, float]:
     twin = keras_reference.build(name)
     twin.compile(optimizer="adam", loss="mse")
-    worn, truth = _batch(side)
+    degraded, target = _batch(side)
     return {
-        "train": _images_per_second(lambda: twin.train_on_batch(worn, truth), seconds),
-        "infer": _images_per_second(lambda: twin.predict_on_batch(worn), seconds),
+        "train": _images_per_second(
+            lambda: twin.train_on_batch(degraded, target), seconds
+        ),
+        "infer": _images_per_second(lambda: twin.predict_on_batch(degraded), seconds),
     }
 
 

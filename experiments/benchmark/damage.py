@@ -3,7 +3,7 @@
     python -m experiments.benchmark damage
 
 The kinds that both have, as trainers write them on the host (BasicSR's degradations,
-GFPGAN's colour jitter): one picture at a time on one core. Then, where JAX computes on
+GFPGAN's color jitter): one picture at a time on one core. Then, where JAX computes on
 an accelerator, batches there, and what share of a training step they take.
 OpenCV is no dependency; where it is not installed, that is said, and ours is measured
 alone.

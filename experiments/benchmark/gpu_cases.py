@@ -106,8 +106,8 @@ def our_training(
       metrics: whether it tells PSNR, SSIM and the gradient's norm, as `train` does.
     """
     model, train_step, state = _training(name)
-    worn, truth = map(jnp.asarray, _images((batch, side, side, 3)))
-    pairs = {"input": worn, "output": truth}
+    degraded, target = map(jnp.asarray, _images((batch, side, side, 3)))
+    pairs = {"input": degraded, "output": target}
 
     def run(state: Any, pairs: Any) -> tuple:
         state, told = train_step(state, pairs)
@@ -191,18 +191,18 @@ def _torch_cases(name: str, batch: int, side: int) -> Iterator[tuple[str, Callab
 
     def training() -> interleaved.Case:
         twin = network()
-        worn, truth = map(put, _images((batch, side, side, 3)))
+        degraded, target = map(put, _images((batch, side, side, 3)))
         optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3, fused=True)
 
         @compiled
-        def loss(worn: Any, truth: Any) -> Any:
-            error = twin(worn.float() / 255) - truth.float() / 255
+        def loss(degraded: Any, target: Any) -> Any:
+            error = twin(degraded.float() / 255) - target.float() / 255
             return error.square().mean()
 
         def call() -> Any:
             optimizer.zero_grad(set_to_none=True)
             with autocast():
-                value = loss(worn, truth)
+                value = loss(degraded, target)
             value.backward()
             optimizer.step()
             return value

@@ -202,8 +202,8 @@ def _pointwise(kernel: Any) -> np.ndarray:
     return np.asarray(kernel).T[:, :, None, None]
 
 
-def _colours_first(array: Any) -> np.ndarray:
-    """Reorders the last axis: ours has the four places first, PyTorch the colours."""
+def _colors_first(array: Any) -> np.ndarray:
+    """Reorders the last axis: ours has the four places first, PyTorch the colors."""
     array = np.asarray(array)
     split = array.reshape(*array.shape[:-1], 4, -1)
     return np.swapaxes(split, -1, -2).reshape(array.shape)
@@ -246,12 +246,12 @@ def _nafnet(layers: Weights) -> dict[str, Any]:
                 {"kernel": kernel, "bias": layer["bias"]}, name, mirrored=False
             )
         elif stage == "up":
-            found[f"{name}.weight"] = _pointwise(_colours_first(layer["kernel"]))
+            found[f"{name}.weight"] = _pointwise(_colors_first(layer["kernel"]))
     intro = np.asarray(layers["intro"]["kernel"])
-    intro = np.moveaxis(_colours_first(np.moveaxis(intro, 2, -1)), -1, 2)
+    intro = np.moveaxis(_colors_first(np.moveaxis(intro, 2, -1)), -1, 2)
     ends = {
         "intro": {"kernel": intro, "bias": layers["intro"]["bias"]},
-        "outro": {part: _colours_first(w) for part, w in layers["outro"].items()},
+        "outro": {part: _colors_first(w) for part, w in layers["outro"].items()},
     }
     for name, layer in ends.items():
         found |= _convolution(layer, name, mirrored=False)

@@ -91,13 +91,13 @@ def damage_cells(options: SheetOptions) -> list[np.ndarray]:
         keys = jax.random.split(first, _DRAWS)
         change = [np.abs(draw(key, image, 1.0) - image).mean() for key in keys]
         key = keys[int(np.argsort(change)[-2])]
-        worn = [np.asarray(draw(key, image, s)) for s in SEVERITIES]
+        degraded = [np.asarray(draw(key, image, s)) for s in SEVERITIES]
         title = kind.replace("_", " ")
         cells.append(
             np.hstack(
                 [
                     label(picture, f"{title} {severity:g}")
-                    for picture, severity in zip(worn, SEVERITIES, strict=True)
+                    for picture, severity in zip(degraded, SEVERITIES, strict=True)
                 ]
             )
         )

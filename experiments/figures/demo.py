@@ -28,7 +28,7 @@ from restoration.inference import batch
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "demo.json"
 
-# Colour photographs in scikit-image's wheel, and what to shrink their sides by.
+# Color photographs in scikit-image's wheel, and what to shrink their sides by.
 PHOTOGRAPHS = {
     "astronaut": ("astronaut.png", 1),
     "cat": ("chelsea.png", 1),
@@ -144,7 +144,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     if out.is_dir() and any(out.iterdir()):
         raise errors.InputError(f"{out}: not empty; remove it or give another --out")
     make_film(out / "clean", options.frames)
-    worn = degrade.DegradeOptions(
+    degraded = degrade.DegradeOptions(
         input=(str(out / "clean"),),
         output=str(out / "data"),
         severity=options.severity,
@@ -152,7 +152,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
         variants=2,
         seed=options.seed,
     )
-    _require(_run("degrade", degrade.main, worn))
+    _require(_run("degrade", degrade.main, degraded))
     _run("clean", clean.main, clean.CleanOptions(data_dir=str(out / "data")))
     run = config.TrainConfig(
         data_dir=str(out / "data"),
@@ -181,7 +181,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
         frames.write(test_folder / f"{pair.name}.png", frames.read(pair.input))
     frames.write(out / "photograph" / "motorcycle.png", photograph(LARGE_PHOTOGRAPH))
     photo = dataclasses.replace(
-        worn,
+        degraded,
         input=(str(out / "photograph"),),
         output=str(out / "photograph_data"),
         variants=1,

@@ -446,10 +446,10 @@ def contact_sheet(demo: pathlib.Path) -> np.ndarray:
         return np.pad(image, edges, constant_values=1)
 
     clips = []
-    for worn in sorted((demo / "test_input").glob("*_000.png"))[::2]:
-        restored = demo / "restored" / f"{worn.stem}_restored.png"
-        truth = demo / "data" / "output" / worn.name
-        images = [padded(frames.read(path), 1) for path in (worn, restored, truth)]
+    for degraded in sorted((demo / "test_input").glob("*_000.png"))[::2]:
+        restored = demo / "restored" / f"{degraded.stem}_restored.png"
+        target = demo / "data" / "output" / degraded.name
+        images = [padded(frames.read(path), 1) for path in (degraded, restored, target)]
         clips.append(padded(np.hstack(images), 4))
     even = len(clips) // 2 * 2
     return np.vstack([np.hstack(clips[i : i + 2]) for i in range(0, even, 2)])

@@ -60,20 +60,22 @@ def sheet(options: SheetOptions) -> np.ndarray:
     )
     cells = []
     with tempfile.TemporaryDirectory() as scratch:
-        worn, done = pathlib.Path(scratch) / "worn", pathlib.Path(scratch) / "done"
+        degraded, done = pathlib.Path(scratch) / "worn", pathlib.Path(scratch) / "done"
         truths = []
         for number, name in enumerate(names):
             truths.append(damage_sheet.square(frames.read(folder / name), options.size))
             key = jax.random.fold_in(jax.random.key(options.seed), number)
-            frames.write(worn / f"{number:03d}.png", np.asarray(wear(key, truths[-1])))
+            frames.write(
+                degraded / f"{number:03d}.png", np.asarray(wear(key, truths[-1]))
+            )
         used = engine.make_engine(engine.load_weights(options.model, ""))
-        results = quality.restore_folder(used, worn, done)
-        for (source, result), truth in zip(results, truths, strict=True):
+        results = quality.restore_folder(used, degraded, done)
+        for (source, result), target in zip(results, truths, strict=True):
             pictures = {"worn": frames.read(source), "restored": frames.read(result)}
             for name, image in pictures.items():
-                psnr = quality.score(image, truth)["psnr"]
+                psnr = quality.score(image, target)["psnr"]
                 cells.append(damage_sheet.label(image, f"{name}, {psnr:.1f} dB"))
-            cells.append(damage_sheet.label(truth, "true"))
+            cells.append(damage_sheet.label(target, "true"))
     return damage_sheet.grid(cells, 3)
 
 

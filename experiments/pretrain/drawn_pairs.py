@@ -189,7 +189,7 @@ def draw_dirt(
       opacity: of the pair, see `compose.denser`.
 
     Returns:
-      The dirt (H, W, 3), which is colour times opacity, and its opacity (H, W).
+      The dirt (H, W, 3), which is color times opacity, and its opacity (H, W).
     """
     black = jnp.zeros((recipe.image_size, recipe.image_size, 3))
     if not len(masks):
@@ -202,7 +202,7 @@ def draw_dirt(
     return compose.denser(dirt, mask, opacity)
 
 
-def draw_worn(
+def draw_degraded(
     key: jax.Array,
     clean: jax.Array,
     dirt: tuple[jax.Array, jax.Array],
@@ -231,26 +231,26 @@ def draw_worn(
         return jnp.clip(image * (1 - mask[..., None]) + fallen, 0, 1)
 
     first = fields.uniform(keys[0], ()) < 0.5
-    worn = jnp.where(first, dirtied(clean), clean)
-    worn, _ = damage.damage(
+    degraded = jnp.where(first, dirtied(clean), clean)
+    degraded, _ = damage.damage(
         keys[1],
-        worn,
+        degraded,
         severity=severity,
         kinds=kinds,
         dirtiness=dirtiness,
         opacity=opacity,
     )
-    return jnp.where(first, worn, dirtied(worn))
+    return jnp.where(first, degraded, dirtied(degraded))
 
 
 def draw_scan(
-    key: jax.Array, worn: jax.Array, clean: jax.Array, recipe: Recipe
+    key: jax.Array, degraded: jax.Array, clean: jax.Array, recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
     """Scans some of the pairs softly: both sides blurred; half of the worn compressed.
 
     Args:
       key: PRNG key.
-      worn: (H, W, 3) in [0, 1].
+      degraded: (H, W, 3) in [0, 1].
       clean: of the same shape.
       recipe: `soft_share` is read.
 
@@ -263,12 +263,13 @@ def draw_scan(
     )
     soft = one.soft < recipe.soft_share
     sigma = _SOFT[0] * (_SOFT[1] / _SOFT[0]) ** one.sigma
-    worn, clean = (
-        jnp.where(soft, damage.blur(side, sigma=sigma), side) for side in (worn, clean)
+    degraded, clean = (
+        jnp.where(soft, damage.blur(side, sigma=sigma), side)
+        for side in (degraded, clean)
     )
     compressed = soft & (one.compressed < 0.5)
     severity = jnp.where(compressed, _COMPRESSED, 0.0)
-    return damage.random_jpeg(keys[1], worn, severity=severity), clean
+    return damage.random_jpeg(keys[1], degraded, severity=severity), clean
 
 
 def draw_severity(key: jax.Array, recipe: Recipe) -> jax.Array:
@@ -326,7 +327,7 @@ def draw_pairs(
         )
     )(dirts, dirtiness * severity, opacity)
     films = count - round(recipe.photo_share * count)
-    worn = []
+    degraded = []
     for part, kinds in (
         (slice(0, films), recipe.film),
         (slice(films, count), recipe.photo),
@@ -336,19 +337,19 @@ def draw_pairs(
                 lambda x, part=part: x[part],
                 (wears, clean, dirt, severity, dirtiness, opacity),
             )
-            wear = functools.partial(draw_worn, kinds=kinds)
-            worn.append(jax.vmap(wear)(*pairs))
-    worn = jnp.concatenate(worn)
+            wear = functools.partial(draw_degraded, kinds=kinds)
+            degraded.append(jax.vmap(wear)(*pairs))
+    degraded = jnp.concatenate(degraded)
     if recipe.soft_share:
         scan = jax.vmap(
-            lambda key, worn, clean: draw_scan(
-                jax.random.fold_in(key, 3), worn, clean, recipe
+            lambda key, degraded, clean: draw_scan(
+                jax.random.fold_in(key, 3), degraded, clean, recipe
             )
         )
-        worn, clean = scan(crops, worn, clean)
+        degraded, clean = scan(crops, degraded, clean)
     draws = sampling.Draws(
         index=jnp.arange(count),
         offset=jnp.stack([chances(crops, 4), chances(crops, 5)], axis=-1),
         flip=jnp.zeros((count, 2), bool),
     )
-    return arrays.take_crops(arrays.PairArrays(worn, clean), draws, size)
+    return arrays.take_crops(arrays.PairArrays(degraded, clean), draws, size)

@@ -62,7 +62,7 @@ _VALIDATION_PAIRS = 512
 
 _LIMITS = (
     "A flat or tinted picture that was meant so may be graded too: --keep_color leaves "
-    "colour and tone. Frames of a film are graded one by one."
+    "color and tone. Frames of a film are graded one by one."
 )
 
 
@@ -95,7 +95,7 @@ class Material(NamedTuple):
 
     Attributes:
       crops: uint8 (count, cells, cells, 3), clean.
-      dirt: float16 (count, cells, cells, 4), colour times opacity, and opacity.
+      dirt: float16 (count, cells, cells, 4), color times opacity, and opacity.
     """
 
     crops: Any
@@ -106,14 +106,14 @@ class Pairs(NamedTuple):
     """Pictures seen small, worn and as they should be.
 
     Attributes:
-      worn: (batch, cells², 3).
-      truth: of the same shape.
+      degraded: (batch, cells², 3).
+      target: of the same shape.
       intact: (batch, cells²), how much of each cell no dirt hides.
       healthy: (batch,), whether there is nothing to undo.
     """
 
-    worn: Any
-    truth: Any
+    degraded: Any
+    target: Any
     intact: Any
     healthy: Any
 
@@ -178,7 +178,7 @@ def draw_dirt(key: Any, masks: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([np.float16(draw(part, masks)) for part in parts])
 
 
-def _worn(key: Any, image: Any, severity: Any) -> Any:
+def _degraded(key: Any, image: Any, severity: Any) -> Any:
     keys = fields.split(key, len(_TONE))
     for key, kind in zip(keys, _TONE, strict=True):
         image = damage.KINDS[kind](key, image, severity=severity)
@@ -194,7 +194,7 @@ def _draw_pair(key: Any, crop: Any, dirt: Any) -> Pairs:
     luma = (crop * jnp.array([0.299, 0.587, 0.114])).sum(-1, keepdims=True)
     crop = jnp.where(one.grey < _GREY_SHARE, luma, crop)
     own = jnp.where(one.own < _OWN_SHARE, _OWN_SEVERITY * one.graded, 0.0)
-    truth = _worn(keys[1], crop, own)
+    target = _degraded(keys[1], crop, own)
     dirt = jnp.where(one.turn < 0.5, dirt, dirt.transpose(1, 0, 2))
     dirt = dirt * (one.dirty < _DIRTY_SHARE)
 
@@ -204,10 +204,13 @@ def _draw_pair(key: Any, crop: Any, dirt: Any) -> Pairs:
     healthy = one.healthy < _HEALTHY_SHARE
     severity = jnp.where(healthy, 0.0, _SEVERITY * one.severity**1.5)
     first = one.first < 0.5
-    worn = _worn(keys[2], jnp.where(first, dirtied(truth), truth), severity)
-    worn = jnp.where(first, worn, dirtied(worn))
+    degraded = _degraded(keys[2], jnp.where(first, dirtied(target), target), severity)
+    degraded = jnp.where(first, degraded, dirtied(degraded))
     return Pairs(
-        worn.reshape(-1, 3), truth.reshape(-1, 3), 1 - dirt[..., 3].ravel(), healthy
+        degraded.reshape(-1, 3),
+        target.reshape(-1, 3),
+        1 - dirt[..., 3].ravel(),
+        healthy,
     )
 
 
@@ -241,15 +244,15 @@ def draw_pairs(key: Any, material: Material, count: int) -> Pairs:
     return jax.vmap(_draw_pair)(keys, crop, dirt)
 
 
-def _error(colours: Any, pairs: Pairs) -> Any:
+def _error(colors: Any, pairs: Pairs) -> Any:
     """Returns the mean squared error of what no dirt hides, (batch,)."""
-    squared = jnp.square(colours - pairs.truth).mean(-1) * pairs.intact
+    squared = jnp.square(colors - pairs.target).mean(-1) * pairs.intact
     return squared.sum(-1) / jnp.maximum(pairs.intact.sum(-1), 1.0)
 
 
 def _cells(pairs: Pairs) -> "grader.Cells":
-    weights = jnp.full(pairs.worn.shape[:2], 1 / pairs.worn.shape[1])
-    return grader.Cells(pairs.worn, weights)
+    weights = jnp.full(pairs.degraded.shape[:2], 1 / pairs.degraded.shape[1])
+    return grader.Cells(pairs.degraded, weights)
 
 
 def make_step(options: GradeOptions, optimizer: Any) -> Callable:
@@ -259,7 +262,7 @@ def make_step(options: GradeOptions, optimizer: Any) -> Callable:
 
     def loss(parameters: Any, pairs: Pairs, key: Any) -> Any:
         found = network.apply(parameters, _cells(pairs), rngs={"dropout": key})
-        error = _error(grade.apply(pairs.worn, found), pairs)
+        error = _error(grade.apply(pairs.degraded, found), pairs)
         # Of the logarithm, as PSNR has it, it would learn to hardly dare anything.
         return jnp.sqrt(error + 1e-5).mean()
 
@@ -288,10 +291,10 @@ def validate(parameters: Any, material: Material) -> dict[str, float]:
     draw = jax.jit(draw_pairs, static_argnums=2)
     pairs = draw(jax.random.key(20_770_525), material, _VALIDATION_PAIRS)
     found = jax.jit(grader.Grader().apply)(parameters, _cells(pairs))
-    after = jnp.clip(grade.apply(pairs.worn, found), 0, 1)
+    after = jnp.clip(grade.apply(pairs.degraded, found), 0, 1)
     figures = {}
-    for name, colours in (("input_psnr", pairs.worn), ("psnr", after)):
-        psnr = -10 * np.log10(np.maximum(_error(colours, pairs), 1e-6))
+    for name, colors in (("input_psnr", pairs.degraded), ("psnr", after)):
+        psnr = -10 * np.log10(np.maximum(_error(colors, pairs), 1e-6))
         figures[name] = round(float(psnr[~pairs.healthy].mean()), 3)
     figures["healthy_psnr"] = round(float(psnr[pairs.healthy].mean()), 3)
     return figures
@@ -352,7 +355,7 @@ def main(options: GradeOptions) -> None:
         "machine": f"{jax.devices()[0].device_kind}, JAX {jax.__version__}",
         "seconds": round(time.monotonic() - start),
         "figures": {"validation": figures},
-        "protocol": "colours averaged over 64x64 cells; PSNR of RGB a picture, in dB, "
+        "protocol": "colors averaged over 64x64 cells; PSNR of RGB a picture, in dB, "
         "then the mean",
         "limits": _LIMITS,
     }

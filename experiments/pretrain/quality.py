@@ -163,11 +163,14 @@ def _mean(rows: list[Mapping[str, float | None]]) -> dict[str, float]:
 
 
 def _picture(
-    worn: np.ndarray, restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None
+    degraded: np.ndarray,
+    restored: np.ndarray,
+    truth: np.ndarray,
+    mask: np.ndarray | None,
 ) -> dict[str, dict[str, float | None]]:
     """Returns the figures of one benchmark picture, before and after."""
     rows = {}
-    for side, image in (("input", worn), ("restored", restored)):
+    for side, image in (("input", degraded), ("restored", restored)):
         rows[side] = score(image, truth)
         if mask is not None:
             rows[side]["damaged_psnr"] = _inside(image, truth, mask >= _DAMAGED)
@@ -285,7 +288,7 @@ def draw_spotless(folder: pathlib.Path, target: pathlib.Path, name: str) -> None
     kinds, sigma = _SPOTLESS[name]
 
     @jax.jit
-    def worn(key: Any, image: Any) -> Any:
+    def degraded(key: Any, image: Any) -> Any:
         image, _ = damage.damage(key, image, severity=1.0, kinds=kinds)
         return damage.blur(image, sigma=sigma) if sigma else image
 
@@ -293,7 +296,7 @@ def draw_spotless(folder: pathlib.Path, target: pathlib.Path, name: str) -> None
         image = frames.read(path)
         if number % 2:
             image = np.broadcast_to(image.mean(-1, keepdims=True), image.shape)
-        drawn = np.asarray(worn(jax.random.key(number), image))
+        drawn = np.asarray(degraded(jax.random.key(number), image))
         frames.write(target / f"{stem}.png", drawn)
 
 

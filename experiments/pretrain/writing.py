@@ -57,11 +57,11 @@ def _caption(rng: np.random.Generator) -> Image.Image:
     box = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font)
     edge = height // 3
     size = (round(box[2] - box[0]) + 2 * edge, round(box[3] - box[1]) + 2 * edge)
-    # Ink is light or dark, now and then of a colour; paper is the other.
+    # Ink is light or dark, now and then of a color; paper is the other.
     ink = rng.integers(0, 90, 3) if rng.random() < 0.3 else rng.integers(0, 90, 1)
-    colours = [ink, 255 - rng.integers(0, 60, 1)]
-    rng.shuffle(colours)
-    ink, paper = (tuple(int(v) for v in np.broadcast_to(c, 3)) for c in colours)
+    colors = [ink, 255 - rng.integers(0, 60, 1)]
+    rng.shuffle(colors)
+    ink, paper = (tuple(int(v) for v in np.broadcast_to(c, 3)) for c in colors)
     alpha = round(255 * rng.uniform(0.7, 1.0))
     image = Image.new("RGBA", size, (*paper, 255 if rng.random() < _ON_PAPER else 0))
     place = (edge - box[0], edge - box[1])

@@ -60,7 +60,7 @@ def claiming(kind: str) -> bytes:
 
 
 def with_profile(count: int) -> bytes:
-    """Returns a small picture whose colour profile inflates to so many bytes."""
+    """Returns a small picture whose color profile inflates to so many bytes."""
     return _png(16, 16, (b"iCCP", b"x\0\0" + _zeros(count)), _PIXELS)
 
 

@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 def identity() -> engine.Engine:
     """Returns an engine that leaves pictures alone: the files are what is tried."""
-    grid = layout.Grid(tile=(64, 64), around=8, ramp=8, multiple=4, batch=1)
+    grid = layout.Grid(tile=(64, 64), context=8, overlap=8, stride=4, batch=1)
 
     def restore(blocks: Any, size: tuple[int, int], prepare: Any) -> Any:
         def compute(tiles: np.ndarray) -> np.ndarray:

@@ -109,8 +109,8 @@ def set_weights(twin: "keras.Model", parameters: Any) -> None:
 def _compile(twin: "keras.Model") -> None:
     """The report's optimizer and loss; PSNR is added for the curves."""
 
-    def psnr(truth: Any, restored: Any) -> Any:
-        return tf.image.psnr(truth, restored, max_val=1.0)
+    def psnr(target: Any, restored: Any) -> Any:
+        return tf.image.psnr(target, restored, max_val=1.0)
 
     twin.compile(optimizer=keras.optimizers.Adam(), loss="mse", metrics=[psnr])
 
@@ -125,13 +125,13 @@ def _dataset(
     scale = lambda image: tf.cast(image, tf.float32) / 255  # noqa: E731
     return (
         found.batch(batch_size)
-        .map(lambda worn, truth: (scale(worn), scale(truth)))
+        .map(lambda degraded, target: (scale(degraded), scale(target)))
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
 def score(
-    twin: "keras.Model", members: arrays.PairArrays, batch_size: int, around: int
+    twin: "keras.Model", members: arrays.PairArrays, batch_size: int, context: int
 ) -> dict[str, float]:
     """Returns mean mse, psnr and ssim of restored pictures, as ours are measured.
 
@@ -139,12 +139,12 @@ def score(
     see zeros: half a decibel at 32×32 pixels.
     """
     values: list[dict[str, Any]] = []
-    for worn, truth in _dataset(members, batch_size, shuffle=False):
-        edges = ((0, 0), (around, around), (around, around), (0, 0))
-        seen = twin(np.pad(worn.numpy(), edges, mode="symmetric")).numpy()
-        inner = seen[:, around:, around:][:, : worn.shape[1], : worn.shape[2]]
+    for degraded, target in _dataset(members, batch_size, shuffle=False):
+        edges = ((0, 0), (context, context), (context, context), (0, 0))
+        seen = twin(np.pad(degraded.numpy(), edges, mode="symmetric")).numpy()
+        inner = seen[:, context:, context:][:, : degraded.shape[1], : degraded.shape[2]]
         restored = np.clip(inner, 0, 1)
-        values.append(metrics.all_metrics(restored, truth.numpy()))
+        values.append(metrics.all_metrics(restored, target.numpy()))
     return {
         name: float(np.mean(np.concatenate([np.asarray(v[name]) for v in values])))
         for name in values[0]
@@ -183,9 +183,9 @@ def fit(
         {key: float(values[epoch]) for key, values in logged.history.items()}
         for epoch in range(epochs)
     ]
-    around = apply.margin(models.get_model(name))
+    context = apply.margin(models.get_model(name))
     scores = {
-        split: score(twin, pairs, batch_size, around) for split, pairs in data.items()
+        split: score(twin, pairs, batch_size, context) for split, pairs in data.items()
     }
     return Fit(history, scores, seconds)
 
@@ -289,13 +289,13 @@ def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
         )
         with jax.enable_x64(False):  # its indices are of 32 bits
             batch = arrays.take_crops(members, draws, options.image_size)
-        worn, truth = (
+        degraded, target = (
             np.asarray(step.to_float(side), keras.config.floatx())
             for side in batch.values()
         )
         # As float to both: a compiled division by 255 rounds otherwise.
-        state, values = train_step(state, {"input": worn, "output": truth})
-        theirs = twin.train_on_batch(worn, truth, return_dict=True)["loss"]
+        state, values = train_step(state, {"input": degraded, "output": target})
+        theirs = twin.train_on_batch(degraded, target, return_dict=True)["loss"]
         twin.reset_metrics()  # else the next loss were a mean over batches
         seen.append((float(values["loss"]), float(theirs)))
     return np.array(seen)

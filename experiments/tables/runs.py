@@ -95,10 +95,10 @@ def carry(parameters: Any, seed: int) -> Any:
     """Returns initial weights with which an autoencoder shows its input, blurred.
 
     Keras' weights start both networks at grey. Here six channels carry the picture
-    through each autoencoder: the three colours, of which pooling keeps the
+    through each autoencoder: the three colors, of which pooling keeps the
     brightest, and their negatives, of which it keeps the darkest; tents enlarge
     both and the last convolution joins them, so that the sigmoid, which is nearly
-    a line of slope 1/4 there, gives the colour back. The others start as He's
+    a line of slope 1/4 there, gives the color back. The others start as He's
     random weights, halved.
 
     Args:
@@ -117,11 +117,11 @@ def carry(parameters: Any, seed: int) -> Any:
             stage[name]["kernel"][..., :6] = 0
         stage["conv_3"]["kernel"][:, :, :6] = 0
         stage["conv_1"]["bias"][3:6] = 1
-        for colour in range(3):
-            stage["conv_1"]["kernel"][1, 1, colour, colour] = 1
-            stage["conv_1"]["kernel"][1, 1, colour, colour + 3] = -1
-            stage["conv_3"]["kernel"][1, 1, colour, colour] = 2
-            stage["conv_3"]["kernel"][1, 1, colour + 3, colour] = -2
+        for color in range(3):
+            stage["conv_1"]["kernel"][1, 1, color, color] = 1
+            stage["conv_1"]["kernel"][1, 1, color, color + 3] = -1
+            stage["conv_3"]["kernel"][1, 1, color, color] = 2
+            stage["conv_3"]["kernel"][1, 1, color + 3, color] = -2
         for channel in range(6):
             stage["conv_2"]["kernel"][1, 1, channel, channel] = 1
             for name in ("upconv_1", "upconv_2"):

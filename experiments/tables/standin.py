@@ -34,7 +34,7 @@ with epy.lazy_imports():
     from restoration import damage
     from restoration.evaluation import metrics
 
-# Colour photographs of scikit-image's wheel, each of a scene of its own.
+# Color photographs of scikit-image's wheel, each of a scene of its own.
 PHOTOGRAPHS = (
     "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png",
     "motorcycle_left.png", "retina.jpg", "rocket.jpg",
@@ -254,11 +254,11 @@ def _make_pair(
     room = jnp.stack([height, width]) - size + 1
     top, left = (jax.random.uniform(place, (2,)) * room).astype(jnp.int32)
     rows = clean.offset[picture] + (top + jnp.arange(size)) * width + left
-    truth = clean.pixels[rows[:, None] + jnp.arange(size)]
-    worn, _ = damage.damage(
-        wear, truth.astype(jnp.float32) / 255, severity=severity, kinds=kinds
+    target = clean.pixels[rows[:, None] + jnp.arange(size)]
+    degraded, _ = damage.damage(
+        wear, target.astype(jnp.float32) / 255, severity=severity, kinds=kinds
     )
-    return arrays.PairArrays(_to_uint8(worn), truth)
+    return arrays.PairArrays(_to_uint8(degraded), target)
 
 
 @functools.cache
@@ -388,7 +388,7 @@ def card(standin: Standin) -> dict[str, Any]:
         "found_on": f"the first {_CALIBRATION} training pairs at most",
         "seed": options.seed,
         "limits": "Damage is drawn independently of the picture, and the truth is the "
-        "picture as it was found, not a remaster: colour and sharpness do not change.",
+        "picture as it was found, not a remaster: color and sharpness do not change.",
     }
 
 
@@ -416,8 +416,8 @@ def sheet(standin: Standin, count: int = 12) -> np.ndarray:
         spread = np.linspace(0, len(members) - 1, min(count, len(members)))
         chosen = [members[int(place)] for place in spread]
         made = draw(standin, chosen)
-        for member, worn, truth in zip(chosen, *made, strict=True):
-            pair = np.hstack([np.asarray(worn), np.asarray(truth)]) / 255
+        for member, degraded, target in zip(chosen, *made, strict=True):
+            pair = np.hstack([np.asarray(degraded), np.asarray(target)]) / 255
             text = f"{split} {pathlib.PurePosixPath(member.name).name}"
             cells.append(damage_sheet.label(pair.astype(np.float32), text))
     return damage_sheet.grid(cells, 4)

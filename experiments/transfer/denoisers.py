@@ -87,7 +87,7 @@ def load(path: str | os.PathLike, *, sigma: float | None = None) -> tuple[Any, A
         ends = [found[place].kernel.shape for place in (0, -1)]
         raise errors.InputError(
             f"{path}: {len(found)} convolutions, the first {ends[0]}, the last "
-            f"{ends[1]}: neither DnCNN of 17 or 20 layers nor the colour FFDNet"
+            f"{ends[1]}: neither DnCNN of 17 or 20 layers nor the color FFDNet"
         )
     if (kind is ffdnet.FFDNet) != (sigma is not None):
         remedy = "give its sigma" if sigma is None else "DnCNN takes no sigma"

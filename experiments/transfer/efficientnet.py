@@ -43,7 +43,7 @@ _SQUEEZE = 0.25
 _BATCH_NORM_EPSILON = 1e-3
 _NORMALIZATION_EPSILON = 1e-7
 
-# Of ImageNet's colours, each in [0, 1]. Keras' network divides by the variance twice
+# Of ImageNet's colors, each in [0, 1]. Keras' network divides by the variance twice
 # where its ImageNet weights are used, once in `Normalization` and once here.
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -56,7 +56,7 @@ _DEEPEST, _FULL = 64, 16
 
 
 class _Normalization(nn.Module):
-    """Keras' layer of this name: colours less their mean, over their deviation.
+    """Keras' layer of this name: colors less their mean, over their deviation.
 
     Attributes:
       calibrating: whether mean and variance are measured on the batch.
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
     """EfficientNetB0 without its classifier; 4,007,548 parameters are trained.
 
     Attributes:
-      imagenet: whether colours are divided by √σ once more, as Keras does for
+      imagenet: whether colors are divided by √σ once more, as Keras does for
         `weights="imagenet"` alone.
       calibrating: see `calibrate`.
       dtype: of the computation; parameters stay float32.
@@ -232,7 +232,7 @@ class EfficientNet(nn.Module):
       dtype: of the computation; parameters stay float32.
     """
 
-    multiple: ClassVar[int] = 32
+    stride: ClassVar[int] = 32
     # No context can stand for the rest of the picture: only whole ones are restored.
     halo: ClassVar[int] = 0
 
@@ -252,7 +252,7 @@ class EfficientNet(nn.Module):
         Returns:
           float32 of the same shape, near [0, 1] but not clipped.
         """
-        padded = layers.pad_to_multiple(images, self.multiple)
+        padded = layers.pad_to_multiple(images, self.stride)
         x = padded.astype(self.dtype or padded.dtype)
         encoder = Encoder(self.imagenet, self.calibrating, self.dtype, name="encoder")
         found = encoder(x)

@@ -15,9 +15,9 @@ from restoration.models import layers
 
 
 def fold(x: jnp.ndarray) -> jnp.ndarray:
-    """Rearranges (n, 2h, 2w, c) to (n, h, w, 4·c), colour by colour.
+    """Rearranges (n, 2h, 2w, c) to (n, h, w, 4·c), color by color.
 
-    The four pixels of a colour follow each other down the first column, then down
+    The four pixels of a color follow each other down the first column, then down
     the second: MATLAB's order, in which the weights were published.
     """
     n, height, width, channels = x.shape
@@ -34,7 +34,7 @@ def unfold(x: jnp.ndarray) -> jnp.ndarray:
 
 
 class FFDNet(nn.Module):
-    """The colour denoiser: 12 layers, 852,108 parameters.
+    """The color denoiser: 12 layers, 852,108 parameters.
 
     The layers are named `conv_1` to `conv_12`, each with kernel and bias.
 
@@ -43,8 +43,8 @@ class FFDNet(nn.Module):
       dtype: of the computation; parameters stay float32.
     """
 
-    source: ClassVar[str] = "Zhang et al. 2018, colour"
-    multiple: ClassVar[int] = 2
+    source: ClassVar[str] = "Zhang et al. 2018, color"
+    stride: ClassVar[int] = 2
     halo: ClassVar[int] = 25
     layers: ClassVar[int] = 12
 
@@ -64,7 +64,7 @@ class FFDNet(nn.Module):
         Returns:
           float32 of the same shape, near [0, 1] but not clipped.
         """
-        x = fold(layers.pad_to_multiple(images, self.multiple))
+        x = fold(layers.pad_to_multiple(images, self.stride))
         channels = x.shape[-1]
         level = jnp.full((*x.shape[:3], 1), self.sigma, x.dtype)
         x = jnp.concatenate([x, level], axis=-1)

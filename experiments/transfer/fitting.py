@@ -249,11 +249,11 @@ def _read_curve(path: pathlib.Path, done: int) -> list[tuple[int, float]]:
 @functools.cache
 def _scores(model: Any) -> Callable:
     def compute(parameters: Any, batch: Mapping[str, Any]) -> tuple:
-        worn, truth = (step.to_float(batch[side]) for side in ("input", "output"))
-        restored = jnp.clip(model.apply(parameters, worn), 0, 1)
+        degraded, target = (step.to_float(batch[side]) for side in ("input", "output"))
+        restored = jnp.clip(model.apply(parameters, degraded), 0, 1)
         values = {
-            "input": metrics.all_metrics(worn, truth),
-            "restored": metrics.all_metrics(restored, truth),
+            "input": metrics.all_metrics(degraded, target),
+            "restored": metrics.all_metrics(restored, target),
         }
         return values, restored
 

@@ -39,7 +39,7 @@ _OURS = {
 }
 
 # What a file may hold that the encoder has no use for: the classifier, and how many
-# pictures the colours' statistics are of.
+# pictures the colors' statistics are of.
 _UNUSED = re.compile(r"predictions/.*|normalization/count")
 
 

@@ -1,4 +1,4 @@
-"""Reproduces a published number: colour DnCNN, trained here (Zhang et al. 2017).
+"""Reproduces a published number: color DnCNN, trained here (Zhang et al. 2017).
 
     python -m experiments.transfer.reproduce --weights dncnn.mat --pictures KODAK
     python -m experiments.transfer.reproduce --weights ... --pictures ... --train_on D
@@ -165,8 +165,8 @@ class OneNoise:
         """See `fitting.Draw`."""
         cut, noise = jax.random.split(key)
         squares = clean_crops(cut, clean, **sizes)
-        worn = fitting.with_noise(noise, squares, self.sigma)
-        return {"input": worn, "output": squares}
+        degraded = fitting.with_noise(noise, squares, self.sigma)
+        return {"input": degraded, "output": squares}
 
 
 def is_grey(parameters: Any) -> bool:

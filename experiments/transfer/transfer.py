@@ -151,7 +151,7 @@ class TransferOptions:
     )
     denoiser: str = config.option(
         "",
-        help="weights of the colour DnCNN, .mat or .safetensors; else it is left out",
+        help="weights of the color DnCNN, .mat or .safetensors; else it is left out",
     )
     imagenet: str = config.option(
         "", help="Keras' .h5 of EfficientNetB0; else its encoder has random weights"
@@ -323,8 +323,8 @@ def initial_weights(
         encoder = keras_weights.load_efficientnet(options.imagenet)
         return efficientnet.with_encoder(fresh, encoder)
     if arm.network == "efficientnet":
-        worn = data.train[1.0].input[:_CALIBRATION].astype(np.float32) / 255
-        return efficientnet.calibrate(model, fresh, worn)
+        degraded = data.train[1.0].input[:_CALIBRATION].astype(np.float32) / 255
+        return efficientnet.calibrate(model, fresh, degraded)
     if arm.start in _PRETRAINING:
         print(f"{arm.name}, seed {seed}: training before", flush=True)
         return fitting.fit(
@@ -341,7 +341,7 @@ def initial_weights(
 
 
 def read_denoiser(path: str) -> Any:
-    """Reads the colour DnCNN of 20 layers.
+    """Reads the color DnCNN of 20 layers.
 
     Args:
       path: its weights.
@@ -358,8 +358,8 @@ def read_denoiser(path: str) -> Any:
     same = shapes == jax.tree.map(np.shape, models.abstract_parameters(wanted))
     if model != wanted or not same:
         raise errors.InputError(
-            f"--denoiser={path}: not the colour DnCNN of 20 layers; restored films "
-            "have colour, give that one"
+            f"--denoiser={path}: not the color DnCNN of 20 layers; restored films "
+            "have color, give that one"
         )
     return parameters
 

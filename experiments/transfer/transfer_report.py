@@ -32,7 +32,7 @@ _KINDS = {
     "cpu": "Short run, made on a CPU",
     "quick": "Quick run, too short to conclude from",
 }
-_COLOURS = {
+_COLORS = {
     "scratch": "0.45",
     "published": "C0",
     "denoising": "C0",
@@ -218,7 +218,7 @@ def _panel(
     for cell in cells:
         family, start = split_name(cell["arm"])
         if (family, cell["fraction"]) == (network, fraction):
-            look = {"color": _COLOURS[start], "marker": "o", "markersize": 2.5}
+            look = {"color": _COLORS[start], "marker": "o", "markersize": 2.5}
             axes.plot(*zip(*cell["curve"], strict=True), label=_STARTS[start], **look)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9")

@@ -158,12 +158,12 @@ def _origin(
 
     tiny = np.frombuffer(misfit, np.uint8).astype(np.float32)
     scores = thumbnails @ (tiny - tiny.mean())
-    worn = seen(path)
+    degraded = seen(path)
     for i in np.argsort(-scores)[:3].tolist():
         clean = seen(members[i].outputs[0])
         if (
-            worn.shape == clean.shape
-            and similarity.shift(worn, clean)[2] >= survey.SURE_SHARPNESS
+            degraded.shape == clean.shape
+            and similarity.shift(degraded, clean)[2] >= survey.SURE_SHARPNESS
         ):
             return members[i].outputs[0]
     return ""

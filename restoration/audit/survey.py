@@ -39,14 +39,14 @@ REASONS = {
     "leak": (False, "the same picture, or nearly, lies in another split too"),
     "duplicate": (False, "another pair of the split has the same pixels"),
     "near_duplicate": (False, "another clip of the split has nearly the same picture"),
-    "blank": (False, "one even colour, no picture"),
+    "blank": (False, "one even color, no picture"),
     "ambiguous": (False, "several files of one folder differ only in the suffix"),
     "similar_name": (False, "names that differ only in case or Unicode form"),
     "extension": (False, "the suffix is that of another format"),
     "format": (False, "training reads PNG, JPEG and BMP, not this format"),
     "animated": (False, "several frames; the first alone is used"),
     "multi_page": (False, "several pages; the first alone is used"),
-    "cmyk": (False, "colours for printing (CMYK), converted when read"),
+    "cmyk": (False, "colors for printing (CMYK), converted when read"),
     "16_bit": (False, "more than 8 bits a channel; training uses 8"),
     "transparent": (False, "an alpha channel, dropped when read"),
     "link": (False, "a symbolic link; it is not followed, so not checked"),
@@ -447,14 +447,14 @@ def _digest(image: Image.Image) -> tuple[int, int]:
 
 
 def _compare(
-    worn: Image.Image, clean: Image.Image
+    degraded: Image.Image, clean: Image.Image
 ) -> tuple[tuple[tuple[str, str], ...], bytes, bytes]:
     """Compares the two images of a pair: findings, record, misfit."""
-    if worn.size != clean.size:
-        text = "{}×{} and {}×{} pixels".format(*worn.size, *clean.size)
+    if degraded.size != clean.size:
+        text = "{}×{} and {}×{} pixels".format(*degraded.size, *clean.size)
         return (("size", text),), b"", b""
-    digests = _digest(worn), _digest(clean)
-    greys = similarity.grey(worn), similarity.grey(clean)
+    digests = _digest(degraded), _digest(clean)
+    greys = similarity.grey(degraded), similarity.grey(clean)
     lumas = [similarity.luma(grey) for grey in greys]
     thumbs = [similarity.luma(grey, (32, 32)) for grey in greys]
     # Grain and scratches on an empty frame vanish in the small picture.
@@ -468,10 +468,10 @@ def _compare(
         findings.append(("blank", " and ".join(blank)))
     if digests[0] == digests[1]:
         findings.append(("identical", "every pixel"))
-    elif not blank and min(worn.size) >= _LEAST_SIDE:
+    elif not blank and min(degraded.size) >= _LEAST_SIDE:
         likeness = similarity.correlation(*thumbs)
         right, down, sharpness = similarity.shift(*lumas)
-        step = worn.width / lumas[0].shape[1], worn.height / lumas[0].shape[0]
+        step = degraded.width / lumas[0].shape[1], degraded.height / lumas[0].shape[0]
         right, down = right * step[0], down * step[1]
         if (
             likeness < _ALIKE_CORRELATION
@@ -491,7 +491,7 @@ def _compare(
     record["digests"] = digests
     record["hash"] = similarity.dhash(greys[1])
     record["thumbnail"] = similarity.luma(greys[1], (8, 8)).round().ravel()
-    record["change"] = similarity.character(worn) - similarity.character(clean)
+    record["change"] = similarity.character(degraded) - similarity.character(clean)
     record["blank"] = "input" in blank, "output" in blank
     record["sound"] = not findings
     return tuple(findings), record.tobytes(), misfit
@@ -540,9 +540,9 @@ def survey(root: str, unit: Unit, *, tensorflow: bool) -> Report:
     usable = [[p for p in side if side[p].image] for side in sides]
     if [len(paths) for paths in usable] != [1, 1]:
         return Report(tuple(found))
-    (worn,), (clean,) = usable
+    (degraded,), (clean,) = usable
     pair_findings, record, misfit = _compare(
-        everything[worn].image, everything[clean].image
+        everything[degraded].image, everything[clean].image
     )
-    found += [Finding(worn, r, detail, clean) for r, detail in pair_findings]
-    return Report(tuple(found), Unit((worn,), (clean,)), record, misfit)
+    found += [Finding(degraded, r, detail, clean) for r, detail in pair_findings]
+    return Report(tuple(found), Unit((degraded,), (clean,)), record, misfit)

@@ -65,12 +65,22 @@ def parse(argv: list[str], options_class: type, flag_values: flags.FlagValues) -
       InputError: for unknown flags, bad values, missing required flags and
         arguments that belong to no flag.
     """
+    _check_renamed(argv, options_class)
     try:
         rest = flag_values(argv)[1:]
     except (flags.Error, UnicodeDecodeError) as error:  # the latter by --flagfile
         line = " ".join(str(error).split())
         raise errors.InputError(f"{line} (see --help)") from None
     return _from_flags(options_class, flag_values, rest)
+
+
+def _check_renamed(argv: Sequence[str], options_class: type) -> None:
+    """Raises InputError where a flag is given by its earlier name."""
+    given = {word.split("=")[0][2:] for word in argv[1:] if word.startswith("--")}
+    for field in dataclasses.fields(options_class):
+        before = field.metadata["formerly"]
+        if before in given:
+            raise errors.InputError(f"--{before} is now named --{field.name}")
 
 
 def _from_flags(

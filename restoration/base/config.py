@@ -25,6 +25,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     later: bool = False,
+    formerly: str | None = None,
 ) -> Any:
     """Declares one option of an options dataclass.
 
@@ -37,6 +38,7 @@ def option(
       minimum: the least value that is allowed.
       maximum: the greatest value that is allowed.
       later: whether files of earlier versions lack it; their runs had the default.
+      formerly: the flag's earlier name, which is answered with the new one.
 
     Returns:
       A dataclass field.
@@ -49,6 +51,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "later": later,
+        "formerly": formerly,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

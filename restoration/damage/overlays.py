@@ -2,7 +2,7 @@
 
 The dirt comes as masks, the alpha channels of scanned pictures: uint8
 (count, side, side), 255 where nothing of the picture shows. Everything else, place,
-size, turn, colour and opacity, is drawn anew each time. The convention is that of
+size, turn, color and opacity, is drawn anew each time. The convention is that of
 `restoration.damage`: key first, image second, severity 0 changes no bit.
 """
 
@@ -26,8 +26,8 @@ _MARGIN = 80
 _ZOOM = (0.4, 1.25)
 
 
-def _colours(each, common) -> jax.Array:
-    """Returns (N, 3): dark, bright, or, one in seven, of any colour."""
+def _colors(each, common) -> jax.Array:
+    """Returns (N, 3): dark, bright, or, one in seven, of any color."""
     dark = 0.3 * each.tone**1.5
     bright = 1.0 - 0.4 * each.tone**1.3
     # Three tenths of the pictures have dark dirt alone, four tenths bright alone.
@@ -35,7 +35,7 @@ def _colours(each, common) -> jax.Array:
     grey = jnp.where(is_bright, bright, dark)[:, None]
     hue = jnp.stack([each.red, each.green, each.blue], axis=-1)
     tinted = grey + 0.1 * (hue - 0.5)
-    return jnp.where((each.coloured < 1 / 7)[:, None], hue, tinted)
+    return jnp.where((each.colored < 1 / 7)[:, None], hue, tinted)
 
 
 def _seen(
@@ -82,7 +82,7 @@ def random_overlays(
             (slots,),
             {"which": (0, 1), "row": (0, 1), "column": (0, 1), "mirror": (0, 1)}
             | {"angle": (0, 2 * math.pi), "zoom": _ZOOM, "opacity": (0.3, 1)}
-            | {"tone": (0, 1), "bright": (0, 1), "coloured": (0, 1)}
+            | {"tone": (0, 1), "bright": (0, 1), "colored": (0, 1)}
             | {"red": (0, 1), "green": (0, 1), "blue": (0, 1)},
         ),
     )  # fmt: skip
@@ -103,11 +103,11 @@ def random_overlays(
         return _seen(masks[which], place, shape, zoom=zoom)
 
     # A loop, so that each is drawn once and kept: fused into the painting it would
-    # be drawn anew for every colour.
+    # be drawn anew for every color.
     seen = lax.map(draw_one, (which, zoom, placed))
     opacity = exists * common.strength * each.opacity
     return paint(
         image,
         opacity=opacity[:, None, None] * seen,
-        colour=_colours(each, common),
+        color=_colors(each, common),
     )

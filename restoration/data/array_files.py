@@ -67,18 +67,18 @@ def _write_split(
     checksums = []
     with (
         contextlib.closing(pairs.read_ahead(members)) as reading,
-        _new_array(folder / "input.npy", (len(members), *shape)) as worn_file,
+        _new_array(folder / "input.npy", (len(members), *shape)) as degraded_file,
         _new_array(folder / "output.npy", (len(members), *shape)) as clean_file,
     ):
-        for pair, worn, clean in reading:
-            if worn.shape != shape:
+        for pair, degraded, clean in reading:
+            if degraded.shape != shape:
                 raise errors.InputError(
-                    f"{pair.input}: {worn.shape[1]}×{worn.shape[0]} pixels, "
+                    f"{pair.input}: {degraded.shape[1]}×{degraded.shape[0]} pixels, "
                     f"{members[0].input} has {shape[1]}×{shape[0]}; arrays hold one "
                     "size, --format=tfrecord any"
                 )
-            rows = worn.tobytes(), clean.tobytes()
-            worn_file.write(rows[0])
+            rows = degraded.tobytes(), clean.tobytes()
+            degraded_file.write(rows[0])
             clean_file.write(rows[1])
             checksums.append([google_crc32c.value(row) for row in rows])
             done()
@@ -176,11 +176,11 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
         for split, rows in records.items()
         if rows
     }
-    for split, (worn, clean) in opened.items():
-        if worn.shape != clean.shape:
+    for split, (degraded, clean) in opened.items():
+        if degraded.shape != clean.shape:
             raise errors.InputError(
-                f"{folder / split}: arrays of shapes {worn.shape} and {clean.shape}; "
-                "prepare it again"
+                f"{folder / split}: arrays of shapes {degraded.shape} and "
+                f"{clean.shape}; prepare it again"
             )
     return Opened(folder, records, opened, checksums, fingerprint)
 
@@ -199,15 +199,15 @@ def read_rows(opened: Opened, split: str, places: Sequence[int]) -> arrays.PairA
     Raises:
       InputError: naming the file of a row that is damaged.
     """
-    worn, clean = (side[np.asarray(places)] for side in opened.arrays[split])
+    degraded, clean = (side[np.asarray(places)] for side in opened.arrays[split])
     for row, place in enumerate(places):
         expected = opened.checksums[split][place]
         for side, images, checksum in zip(
-            ("input", "output"), (worn, clean), expected, strict=True
+            ("input", "output"), (degraded, clean), expected, strict=True
         ):
             if google_crc32c.value(images[row].tobytes()) != checksum:
                 raise errors.InputError(
                     f"{opened.folder / split / side}.npy: damaged at row {place}; put "
                     "back a good copy, or prepare it again"
                 )
-    return arrays.PairArrays(worn, clean)
+    return arrays.PairArrays(degraded, clean)

@@ -32,15 +32,15 @@ class PairArrays(NamedTuple):
 
 def check(arrays: PairArrays, *, image_size: int) -> None:
     """Raises InputError unless the arrays are pairs as large as the crops."""
-    worn, truth = arrays
-    if worn.shape != truth.shape or worn.ndim != 4 or worn.shape[-1] != 3:
+    degraded, target = arrays
+    if degraded.shape != target.shape or degraded.ndim != 4 or degraded.shape[-1] != 3:
         raise errors.InputError(
-            f"pairs of shapes {worn.shape} and {truth.shape}: both must be "
+            f"pairs of shapes {degraded.shape} and {target.shape}: both must be "
             "(count, height, width, 3)"
         )
-    if not len(worn) or min(worn.shape[1:3]) < image_size:
+    if not len(degraded) or min(degraded.shape[1:3]) < image_size:
         raise errors.InputError(
-            f"pairs of shape {worn.shape}: none, or smaller than "
+            f"pairs of shape {degraded.shape}: none, or smaller than "
             f"--image_size={image_size}"
         )
 

@@ -83,25 +83,25 @@ def decode(data: Any) -> Any:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def same_size(worn: Any, truth: Any, what: Any) -> tuple[Any, Any]:
+def same_size(degraded: Any, target: Any, what: Any) -> tuple[Any, Any]:
     """Passes two images on, within a graph, if they are of one size.
 
     Args:
-      worn: (height, width, 3).
-      truth: the same.
+      degraded: (height, width, 3).
+      target: the same.
       what: text that names the two.
 
     Returns:
       The two images; reading them fails when their sizes differ.
     """
     tf = tensorflow()
-    same = tf.reduce_all(tf.equal(tf.shape(worn), tf.shape(truth)))
+    same = tf.reduce_all(tf.equal(tf.shape(degraded), tf.shape(target)))
     message = tf.strings.join(
         [what, ": a pair of different sizes; "
          "remove it, or move it away with python -m restoration.clean"]
     )  # fmt: skip
     with tf.control_dependencies([_check(same, message)]):
-        return tf.identity(worn), tf.identity(truth)
+        return tf.identity(degraded), tf.identity(target)
 
 
 def _check(condition: Any, message: Any) -> Any:
@@ -114,11 +114,11 @@ def _check(condition: Any, message: Any) -> Any:
 
 
 def _crop(
-    what: Any, worn: Any, truth: Any, offset: Any, flip: Any, size: int
+    what: Any, degraded: Any, target: Any, offset: Any, flip: Any, size: int
 ) -> tuple[Any, Any]:
     """Cuts the same square from both images of a pair, and flips."""
     tf = tensorflow()
-    room = tf.shape(worn)[:2] - size
+    room = tf.shape(degraded)[:2] - size
     message = tf.strings.join(
         [what, f": smaller than --image_size={size}; choose a smaller --image_size"]
     )
@@ -131,7 +131,7 @@ def _crop(
         crop = tf.slice(image, [start[0], start[1], 0], [size, size, 3])
         return tf.reverse(crop, flipped)
 
-    return cut(worn), cut(truth)
+    return cut(degraded), cut(target)
 
 
 def assertion(error: Exception) -> errors.InputError | None:
@@ -159,9 +159,9 @@ def file_reader(members: Sequence[pairs.Pair]) -> Reader:
 
     def load(input_path: Any, output_path: Any) -> tuple[Any, Any, Any]:
         what = tf.strings.join([input_path, " and ", output_path])
-        worn = decode(tf.io.read_file(input_path))
-        truth = decode(tf.io.read_file(output_path))
-        return *same_size(worn, truth, what), input_path
+        degraded = decode(tf.io.read_file(input_path))
+        target = decode(tf.io.read_file(output_path))
+        return *same_size(degraded, target, what), input_path
 
     def explain(error: Exception) -> errors.InputError:
         if told := assertion(error):
@@ -265,11 +265,11 @@ def train_batches(
         return tuple(map(tf.ensure_shape, drawn, shapes))
 
     def load(offset: Any, flip: Any, *keys: Any) -> dict:
-        worn, truth, what = reader.load(*keys)
-        crops = _crop(what, worn, truth, offset, flip, image_size)
+        degraded, target, what = reader.load(*keys)
+        crops = _crop(what, degraded, target, offset, flip, image_size)
         shape = (image_size, image_size, 3)
-        worn, truth = (tf.ensure_shape(crop, shape) for crop in crops)
-        return {"input": worn, "output": truth}
+        degraded, target = (tf.ensure_shape(crop, shape) for crop in crops)
+        return {"input": degraded, "output": target}
 
     def batches(first: int) -> Iterator[dict[str, np.ndarray]]:
         dataset = tf.data.Dataset.range(first, total_steps).map(draw_in_graph)
@@ -351,15 +351,15 @@ def evaluation_batches(reader: Reader, *, batch_size: int) -> Iterator[dict[str,
     images = _iterate(dataset.prefetch(tf.data.AUTOTUNE), reader)
     waiting: dict[tuple[int, int], list[tuple]] = {}
     filled = set()
-    for name, (worn, truth, what) in zip(reader.names, images, strict=True):
-        shape = worn.shape[:2]
+    for name, (degraded, target, what) in zip(reader.names, images, strict=True):
+        shape = degraded.shape[:2]
         if min(shape) < metrics.WINDOW:
             raise errors.InputError(
                 f"{os.fsdecode(what)}: smaller than SSIM's window of {metrics.WINDOW}×"
                 f"{metrics.WINDOW} pixels; remove the pair"
             )
         group = waiting.setdefault(shape, [])
-        group.append((name, worn, truth))
+        group.append((name, degraded, target))
         size = min(batch_size, max(1, _EVALUATION_PIXELS // (shape[0] * shape[1])))
         if len(group) == size:
             filled.add(shape)
@@ -371,6 +371,6 @@ def evaluation_batches(reader: Reader, *, batch_size: int) -> Iterator[dict[str,
 
 def _batch(group: Sequence[tuple], size: int) -> dict[str, Any]:
     """Stacks (name, worn, clean) to a batch padded to `size` rows."""
-    names, worn, truth = zip(*group, strict=True)
-    stacked = {"input": np.stack(worn), "output": np.stack(truth)}
+    names, degraded, target = zip(*group, strict=True)
+    stacked = {"input": np.stack(degraded), "output": np.stack(target)}
     return arrays.pad_batch(stacked, size) | {"name": list(names)}

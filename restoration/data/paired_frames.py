@@ -48,11 +48,11 @@ class PairedFramesConfig(tfds.core.BuilderConfig):
 
 
 def _example(
-    encoding: str, pair: pairs.Pair, worn: np.ndarray, clean: np.ndarray
+    encoding: str, pair: pairs.Pair, degraded: np.ndarray, clean: np.ndarray
 ) -> dict[str, Any]:
     own_bytes = encoding == "files"
     return {
-        "input": io.BytesIO(pair.input.read_bytes()) if own_bytes else worn,
+        "input": io.BytesIO(pair.input.read_bytes()) if own_bytes else degraded,
         "output": io.BytesIO(pair.output.read_bytes()) if own_bytes else clean,
         "name": pair.name.encode("utf-8", "surrogateescape"),
         "clip": pair.clip.encode("utf-8", "surrogateescape"),
@@ -151,5 +151,5 @@ def _examples(
         desc=f"{split}, shard {place // count + 1} of {shards}",
         leave=False,
     )
-    for number, (pair, worn, clean) in enumerate(bar, start=place):
-        yield number, _example(encoding, pair, worn, clean)
+    for number, (pair, degraded, clean) in enumerate(bar, start=place):
+        yield number, _example(encoding, pair, degraded, clean)

@@ -159,11 +159,11 @@ def match(folder: str | os.PathLike) -> tuple[Pair, ...]:
                 f"{folder / side}: no such folder; a paired folder holds input/ and "
                 "output/ (python -m restoration.degrade makes one from clean images)"
             )
-    worn, clean = _suffixes(folder / "input"), _suffixes(folder / "output")
+    degraded, clean = _suffixes(folder / "input"), _suffixes(folder / "output")
     root = os.fspath(folder)
     return tuple(
-        Pair(name, sys.intern(clip_of(name)), root, (worn[name], clean[name]))
-        for name in sorted(worn.keys() & clean.keys())
+        Pair(name, sys.intern(clip_of(name)), root, (degraded[name], clean[name]))
+        for name in sorted(degraded.keys() & clean.keys())
     )
 
 
@@ -330,15 +330,15 @@ def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
       InputError: naming the file that cannot be read, or both files when they
         differ in size.
     """
-    worn, clean = (
+    degraded, clean = (
         frames.to_uint8(frames.read(path)) for path in (pair.input, pair.output)
     )
-    if worn.shape != clean.shape:
+    if degraded.shape != clean.shape:
         raise errors.InputError(
             f"{pair.input} and {pair.output}: a pair of different sizes; remove it, "
             "or move it away with python -m restoration.clean"
         )
-    return worn, clean
+    return degraded, clean
 
 
 def read_ahead(

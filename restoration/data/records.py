@@ -288,11 +288,11 @@ def record_reader(
             tf.ensure_shape(data, ()), decoders=skipped
         )
         what = tf.strings.join(["the pair ", example["name"]])
-        worn, truth = (
+        degraded, target = (
             input_pipeline.decode(example[side]) if skipped else example[side]
             for side in ("input", "output")
         )
-        return *input_pipeline.same_size(worn, truth, what), what
+        return *input_pipeline.same_size(degraded, target, what), what
 
     def explain(error: Exception) -> errors.InputError:
         if failures:

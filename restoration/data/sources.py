@@ -66,10 +66,10 @@ def _arrays(folder: pathlib.Path) -> Source:
         chosen: Sequence[pairs.Record], *, bad: object = None, **options: Any
     ) -> Iterator[dict]:
         del bad  # memory-mapped rows can always be read
-        worn, clean = opened.arrays[chosen[0].split]
+        degraded, clean = opened.arrays[chosen[0].split]
         places = [record.place for record in chosen]
         return arrays.train_batches(
-            lambda number: (worn[places[number]], clean[places[number]]),
+            lambda number: (degraded[places[number]], clean[places[number]]),
             [record.name for record in chosen],
             **options,
         )

@@ -101,24 +101,27 @@ class Paired:
     """What was seen and written of two films.
 
     Attributes:
-      worn: the worn film.
+      degraded: the worn film.
       clean: its remaster.
       shots: shots of the worn film.
       written: for frames of the worn film that were chosen, what became of them.
     """
 
-    worn: footage.Footage
+    degraded: footage.Footage
     clean: footage.Footage
     shots: tuple[PairedShot, ...]
     written: Mapping[int, Written]
 
 
 def _together(
-    worn: video.Film, clean: video.Film, matches: Iterable[tuple[int, int]], label: str
+    degraded: video.Film,
+    clean: video.Film,
+    matches: Iterable[tuple[int, int]],
+    label: str,
 ) -> Iterator[tuple[video.Frame, video.Frame]]:
     """Yields the frames of matches, ascending, decoding both films side by side."""
     partner = dict(matches)
-    found = video.pick(worn, partner)
+    found = video.pick(degraded, partner)
     others = video.pick(clean, partner.values())
     other = next(others, None)
     for frame in footage.progress(found, len(partner), label):
@@ -138,18 +141,18 @@ def _grey(frame: video.Frame) -> np.ndarray:
 
 
 def _scaled(
-    lying: registration.Geometry, worn: video.Film, clean: video.Film
+    lying: registration.Geometry, degraded: video.Film, clean: video.Film
 ) -> registration.Geometry:
     """Returns the geometry of thumbnails as that of the films' frames."""
     high, wide = shots.SIZE
     return lying.resized(
-        (worn.height / high, worn.width / wide),
+        (degraded.height / high, degraded.width / wide),
         (clean.height / high, clean.width / wide),
     )
 
 
 def _measure(
-    worn: video.Film,
+    degraded: video.Film,
     clean: video.Film,
     samples: Iterable[tuple[int, int]],
     start: registration.Geometry,
@@ -157,7 +160,9 @@ def _measure(
 ) -> dict[int, registration.Geometry]:
     """Returns the geometry measured on frames of the worn film, where it shows."""
     found = {}
-    for frame, other in _together(worn, clean, samples, f"measure {worn.path.name}"):
+    for frame, other in _together(
+        degraded, clean, samples, f"measure {degraded.path.name}"
+    ):
         first, second = _grey(frame), _grey(other)
         lying = registration.register(first, second, start)
         if registration.likeness(first, second, lying) >= least:
@@ -198,9 +203,9 @@ def _paired_shot(
     )
 
 
-def _nothing(worn: video.Film, clean: video.Film) -> errors.InputError:
+def _nothing(degraded: video.Film, clean: video.Film) -> errors.InputError:
     return errors.InputError(
-        f"{worn.path} and {clean.path}: nothing in them matches, so nothing was "
+        f"{degraded.path} and {clean.path}: nothing in them matches, so nothing was "
         "written; are they the same film? --min_likeness lowers the bar"
     )
 
@@ -254,25 +259,27 @@ def _usable(shot: PairedShot, least: float) -> list[tuple[int, int]]:
 
 
 def _cropped(
-    worn: np.ndarray, clean: np.ndarray, shot: PairedShot
+    degraded: np.ndarray, clean: np.ndarray, shot: PairedShot
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns both frames where both reach, and their likeness."""
     left, top, right, bottom = shot.box
-    first = worn[top:bottom, left:right]
+    first = degraded[top:bottom, left:right]
     second = registration.cut_out(clean, shot.lying, shot.box)
     same = registration.Geometry()
     return first, second, registration.likeness(first @ _LUMA, second @ _LUMA, same)
 
 
 def _write(
-    worn: video.Film,
+    degraded: video.Film,
     clean: video.Film,
     chosen: Mapping[tuple[int, int], PairedShot],
     options: PairOptions,
 ) -> dict[int, Written]:
     """Writes the chosen pairs; returns what became of each worn frame."""
     written, shown = {}, _to_show(chosen)
-    for frame, other in _together(worn, clean, list(chosen), f"write {worn.path.name}"):
+    for frame, other in _together(
+        degraded, clean, list(chosen), f"write {degraded.path.name}"
+    ):
         shot = chosen[frame.number, other.number]
         first, second, likeness = _cropped(
             video.to_rgb(frame), video.to_rgb(other), shot
@@ -282,7 +289,7 @@ def _write(
             pictures = _shrunk(first), _shrunk(second)
         name = ""
         if likeness >= options.min_likeness:
-            name = footage.frame_name(worn, shot.index, frame.number)
+            name = footage.frame_name(degraded, shot.index, frame.number)
             for side, image in (("input", first), ("output", second)):
                 path = options.output / side / f"{name}.png"
                 frames.write(path, image / np.float32(255))
@@ -306,11 +313,13 @@ def _to_show(chosen: Mapping[tuple[int, int], PairedShot]) -> set[int]:
     return set(footage.chosen(middles, 1, _SHOWN)) if middles else set()
 
 
-def write_pairs(worn: video.Film, clean: video.Film, options: PairOptions) -> Paired:
+def write_pairs(
+    degraded: video.Film, clean: video.Film, options: PairOptions
+) -> Paired:
     """Writes the pairs of two films that show the same.
 
     Args:
-      worn: the film whose frames become `input/`.
+      degraded: the film whose frames become `input/`.
       clean: the film whose frames become `output/`, resampled onto the others.
       options: where to, and which.
 
@@ -322,7 +331,7 @@ def write_pairs(worn: video.Film, clean: video.Film, options: PairOptions) -> Pa
         nothing is written then.
     """
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        seen = footage.look_through(worn, pathlib.Path(one), cuts=options.cuts)
+        seen = footage.look_through(degraded, pathlib.Path(one), cuts=options.cuts)
         other = footage.look_through(clean, pathlib.Path(two), cuts=False)
         found = _align(seen, other, options.min_likeness)
     chosen = {
@@ -333,12 +342,14 @@ def write_pairs(worn: video.Film, clean: video.Film, options: PairOptions) -> Pa
         )
     }
     if not chosen:
-        raise _nothing(worn, clean)
+        raise _nothing(degraded, clean)
     if not options.overwrite:
         footage.refuse_existing(
-            options.output / side / f"{footage.frame_name(worn, s.index, number)}.png"
+            options.output
+            / side
+            / f"{footage.frame_name(degraded, s.index, number)}.png"
             for (number, _), s in chosen.items()
             for side in ("input", "output")
         )
-    written = _write(worn, clean, chosen, options)
+    written = _write(degraded, clean, chosen, options)
     return Paired(seen, other, found, written)

@@ -26,7 +26,7 @@ with epy.lazy_imports():
 # The first version that lets swscale round exactly.
 _PYAV = 18
 
-# Films without a colour matrix in the header: SD is BT.601 and HD is BT.709, as
+# Films without a color matrix in the header: SD is BT.601 and HD is BT.709, as
 # players take it.
 _LARGEST_SD = (1279, 576)
 

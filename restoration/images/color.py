@@ -1,4 +1,4 @@
-"""Between the colours of a picture's profile and those that models know, sRGB."""
+"""Between the colors of a picture's profile and those that models know, sRGB."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from restoration.images import picture
 # What a grey value is made of, as in Rec. 601.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
-# Profiles whose colours differ less from sRGB, of 1, are sRGB.
+# Profiles whose colors differ less from sRGB, of 1, are sRGB.
 _SAME = 0.004
 
 ToModel = Callable[[np.ndarray], np.ndarray]
@@ -32,14 +32,14 @@ def _values(image: pyvips.Image) -> np.ndarray:
     return values.astype(np.float32) / np.float32(65535)
 
 
-def _sample(colours: int) -> np.ndarray:
-    """Returns colours from all of their space, float (n, n*n or 1, colours)."""
+def _sample(colors: int) -> np.ndarray:
+    """Returns colors from all of their space, float (n, n*n or 1, colors)."""
     steps = np.linspace(0, 1, 9, dtype=np.float32)
-    grid = np.stack(np.meshgrid(*[steps] * colours, indexing="ij"), -1)
-    return grid.reshape(9, -1, colours)
+    grid = np.stack(np.meshgrid(*[steps] * colors, indexing="ij"), -1)
+    return grid.reshape(9, -1, colors)
 
 
-def _converters(profile: bytes, colours: int) -> tuple[_Convert, _Convert] | None:
+def _converters(profile: bytes, colors: int) -> tuple[_Convert, _Convert] | None:
     """Returns to and from sRGB, float in [0, 1]; None where both are the same.
 
     Raises:
@@ -67,7 +67,7 @@ def _converters(profile: bytes, colours: int) -> tuple[_Convert, _Convert] | Non
     def from_srgb(values: np.ndarray) -> np.ndarray:
         return convert(values, "srgb", file.name)
 
-    sample = _sample(colours)
+    sample = _sample(colors)
     there = to_srgb(sample)
     back = from_srgb(there)
     if there.shape[-1] != 3 or back.shape != sample.shape:
@@ -76,7 +76,7 @@ def _converters(profile: bytes, colours: int) -> tuple[_Convert, _Convert] | Non
 
 
 def _fill_hidden(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Returns colours with the hidden ones grown in from those around them.
+    """Returns colors with the hidden ones grown in from those around them.
 
     What lies under full transparency may be anything; a model that saw it would
     carry it into visible pixels nearby. Farther in the fill is grey.
@@ -100,15 +100,15 @@ def _fill_hidden(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     return np.where(known > 0, filled, np.float32(0.5))
 
 
-def uncoloured(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Returns what was restored, without colours that were not there before.
+def uncolored(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Returns what was restored, without colors that were not there before.
 
     Args:
-      before: float (..., 3), RGB, a picture without colour but for small damage.
+      before: float (..., 3), RGB, a picture without color but for small damage.
       after: the same restored.
 
     Returns:
-      float (..., 3): `after` where it has less colour than before, elsewhere before,
+      float (..., 3): `after` where it has less color than before, elsewhere before,
       as light or dark as `after`.
     """
     lit = before + ((after - before) @ _LUMA)[..., None]
@@ -116,7 +116,7 @@ def uncoloured(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.where(paler, after, lit)
 
 
-def make_colour(page: picture.Page) -> tuple[ToModel, Change, list[str]]:
+def make_color(page: picture.Page) -> tuple[ToModel, Change, list[str]]:
     """Returns how a page's values are shown to a model and changed by it.
 
     Args:
@@ -125,38 +125,38 @@ def make_colour(page: picture.Page) -> tuple[ToModel, Change, list[str]]:
     Returns:
       `to_model(values)`: float32 RGB of sRGB in [0, 1] of stored values (height,
       width, bands); `change(before, after)`: of such RGB before and after
-      restoring, the difference in the stored colours, as a part of white, 0 where
+      restoring, the difference in the stored colors, as a part of white, 0 where
       both are equal; and notes.
     """
     notes, converters = [], None
     if page.profile:
         try:
-            converters = _converters(page.profile, page.colours)
+            converters = _converters(page.profile, page.colors)
         except pyvips.Error:
-            notes.append("the colour profile is kept, but could not be used: as sRGB")
+            notes.append("the color profile is kept, but could not be used: as sRGB")
 
     def to_model(values: np.ndarray) -> np.ndarray:
         white = np.float32(page.scale)
-        colours = values[..., : page.colours].astype(np.float32) / white
+        colors = values[..., : page.colors].astype(np.float32) / white
         hidden = None
         if page.alpha:
-            alpha = values[..., page.colours] / white
+            alpha = values[..., page.colors] / white
             hidden = ~(alpha > 0)
             if page.premultiplied:
-                colours /= np.where(hidden, 1, alpha)[..., None]
-        colours = np.clip(np.nan_to_num(colours, nan=0.0), 0, 1)
+                colors /= np.where(hidden, 1, alpha)[..., None]
+        colors = np.clip(np.nan_to_num(colors, nan=0.0), 0, 1)
         if converters:
-            colours = converters[0](colours)
+            colors = converters[0](colors)
         if hidden is not None and hidden.any():
-            colours = _fill_hidden(colours, hidden)
-        return np.broadcast_to(colours, (*colours.shape[:2], 3))
+            colors = _fill_hidden(colors, hidden)
+        return np.broadcast_to(colors, (*colors.shape[:2], 3))
 
     def change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        if page.colours == 1:
+        if page.colors == 1:
             before, after = ((rgb @ _LUMA)[..., None] for rgb in (before, after))
         if not converters:
             return after - before
-        if page.colours == 1:
+        if page.colors == 1:
             before, after = (np.repeat(grey, 3, -1) for grey in (before, after))
         return converters[1](after) - converters[1](before)
 

@@ -67,11 +67,11 @@ def check_channels(path: pathlib.Path, kind: str, pages: Sequence[Page]) -> None
         raise errors.InputError(
             f"{path}: {len(pages)} pages; only TIFF holds several, choose --ext tif"
         )
-    extra = max(page.bands - page.colours for page in pages)
+    extra = max(page.bands - page.colors for page in pages)
     room = {"jpeg": 0, "tiff": 99}.get(kind, 1)
     if extra > room:
         raise errors.InputError(
-            f"{path}: {extra} channels besides the colours (alpha), but "
+            f"{path}: {extra} channels besides the colors (alpha), but "
             f"{kind.upper()} holds {room}; choose --ext tif or png"
         )
 
@@ -93,7 +93,7 @@ def as_depth(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def _raw_image(written: Written) -> pyvips.Image:
     page = written.page
-    grey, deep = page.colours == 1, written.dtype == "uint16"
+    grey, deep = page.colors == 1, written.dtype == "uint16"
     space = ("grey16" if deep else "b-w") if grey else ("rgb16" if deep else "srgb")
     across, down = page.resolution
     return scratch.image(written.rows).copy(
@@ -148,7 +148,7 @@ def _jpeg_options(source: Picture) -> dict[str, Any]:
 
 def _webp_options(source: Picture) -> dict[str, Any]:
     lossless = source.format != "webp" or webp.is_lossless(source.path)
-    # exact: the colours under full transparency stay too.
+    # exact: the colors under full transparency stay too.
     return {"Q": 95, "lossless": lossless, "exact": True}
 
 
@@ -163,7 +163,7 @@ def _tiff_options(written: Written, kind: str, big: bool) -> dict[str, Any]:
         return {"compression": "deflate", "predictor": "horizontal", "bigtiff": big}
     compression = _COMPRESSIONS.get(_values(page, tiff.COMPRESSION, 1), "deflate")
     if compression == "jpeg" and (
-        written.dtype != "uint8" or page.bands != page.colours
+        written.dtype != "uint8" or page.bands != page.colors
     ):
         compression = "deflate"
     options = {"compression": compression, "bigtiff": big}
@@ -187,12 +187,12 @@ def _tiff_options(written: Written, kind: str, big: bool) -> dict[str, Any]:
 
 def _page_tags(page: Page, *, strip: bool) -> tiff.Directory:
     """Returns what is told of a TIFF page besides how its pixels are stored."""
-    # The colours of CMYK were converted, and its profile fits no more.
+    # The colors of CMYK were converted, and its profile fits no more.
     tags = tiff.described(page.tags, profile=bool(page.profile))
     if strip:
         kept = {tiff.ORIENTATION, tiff.ICC, 282, 283, 296}
         tags = {tag: entry for tag, entry in tags.items() if tag in kept}
-    if tiff.EXTRA_SAMPLES in page.tags and page.bands > page.colours:
+    if tiff.EXTRA_SAMPLES in page.tags and page.bands > page.colors:
         tags[tiff.EXTRA_SAMPLES] = page.tags[tiff.EXTRA_SAMPLES]
     return tags
 
@@ -300,7 +300,7 @@ def save(
       source: what it was made of.
       pages: restored values of all its pages.
       kind: the format to write.
-      strip: whether metadata is left out, but for the colour profile and the
+      strip: whether metadata is left out, but for the color profile and the
         orientation.
 
     Returns:

@@ -147,7 +147,7 @@ def read(path: str | os.PathLike) -> np.ndarray:
     image = _open(path)
     try:
         if image.interpretation == "cmyk":
-            image = image.colourspace("srgb")
+            image = image.colorspace("srgb")
         if image.format not in _FULL_SCALE:
             image = image.cast("uchar")
         values = image.numpy()
@@ -185,7 +185,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 def _with_metadata(picture: "pyvips.Image", source: "pyvips.Image") -> "pyvips.Image":
     picture = picture.copy(xres=source.xres, yres=source.yres)
-    # The profile of another colour space would be wrong for RGB.
+    # The profile of another color space would be wrong for RGB.
     converted = source.interpretation == "cmyk"
     for name in source.get_fields():
         if _METADATA.fullmatch(name) and not (converted and name.startswith("icc")):
@@ -193,7 +193,7 @@ def _with_metadata(picture: "pyvips.Image", source: "pyvips.Image") -> "pyvips.I
     return picture
 
 
-# What goes with the pixels: colour profile, camera data, how to hold it.
+# What goes with the pixels: color profile, camera data, how to hold it.
 _METADATA = re.compile(
     r"exif-.*|xmp-data|iptc-data|icc-profile-data|orientation|resolution-unit"
 )

@@ -1,7 +1,7 @@
 """Picture files as their pages, read in strips of rows, as they are stored.
 
 Nothing is lost on the way in: values keep their depth and number of channels,
-and pixels stay unrotated, in the colours of their profile. What a format stores
+and pixels stay unrotated, in the colors of their profile. What a format stores
 in a way that cannot be given back (a palette, CMYK) is told in a note.
 """
 
@@ -64,12 +64,12 @@ class Page:
       number: its place in the file.
       width: pixels.
       height: pixels.
-      bands: channels, colours first.
+      bands: channels, colors first.
       dtype: numpy's name of the values' type.
-      colours: 1 for grey, 3 for RGB; further channels are no colours.
-      alpha: whether the channel after the colours is transparency.
-      premultiplied: whether colours are stored multiplied by alpha.
-      profile: the ICC profile of the colours, empty for sRGB.
+      colors: 1 for grey, 3 for RGB; further channels are no colors.
+      alpha: whether the channel after the colors is transparency.
+      premultiplied: whether colors are stored multiplied by alpha.
+      profile: the ICC profile of the colors, empty for sRGB.
       resolution: pixels per millimetre across and down.
       tags: what a TIFF page's directory holds.
       pyramid: "pages" or "subifds" where smaller copies lie, or "".
@@ -80,7 +80,7 @@ class Page:
     height: int
     bands: int
     dtype: str
-    colours: int
+    colors: int
     alpha: bool = False
     premultiplied: bool = False
     profile: bytes = b""
@@ -129,7 +129,7 @@ def _load(path: pathlib.Path, **options: Any) -> pyvips.Image:
 
 
 def _load_premultiplied(path: pathlib.Path, page: Page) -> pyvips.Image:
-    """Opens a TIFF page whose colours are stored multiplied by alpha, as they are.
+    """Opens a TIFF page whose colors are stored multiplied by alpha, as they are.
 
     libvips would divide them, and lose precision, if it knew; so the tag that tells
     it is changed while the file is read.
@@ -197,17 +197,17 @@ def _page(
         )
     kept = image.get_fields()
     if "palette" in kept or 3 in directory.get(262, tiff.Entry(3, b"")).values:
-        notes.append("the palette became full colours")
+        notes.append("the palette became full colors")
     bits = image.get("bits-per-sample") if "bits-per-sample" in kept else 8
     if bits < 8 and "palette" not in kept:
         notes.append(f"{bits} bits became 8")
     if bits == 16 and image.format == "float":
         notes.append("floats of 16 bits became 32")
-    colours = 1 if image.bands < 3 or image.interpretation in ("b-w", "grey16") else 3
+    colors = 1 if image.bands < 3 or image.interpretation in ("b-w", "grey16") else 3
     extra = _extra_samples(directory)
-    alpha = image.bands > colours and (not directory or extra[:1] in ((1,), (2,)))
+    alpha = image.bands > colors and (not directory or extra[:1] in ((1,), (2,)))
     return Page(
-        number, image.width, image.height, image.bands, _TYPES[image.format], colours,
+        number, image.width, image.height, image.bands, _TYPES[image.format], colors,
         alpha=alpha,
         premultiplied=alpha and extra[:1] == (1,),
         profile=profile,

@@ -52,14 +52,14 @@ def create(
     row = width * bands * item
     counts = [min(_ROWS, height - top) * row for top in tops]
     base = 4096 + 16 * len(counts)
-    colours = 3 if bands >= 3 else 1
+    colors = 3 if bands >= 3 else 1
     kind = _FLOAT if dtype.startswith("float") else _INTEGER
     directory = {
         256: _longs(width),
         257: _longs(height),
         258: _shorts(*[8 * item] * bands),
         259: _shorts(1),
-        262: _shorts(_RGB if colours == 3 else _GREY),
+        262: _shorts(_RGB if colors == 3 else _GREY),
         273: _longs(*(base + top * row for top in tops)),
         277: _shorts(bands),
         278: _longs(_ROWS),
@@ -67,8 +67,8 @@ def create(
         284: _shorts(1),
         339: _shorts(*[kind] * bands),
     }
-    if bands > colours:
-        more = [_UNSPECIFIED] * (bands - colours - 1)
+    if bands > colors:
+        more = [_UNSPECIFIED] * (bands - colors - 1)
         directory[tiff.EXTRA_SAMPLES] = _shorts(_ALPHA, *more)
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     tiff.start(file, directory)

@@ -32,7 +32,7 @@ _NEAR_BITS = 8
 _NEAR_CORRELATION = 0.985
 
 # What `character` measures.
-CHARACTER = ("noise", "fine noise", "detail", "contrast", "colour")
+CHARACTER = ("noise", "fine noise", "detail", "contrast", "color")
 
 
 def grey(image: Image.Image) -> Image.Image:

@@ -41,14 +41,16 @@ class RestoreOptions:
     )
     workdir: str = config.option("", help="a training run to use instead")
     tile: str = config.option("auto", help="side of the tiles, pixels", short="t")
-    overlap: str = config.option(
-        "auto", help="context around tiles, pixels; auto: as far as the model sees"
+    context: str = config.option(
+        "auto",
+        help="context around tiles, pixels; auto: as far as the model sees",
+        formerly="overlap",
     )
     strength: float = config.option(
         1.0, help="1 restores, 0 gives back the input", minimum=0.0, maximum=1.0
     )
     keep_color: bool = config.option(
-        False, help="restore structure, leave colour and tone"
+        False, help="restore structure, leave color and tone"
     )
     mask: str = config.option(
         "", help="folder of masks by the images' names; white: restore, black: keep"
@@ -75,7 +77,7 @@ class RestoreOptions:
     )
     report: str = config.option("", help="JSON file that tells of every image")
     strip_metadata: bool = config.option(
-        False, help="leave out metadata but for colour profile and orientation"
+        False, help="leave out metadata but for color profile and orientation"
     )
     max_pixels: int = config.option(
         1_000_000_000, help="refuse images of more pixels", minimum=1
@@ -88,7 +90,7 @@ class RestoreOptions:
             raise errors.InputError("give --model or --workdir, not both")
         if self.overwrite and self.skip_existing:
             raise errors.InputError("give --overwrite or --skip_existing, not both")
-        for name in ("tile", "overlap"):
+        for name in ("tile", "context"):
             value = getattr(self, name)
             if value != "auto" and not (value.isascii() and value.isdigit()):
                 raise errors.InputError(f"--{name}={value}: auto or a number of pixels")
@@ -117,7 +119,7 @@ def load_engine(options: RestoreOptions) -> "engine.Engine":
     return engine.make_engine(
         engine.load_weights(options.model, options.workdir),
         tile=options.tile,
-        overlap=options.overlap,
+        context=options.context,
         keep_color=options.keep_color,
         device=options.device,
     )

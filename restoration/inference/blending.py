@@ -16,39 +16,39 @@ def visible(page: Page, values: np.ndarray) -> np.ndarray | None:
     """Returns the opacity of each pixel, float32 (rows, width, 1), or None."""
     if not page.alpha:
         return None
-    alpha = values[..., page.colours, None].astype(np.float32)
+    alpha = values[..., page.colors, None].astype(np.float32)
     return alpha / np.float32(page.scale)
 
 
 def apply_change(
     page: Page, values: np.ndarray, change: np.ndarray, weight: np.ndarray | float
 ) -> np.ndarray:
-    """Returns stored values with a part of a change in their colours.
+    """Returns stored values with a part of a change in their colors.
 
     Where the change or its weight is 0, and under full transparency, values stay
-    exactly as they are; so do channels that are no colours.
+    exactly as they are; so do channels that are no colors.
 
     Args:
       page: of what kind the values are.
       values: stored values.
-      change: what is added to the colours, as a part of white.
+      change: what is added to the colors, as a part of white.
       weight: how much of it, for all pixels or (rows, width, 1).
 
     Returns:
       An array like `values`.
     """
-    colours = values[..., : page.colours]
+    colors = values[..., : page.colors]
     change = change.astype(np.float32) * weight
     opacity = visible(page, values)
     if opacity is not None:
         change = change * (opacity if page.premultiplied else opacity > 0)
     if page.dtype.startswith("float"):
-        changed = np.where(change == 0, colours, colours + change)
+        changed = np.where(change == 0, colors, colors + change)
     else:
-        changed = colours + change * np.float32(page.scale)
+        changed = colors + change * np.float32(page.scale)
         changed = np.rint(np.clip(changed, 0, page.scale))
     result = values.copy()
-    result[..., : page.colours] = changed
+    result[..., : page.colors] = changed
     return result
 
 

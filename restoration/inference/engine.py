@@ -59,7 +59,7 @@ class Engine:
       shrink: makes the tiles need half the memory from now on; returns whether
         they could be.
       grid: of a picture's (height, width), how its tiles lie.
-      grader: parameters of `grader.Grader` on the device, or None where colour and
+      grader: parameters of `grader.Grader` on the device, or None where color and
         tone stay as they are.
     """
 
@@ -104,15 +104,15 @@ def load_weights(model: str, workdir: str) -> Weights:
 
 
 def _automatic(
-    model: Any, device: Any, *, overlap: int, keeping: preserve.Keeping | None
+    model: Any, device: Any, *, context: int, preserved: preserve.Rule | None
 ) -> list[layout.Grid]:
     """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
-    context = max(apply.margin(model), overlap)
-    kept = keeping.radius if keeping else 0
+    context = max(apply.margin(model), context)
+    kept = preserved.radius if preserved else 0
 
     def suited(pixels: int) -> int:
-        return int((_CORE_TO_CONTEXT + 2) * pixels) + layout.RAMP
+        return int((_CORE_TO_CONTEXT + 2) * pixels) + layout.OVERLAP
 
     # A model that sees no further takes one shape, which is compiled once.
     shapes = [(side + 2 * kept, side + 2 * kept)]
@@ -121,14 +121,14 @@ def _automatic(
         # For most pictures, for small ones, and for those too wide for a high strip;
         # the last is no smaller than the first, so that it is not taken without need.
         shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
-    multiple = model.multiple
+    stride = model.stride
     return [
         layout.make_grid(
             model,
-            tile=tuple(-(-int(pixels) // multiple) * multiple for pixels in shape),
+            tile=tuple(-(-int(pixels) // stride) * stride for pixels in shape),
             batch=batch,
-            overlap=overlap,
-            keeping=keeping,
+            context=context,
+            preserved=preserved,
         )
         for shape in shapes
     ]
@@ -148,7 +148,7 @@ def make_engine(
     weights: Weights,
     *,
     tile: str = "auto",
-    overlap: str = "auto",
+    context: str = "auto",
     keep_color: bool = False,
     device: str = "auto",
 ) -> Engine:
@@ -158,31 +158,31 @@ def make_engine(
       weights: from `load_weights`.
       tile: side of the tiles in pixels, or "auto": chosen for the device, the size
         of the picture and, where JAX knows it, the device's free memory.
-      overlap: pixels of context around each tile's used part, or "auto": as far as
+      context: pixels of context around each tile's used part, or "auto": as far as
         the model sees.
-      keep_color: whether colour and tone stay as they were.
+      keep_color: whether color and tone stay as they were.
       device: "auto", "cpu", "gpu" or "tpu".
 
     Returns:
       The engine.
 
     Raises:
-      InputError: for a tile or overlap that does not fit the model or a device that
+      InputError: for a tile or context that does not fit the model or a device that
         is not there; of the engine's `restore`, for a device without the memory for
         a single tile.
     """
     place = backend.device(device)
     model = models.get_model(weights.model)
-    context = 0 if overlap == "auto" else int(overlap)
-    if overlap != "auto" and context < model.halo:
+    least = 0 if context == "auto" else int(context)
+    if context != "auto" and least < model.halo:
         raise errors.InputError(
-            f"--overlap={overlap}: {weights.model} sees {model.halo} pixels far; "
+            f"--context={context}: {weights.model} sees {model.halo} pixels far; "
             "give at least as many, or auto"
         )
-    # With shipped weights, colours and shades are the grader's to change.
+    # With shipped weights, colors and shades are the grader's to change.
     graded = preserve.SHADES if weights.grader else None
-    keeping = preserve.COLOR if keep_color else graded
-    kept = {"overlap": context, "keeping": keeping}
+    preserved = preserve.COLOR if keep_color else graded
+    kept = {"context": least, "preserved": preserved}
     if tile == "auto":
         chosen = _automatic(model, place, **kept)
     else:
@@ -201,7 +201,7 @@ def make_engine(
             np.float32,
             sharding=jax.sharding.SingleDeviceSharding(place),
         )
-        compute = tiling.make_compute(model, grid, keeping=keeping)
+        compute = tiling.make_compute(model, grid, preserved=preserved)
         return compute.lower(parameters, tiles).compile()
 
     def grid_of(size: tuple[int, int]) -> layout.Grid:

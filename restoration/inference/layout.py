@@ -9,7 +9,7 @@ from restoration.inference import preserve
 from restoration.models import apply
 
 # Cores overlap by so many pixels, unless told otherwise.
-RAMP = 16
+OVERLAP = 16
 
 
 # Above so many bytes a strip is large, and smaller ones are looked for.
@@ -22,31 +22,31 @@ class Grid:
 
     Attributes:
       tile: height and width of what the model sees, pixels.
-      around: pixels of it on each side that only give context.
-      ramp: pixels over which neighbouring cores are blended.
-      multiple: the grid of the model's pooling, on which tiles begin.
+      context: pixels of it on each side that only give context.
+      overlap: pixels over which neighbouring cores are blended.
+      stride: the grid of the model's pooling, on which tiles begin.
       batch: tiles computed at once.
     """
 
     tile: tuple[int, int]
-    around: int
-    ramp: int
-    multiple: int
+    context: int
+    overlap: int
+    stride: int
     batch: int
 
     @property
     def core(self) -> tuple[int, int]:
         """Height and width of the part of a tile that is used, pixels."""
         height, width = self.tile
-        return height - 2 * self.around, width - 2 * self.around
+        return height - 2 * self.context, width - 2 * self.context
 
     @property
     def inner(self) -> tuple[slice, slice]:
         """Where in a tile its core lies."""
         height, width = self.tile
         return (
-            slice(self.around, height - self.around),
-            slice(self.around, width - self.around),
+            slice(self.context, height - self.context),
+            slice(self.context, width - self.context),
         )
 
 
@@ -54,21 +54,21 @@ def make_grid(
     model: Any,
     *,
     tile: tuple[int, int],
-    ramp: int = RAMP,
+    overlap: int = OVERLAP,
     batch: int = 1,
-    overlap: int = 0,
-    keeping: preserve.Keeping | None = None,
+    context: int = 0,
+    preserved: preserve.Rule | None = None,
 ) -> Grid:
     """Returns the grid of a model's tiles.
 
     Args:
       model: Flax module.
       tile: height and width of what the model sees, multiples of its grid.
-      ramp: pixels over which neighbouring tiles are blended.
+      overlap: pixels over which neighbouring tiles are blended.
       batch: tiles computed at once.
-      overlap: pixels of context on each side of a tile; no less than the model's
+      context: pixels of context on each side of a tile; no less than the model's
         halo is taken.
-      keeping: what will be kept, which needs context of its own.
+      preserved: what will be kept, which needs context of its own.
 
     Returns:
       The grid.
@@ -76,24 +76,24 @@ def make_grid(
     Raises:
       InputError: for a tile that does not fit the model.
     """
-    multiple = model.multiple
-    around = max(apply.margin(model), apply.on_grid(overlap, multiple))
-    around += apply.on_grid(keeping.radius, multiple) if keeping else 0
-    least = apply.on_grid(2 * around + ramp + multiple, multiple)
+    stride = model.stride
+    context = max(apply.margin(model), apply.on_grid(context, stride))
+    context += apply.on_grid(preserved.radius, stride) if preserved else 0
+    least = apply.on_grid(2 * context + overlap + stride, stride)
     for side in tile:
-        if side % multiple or side < least:
+        if side % stride or side < least:
             raise errors.InputError(
-                f"--tile={side}: must be a multiple of {multiple} and at least {least}"
+                f"--tile={side}: must be a multiple of {stride} and at least {least}"
             )
-    return Grid(tile, around, ramp, multiple, batch)
+    return Grid(tile, context, overlap, stride, batch)
 
 
 def halved(grid: Grid) -> Grid | None:
     """Returns a grid that needs about half the memory, or None below the least."""
     if grid.batch > 1:
         return dataclasses.replace(grid, batch=grid.batch // 2)
-    height, width = (side // 2 // grid.multiple * grid.multiple for side in grid.tile)
-    if min(height, width) - 2 * grid.around - grid.ramp < grid.multiple:
+    height, width = (side // 2 // grid.stride * grid.stride for side in grid.tile)
+    if min(height, width) - 2 * grid.context - grid.overlap < grid.stride:
         return None
     return dataclasses.replace(grid, tile=(height, width))
 
@@ -101,7 +101,7 @@ def halved(grid: Grid) -> Grid | None:
 def core_starts(grid: Grid, size: tuple[int, int]) -> tuple[list[int], list[int]]:
     """Returns where cores begin, down and across."""
     down, across = (
-        starts(length, core=core, ramp=grid.ramp, multiple=grid.multiple)
+        starts(length, core=core, overlap=grid.overlap, stride=grid.stride)
         for length, core in zip(size, grid.core, strict=True)
     )
     return down, across
@@ -137,21 +137,21 @@ def choose(grids: Sequence[Grid], size: tuple[int, int]) -> Grid:
     return min(fast, key=strip)
 
 
-def starts(length: int, *, core: int, ramp: int, multiple: int) -> list[int]:
+def starts(length: int, *, core: int, overlap: int, stride: int) -> list[int]:
     """Returns where the cores begin that cover `length` pixels.
 
     They lie on the model's pooling grid, the last one as far back as the grid
-    allows, and neighbours share at least `ramp` pixels.
+    allows, and neighbours share at least `overlap` pixels.
 
     Args:
       length: pixels to cover.
       core: pixels a core covers.
-      ramp: pixels that neighbours share at least, less than core.
-      multiple: the pooling grid.
+      overlap: pixels that neighbours share at least, less than core.
+      stride: the pooling grid.
 
     Returns:
-      Ascending multiples of `multiple`, from 0.
+      Ascending multiples of `stride`, from 0.
     """
-    stride = (core - ramp) // multiple * multiple
-    last = max(0, -(-(length - core) // multiple) * multiple)
-    return [*range(0, last, stride), last]
+    step = (core - overlap) // stride * stride
+    last = max(0, -(-(length - core) // stride) * stride)
+    return [*range(0, last, step), last]

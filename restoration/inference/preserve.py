@@ -11,12 +11,12 @@ import jax.numpy as jnp
 _TONE_RADIUS, _TONE = 32, 0.1
 
 
-# The same where colours may change: it costs the film track 0.09 dB, and halves what is
+# The same where colors may change: it costs the film track 0.09 dB, and halves what is
 # falsely shaded on prints (docs/quality.md).
 _FAINT_TONE = 0.05
 
 
-# Changes of colour wider than about this many pixels are wide: on the film track
+# Changes of color wider than about this many pixels are wide: on the film track
 # without them PSNR falls by 0.01 dB, and on prints they are blotches (docs/quality.md).
 _COLOR_RADIUS = 14
 
@@ -25,11 +25,11 @@ _COLOR_RADIUS = 14
 _LUMA = (0.299, 0.587, 0.114)
 
 
-class Keeping(NamedTuple):
+class Rule(NamedTuple):
     """What of the images stays though the model would change it.
 
     Attributes:
-      apply: of images and restored ones, such as `keeping_color`.
+      apply: of images and restored ones, such as `preserve_color`.
       radius: pixels around one that its result depends on, beyond the model's halo.
     """
 
@@ -62,8 +62,8 @@ def _tone(luma: jnp.ndarray, limit: float) -> jnp.ndarray:
     return _wide(jnp.clip(luma, -limit, limit), _TONE_RADIUS)
 
 
-def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
-    """Returns the images with the restored structure, their colour and tone.
+def preserve_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
+    """Returns the images with the restored structure, their color and tone.
 
     Of the change only its luma counts, without what is wider than some 32 pixels and
     no larger than a tenth of white, and it is added to red, green and blue alike.
@@ -79,11 +79,11 @@ def keeping_color(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     return images + luma - _tone(luma, _TONE)
 
 
-def keeping_shades(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
+def preserve_shades(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     """Returns the restored images without what is wide and only shades or tints.
 
-    Which colours and tones a picture has as a whole, a network does not see in a tile.
-    Changes of colour wider than some 14 pixels are taken out, and of changes of
+    Which colors and tones a picture has as a whole, a network does not see in a tile.
+    Changes of color wider than some 14 pixels are taken out, and of changes of
     lightness what is wider than some 32 pixels and no larger than a twentieth of white.
 
     Args:
@@ -99,7 +99,7 @@ def keeping_shades(images: jnp.ndarray, restored: jnp.ndarray) -> jnp.ndarray:
     return restored - color - _tone(luma, _FAINT_TONE)
 
 
-COLOR = Keeping(keeping_color, _TONE_RADIUS)
+COLOR = Rule(preserve_color, _TONE_RADIUS)
 
 
-SHADES = Keeping(keeping_shades, _TONE_RADIUS)
+SHADES = Rule(preserve_shades, _TONE_RADIUS)

@@ -160,8 +160,8 @@ def _mask_rows(path: pathlib.Path, size: tuple[int, int]) -> Iterator[np.ndarray
             f"{size[1]}×{size[0]}; make them equal"
         )
     for rows in picture.rows(mask, page):
-        colours = rows[..., : page.colours].mean(-1, keepdims=True, dtype=np.float32)
-        yield np.clip(colours / np.float32(page.scale), 0, 1)
+        colors = rows[..., : page.colors].mean(-1, keepdims=True, dtype=np.float32)
+        yield np.clip(colors / np.float32(page.scale), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _extras(job: Job, page: picture.Page, settings: Settings) -> list[_Extra]:
 def _look(
     source: picture.Picture, page: picture.Page, to_model: color.ToModel
 ) -> grade.Cells:
-    """Looks at a whole page, small: its colours, for its grade."""
+    """Looks at a whole page, small: its colors, for its grade."""
     every = grade.stride((page.height, page.width))
 
     def seen() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
@@ -230,19 +230,19 @@ def _restore_page(
     extras: Iterable[_Extra],
 ) -> list[str]:
     """Writes a page's restored values to scratch files; returns notes."""
-    to_model, change_of, notes = color.make_colour(page)
+    to_model, change_of, notes = color.make_color(page)
     size, show = (page.height, page.width), to_model
     # Where a mask divides a picture, its parts would be of two grades.
     grading = restorer.grader is not None and not settings.mask
     cells, grey = None, False
-    if settings.strength and (grading or page.colours > 1):
+    if settings.strength and (grading or page.colors > 1):
         cells = _look(source, page, to_model)
-        grey = page.colours > 1 and grade.is_grey(cells)
+        grey = page.colors > 1 and grade.is_grey(cells)
     if grading and cells is not None:
         found = grade.estimate(restorer.grader, cells)
         if found is not None:
             show = grade.make_prepare(to_model, found)
-            notes.append("graded; --keep_color leaves colour and tone")
+            notes.append("graded; --keep_color leaves color and tone")
     ahead = read_ahead(picture.rows(source, page))
     shown, stored = itertools.tee(ahead)
     take_stored, take_mask = regrouped(stored), None
@@ -256,7 +256,7 @@ def _restore_page(
                 weight = weight * take_mask(len(after))
             before = to_model(values)
             if grey:
-                after = color.uncoloured(before, after)
+                after = color.uncolored(before, after)
             change = change_of(before, after)
             changed = blending.apply_change(page, values, change, weight)
             result.rows.write(encode.as_depth(changed, result.dtype))

@@ -31,20 +31,20 @@ _PIXELS = 1 << 18
 _MOVED = 16
 
 
-def window(core: int, ramp: int) -> np.ndarray:
+def window(core: int, overlap: int) -> np.ndarray:
     """Returns blending weights along one axis: raised cosine over each ramp.
 
     Args:
       core: pixels a core covers.
-      ramp: pixels that rise, and fall.
+      overlap: pixels that rise, and fall.
 
     Returns:
       float32 (core,), above 0.
     """
-    rise = np.sin(np.pi / 2 * (np.arange(ramp) + 0.5) / max(1, ramp)) ** 2
+    rise = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(1, overlap)) ** 2
     weights = np.ones(core, np.float32)
-    weights[:ramp] *= rise.astype(np.float32)
-    weights[core - ramp :] *= rise[::-1].astype(np.float32)
+    weights[:overlap] *= rise.astype(np.float32)
+    weights[core - overlap :] *= rise[::-1].astype(np.float32)
     return weights
 
 
@@ -55,14 +55,14 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def make_compute(
-    model: Any, grid: layout.Grid, *, keeping: preserve.Keeping | None = None
+    model: Any, grid: layout.Grid, *, preserved: preserve.Rule | None = None
 ) -> Callable[[Any, np.ndarray], jnp.ndarray]:
     """Returns compute(parameters, tiles), jitted: the restored cores of tiles.
 
     Args:
       model: Flax module.
       grid: how tiles lie.
-      keeping: what of the images stays.
+      preserved: what of the images stays.
 
     Returns:
       A function of parameters and float (batch, *tile, 3) that gives float32
@@ -72,8 +72,8 @@ def make_compute(
     @jax.jit
     def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
         restored = model.apply(parameters, tiles)
-        if keeping:
-            restored = keeping.apply(tiles, jnp.clip(restored, 0, 1))
+        if preserved:
+            restored = preserved.apply(tiles, jnp.clip(restored, 0, 1))
         return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
 
     return compute
@@ -91,7 +91,7 @@ def _cut(
     """Yields (top, left, tile) row by row of tiles, reading no further than needed."""
     height, width = size
     blocks, band, first, have = iter(blocks), collections.deque(), 0, 0
-    down, across = (np.arange(-grid.around, side - grid.around) for side in grid.tile)
+    down, across = (np.arange(-grid.context, side - grid.context) for side in grid.tile)
     tops, lefts = layout.core_starts(grid, size)
     columns = [(left, mirrored(left + across, width)) for left in lefts]
     for top in tops:
@@ -146,7 +146,7 @@ def _blended(
 ) -> Iterator[np.ndarray]:
     """Yields finished rows of blended cores, float32 (rows, width, 3)."""
     (height, width), (core_height, core_width) = size, grid.core
-    windows = [window(core, grid.ramp) for core in grid.core]
+    windows = [window(core, grid.overlap) for core in grid.core]
     weights = (windows[0][:, None] * windows[1][None, :])[..., None]
     down, across = map(_summed, windows, layout.core_starts(grid, size))
     strip, current = np.zeros((core_height, len(across), 3), np.float32), 0
@@ -198,14 +198,14 @@ def restore_strips(
 
 
 def make_restore(
-    model: Any, *, tile: int, ramp: int = layout.RAMP, batch: int = 1
+    model: Any, *, tile: int, overlap: int = layout.OVERLAP, batch: int = 1
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Returns restore(parameters, image) for images of any size.
 
     Args:
       model: Flax module.
       tile: side of the tiles that the model sees, a multiple of its grid.
-      ramp: pixels over which neighbouring tiles are blended.
+      overlap: pixels over which neighbouring tiles are blended.
       batch: tiles computed at once.
 
     Returns:
@@ -215,7 +215,7 @@ def make_restore(
     Raises:
       InputError: for a tile that does not fit the model.
     """
-    grid = layout.make_grid(model, tile=(tile, tile), ramp=ramp, batch=batch)
+    grid = layout.make_grid(model, tile=(tile, tile), overlap=overlap, batch=batch)
     compute = make_compute(model, grid)
 
     def restore(parameters: Any, image: np.ndarray) -> np.ndarray:

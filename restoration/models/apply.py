@@ -15,7 +15,7 @@ def on_grid(pixels: int, multiple: int) -> int:
 
 def margin(model: Any) -> int:
     """Returns the model's halo, rounded up to the grid of its pooling."""
-    return on_grid(model.halo, model.multiple)
+    return on_grid(model.halo, model.stride)
 
 
 def apply(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
@@ -49,10 +49,10 @@ def restore_whole(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarr
     Returns:
       float32 of the same shape, in [0, 1].
     """
-    around = margin(model)
+    context = margin(model)
     height, width = images.shape[1:3]
-    edges = ((0, 0), (around, around), (around, around), (0, 0))
+    edges = ((0, 0), (context, context), (context, context), (0, 0))
     padded = jnp.pad(images, edges, mode="symmetric")
     restored = apply(model, parameters, padded)
-    restored = restored[:, around : around + height, around : around + width]
+    restored = restored[:, context : context + height, context : context + width]
     return jnp.clip(restored, 0, 1)

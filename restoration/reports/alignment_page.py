@@ -29,9 +29,9 @@ _COLUMNS = (
 _SQUARES = 6
 
 
-def paths(folder: pathlib.Path, worn: video.Film) -> tuple[pathlib.Path, ...]:
+def paths(folder: pathlib.Path, degraded: video.Film) -> tuple[pathlib.Path, ...]:
     """Returns the page, the table and the numbers that `write` will write."""
-    name = footage.folder_name(worn)
+    name = footage.folder_name(degraded)
     return tuple(folder / f"{name}.alignment.{end}" for end in ("html", "csv", "json"))
 
 
@@ -53,7 +53,7 @@ def _frames(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
             alike = written.likeness if written else likeness.get(number)
             yield {
                 "worn_frame": number,
-                "worn_seconds": round(float(paired.worn.seconds[number]), 6),
+                "worn_seconds": round(float(paired.degraded.seconds[number]), 6),
                 "remaster_frame": other,
                 "remaster_seconds": None
                 if other is None
@@ -121,7 +121,7 @@ def _shot(shot: remaster.PairedShot, paired: remaster.Paired) -> dict[str, Any]:
 def summary(paired: remaster.Paired) -> dict[str, Any]:
     """Returns all numbers of an alignment, as they stand in the JSON file."""
     return {
-        "worn": _film(paired.worn),
+        "worn": _film(paired.degraded),
         "remaster": _film(paired.clean),
         "geometry": "place in the remaster = scale * place in the worn frame + shift, "
         "in pixels from the edge",
@@ -143,18 +143,18 @@ def _picture(image: np.ndarray, label: str) -> dict[str, Any]:
     }
 
 
-def _mixed(worn: np.ndarray, clean: np.ndarray) -> np.ndarray:
+def _mixed(degraded: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Returns both as a chessboard: edges that run on across squares lie right.
 
-    The remaster gets the worn frame's colours, that edges alone may differ.
+    The remaster gets the worn frame's colors, that edges alone may differ.
     """
     axes = (0, 1)
-    gain = worn.std(axes) / np.maximum(clean.std(axes), 1)
-    tinted = (clean - clean.mean(axes)) * gain + worn.mean(axes)
-    side = max(1, min(worn.shape[:2]) // _SQUARES)
-    rows, columns = (np.arange(size) // side for size in worn.shape[:2])
+    gain = degraded.std(axes) / np.maximum(clean.std(axes), 1)
+    tinted = (clean - clean.mean(axes)) * gain + degraded.mean(axes)
+    side = max(1, min(degraded.shape[:2]) // _SQUARES)
+    rows, columns = (np.arange(size) // side for size in degraded.shape[:2])
     even = (rows[:, None] + columns)[..., None] % 2 == 0
-    return np.where(even, worn, np.clip(np.rint(tinted), 0, 255)).astype(np.uint8)
+    return np.where(even, degraded, np.clip(np.rint(tinted), 0, 255)).astype(np.uint8)
 
 
 def _cases(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
@@ -162,13 +162,13 @@ def _cases(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
     for number, written in paired.written.items():
         if not written.pictures:
             continue
-        worn, clean = written.pictures
+        degraded, clean = written.pictures
         yield {
             "name": written.name or f"frame {number}, dropped",
             "likeness": written.likeness,
             "plates": [
-                _picture(worn, "worn"),
-                _picture(_mixed(worn, clean), "both"),
+                _picture(degraded, "worn"),
+                _picture(_mixed(degraded, clean), "both"),
                 _picture(clean, "remaster"),
             ],
         }
@@ -183,7 +183,7 @@ def _runs(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
             if before:
                 yield {"start": start, "end": row["worn_frame"], "status": before}
             start, before = row["worn_frame"], status
-    yield {"start": start, "end": len(paired.worn.seconds), "status": before}
+    yield {"start": start, "end": len(paired.degraded.seconds), "status": before}
 
 
 def _page(paired: remaster.Paired) -> str:
@@ -194,7 +194,7 @@ def _page(paired: remaster.Paired) -> str:
     )
     return page.render(
         "alignment.html.j2",
-        title=f"{footage.folder_name(paired.worn.film)} and its remaster",
+        title=f"{footage.folder_name(paired.degraded.film)} and its remaster",
         styles=("clean.css", "alignment.css"),
         facts=(
             ("pairs written", written),
@@ -229,7 +229,7 @@ def write(folder: pathlib.Path, paired: remaster.Paired) -> pathlib.Path:
         table.getvalue(),
         json.dumps(summary(paired), indent=1, allow_nan=False) + "\n",
     )
-    targets = paths(folder, paired.worn.film)
+    targets = paths(folder, paired.degraded.film)
     for target, text in zip(targets, texts, strict=True):
         try:
             config.write_text(target, text)

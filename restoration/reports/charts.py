@@ -1,4 +1,4 @@
-"""Line charts as SVG that takes its colours and fonts from the page around it.
+"""Line charts as SVG that takes its colors and fonts from the page around it.
 
 The page defines the CSS variables --sans, --quiet, --rule, --train and --accent.
 """
@@ -104,7 +104,7 @@ def draw(
 
 
 def _fit_page(svg: str, id: str, label: str, notes: list[str]) -> str:
-    """Returns an SVG file as an element in the colours and fonts of the page."""
+    """Returns an SVG file as an element in the colors and fonts of the page."""
     box = re.search('viewBox="[^"]+"', svg)[0]
     # The style in it would be the whole page's.
     others = ".*<svg[^>]*>|<metadata>.*</metadata>|<style.*</style>"

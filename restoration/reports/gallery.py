@@ -65,7 +65,7 @@ def _encode(picture: Picture, longest_side: int) -> Embedded:
         size = [max(1, round(side * ratio)) for side in image.size]
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    # Full-resolution colour: the half-resolution default dulls red and blue specks.
+    # Full-resolution color: the half-resolution default dulls red and blue specks.
     # Not `optimize`: with it Pillow fails on frames as noisy as heavy grain.
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -10,7 +10,7 @@ from optax import contrib
 from restoration.base import config
 
 # Channels of a picture; a layer that has no more on one side is no hidden one.
-_COLOURS = 3
+_COLORS = 3
 
 
 class KerasAdamState(NamedTuple):
@@ -77,7 +77,7 @@ def _methods(parameters: optax.Params) -> optax.Params:
     """Returns each leaf's method: muon for kernels between hidden channels."""
 
     def method(leaf: jnp.ndarray) -> str:
-        hidden = leaf.ndim in (2, 4) and min(leaf.shape[-2:]) > _COLOURS
+        hidden = leaf.ndim in (2, 4) and min(leaf.shape[-2:]) > _COLORS
         return "muon" if hidden else "adam"
 
     return jax.tree.map(method, parameters)
@@ -91,7 +91,7 @@ def muon(
     A kernel's step is its momentum with all singular values made one, so that no
     direction starves: a plain network of many layers learns several times as fast.
     Biases, scales, 3×3 kernels of single channels and layers that read or write the
-    three colours are Adam's, with Nesterov's momentum as Muon's, at a tenth of the
+    three colors are Adam's, with Nesterov's momentum as Muon's, at a tenth of the
     learning rate.
 
     Args:

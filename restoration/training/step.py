@@ -44,7 +44,7 @@ def init_state(
     Returns:
       A TrainState.
     """
-    side = 4 * model.multiple
+    side = 4 * model.stride
     parameters = model.init(key, jnp.zeros((1, side, side, 3)))
     average = jax.tree.map(jnp.copy, parameters) if ema else {}
     return TrainState(
@@ -89,10 +89,10 @@ def make_train_step(
 
     def piece_loss(parameters: Any, piece: Batch):
         restored = model.apply(parameters, to_float(piece["input"]))
-        truth = to_float(piece["output"])
-        value = jnp.mean(loss(restored, truth))
+        target = to_float(piece["output"])
+        value = jnp.mean(loss(restored, target))
         clipped = jax.lax.stop_gradient(jnp.clip(restored, 0, 1))
-        return value, (value, jnp.mean(metrics.psnr(clipped, truth)), clipped)
+        return value, (value, jnp.mean(metrics.psnr(clipped, target)), clipped)
 
     def train_step(state: TrainState, batch: Batch):
         pieces = [
@@ -145,11 +145,11 @@ def make_eval_step(
     """
 
     def eval_step(parameters: Any, batch: Batch):
-        worn, truth = to_float(batch["input"]), to_float(batch["output"])
-        restored = apply.restore_whole(model, parameters, worn)
+        degraded, target = to_float(batch["input"]), to_float(batch["output"])
+        restored = apply.restore_whole(model, parameters, degraded)
         values = {
-            "input": metrics.all_metrics(worn, truth),
-            "restored": metrics.all_metrics(restored, truth),
+            "input": metrics.all_metrics(degraded, target),
+            "restored": metrics.all_metrics(restored, target),
         }
         return values, restored
 

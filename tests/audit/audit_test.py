@@ -25,10 +25,10 @@ def crop(right=0, down=0, side=140):
 def test_shift_of_a_worn_picture(right, down):
     rng = np.random.default_rng(0)
     # Where the content of a crop further right lies further left.
-    worn = 0.5 * crop(-right, -down) + 60 + rng.normal(0, 10, (140, 140, 3))
-    worn[:, 40:43] = 255
+    degraded = 0.5 * crop(-right, -down) + 60 + rng.normal(0, 10, (140, 140, 3))
+    degraded[:, 40:43] = 255
     found = similarity.shift(
-        similarity.luma(grey(np.clip(worn, 0, 255))), similarity.luma(grey(crop()))
+        similarity.luma(grey(np.clip(degraded, 0, 255))), similarity.luma(grey(crop()))
     )
     assert math.dist(found[:2], (right, down)) < 0.5
     assert found[2] > survey.SURE_SHARPNESS

@@ -37,9 +37,9 @@ def photo(name, index=0):
 def wear(image, seed):
     """Grain, fading and two scratches."""
     rng = np.random.default_rng(seed)
-    worn = 0.9 * image + 12 + rng.normal(0, 9, image.shape)
-    worn[:, rng.integers(0, SIDE, 2)] = 230
-    return np.clip(worn, 0, 255).astype(np.uint8)
+    degraded = 0.9 * image + 12 + rng.normal(0, 9, image.shape)
+    degraded[:, rng.integers(0, SIDE, 2)] = 230
+    return np.clip(degraded, 0, 255).astype(np.uint8)
 
 
 def save(path, image, **options):
@@ -95,10 +95,10 @@ def add_defects(root):
         image = full[top : top + SIDE, left : left + SIDE]
         return np.ascontiguousarray(image if index % 8 < 4 else image[:, ::-1])
 
-    def pair(name, worn=None, output=None, suffix="png", **options):
+    def pair(name, degraded=None, output=None, suffix="png", **options):
         image = fresh()
-        worn = wear(image, hash_of(name)) if worn is None else worn
-        save(train / f"input/{name}.png", worn)
+        degraded = wear(image, hash_of(name)) if degraded is None else degraded
+        save(train / f"input/{name}.png", degraded)
         output = image if output is None else output
         save(train / f"output/{name}.{suffix}", output, **options)
         return image
@@ -142,35 +142,35 @@ def add_defects(root):
     expect("dissimilar", "input/mixed_a_0001.png", "input/mixed_b_0001.png")
 
     image = fresh()
-    pair("reversed", worn=image, output=wear(image, 5))
+    pair("reversed", degraded=image, output=wear(image, 5))
     expect("exchanged", "input/reversed.png")
 
     image = skimage.data.coffee()[200 : 200 + SIDE + 4, 300 : 300 + SIDE + 3]
-    pair("moved", worn=wear(image[4:, 3:], 6), output=image[:-4, :-3])
+    pair("moved", degraded=wear(image[4:, 3:], 6), output=image[:-4, :-3])
     expect("shifted", "input/moved.png")
 
     image = fresh()
-    pair("same", worn=image, output=image)
+    pair("same", degraded=image, output=image)
     expect("identical", "input/same.png")
 
     # A frame of the test split, exactly and nearly, once more in training.
     image = photo("rocket", 2)
-    pair("stolen", worn=wear(image, 7), output=image)
+    pair("stolen", degraded=wear(image, 7), output=image)
     image = Image.fromarray(photo("rocket", 5))
     near = image.resize((SIDE // 2,) * 2).resize((SIDE,) * 2)
-    pair("resembling", worn=wear(np.asarray(near), 8), output=near)
+    pair("resembling", degraded=wear(np.asarray(near), 8), output=near)
     expect("leak", "input/stolen.png", "input/resembling.png")
 
     image = photo("coffee", 4)
-    pair("zz_again", worn=wear(image, 9), output=image)
+    pair("zz_again", degraded=wear(image, 9), output=image)
     expect("duplicate", "input/zz_again.png")
     image = Image.fromarray(photo("astronaut", 3))
     near = image.resize((SIDE // 2,) * 2).resize((SIDE,) * 2)
-    pair("zz_akin", worn=wear(np.asarray(near), 10), output=near)
+    pair("zz_akin", degraded=wear(np.asarray(near), 10), output=near)
     expect("near_duplicate", "input/zz_akin.png")
 
     black = np.zeros((SIDE, SIDE, 3), np.uint8)
-    pair("black", worn=wear(black, 11), output=black)
+    pair("black", degraded=wear(black, 11), output=black)
     expect("blank", "input/black.png")
 
     image = pair("twice")

@@ -12,7 +12,7 @@ from restoration.base import cli, config, errors
 @dataclasses.dataclass(frozen=True)
 class Options:
     input: tuple[str, ...] = config.option(help="inputs", short="i", positional=True)
-    size: int = config.option(3, help="a size", minimum=1)
+    size: int = config.option(3, help="a size", minimum=1, formerly="length")
     rate: float = config.option(0.5, help="a rate", minimum=0.0, maximum=1.0)
     fast: bool = config.option(False, help="a switch")
     kind: str = config.option("a", help="a kind", choices=("a", "b"))
@@ -38,6 +38,7 @@ def test_flags_and_remaining_arguments():
     [
         ((), "-i is required"),
         (("-i", "x", "--size=0"), "--size=0: must be at least 1"),
+        (("-i", "x", "--length=4"), "--length is now named --size"),
         (("-i", "x", "--size=big"), "size"),
         (("-i", "x", "--rate=nan"), "must be from 0.0 to 1.0"),
         (("-i", "x", "--kind=c"), "choose one of a, b"),

@@ -70,7 +70,7 @@ def test_training_reads_and_writes_each_thing_once_each_way():
 @pytest.mark.parametrize(("name", "width"), [("nafnet_s", 32), ("nafnet_m", 80)])
 def test_floor_of_nafnet_leaves_out_what_is_depthwise(name, width):
     model = models.get_model(name)
-    side = 16 * model.multiple
+    side = 16 * model.stride
     found = roofline.inference(model, 1, side).operations / 2 / side**2
     # Each block three times 3×3, all levels together 27 a channel of the first.
     assert found == pytest.approx(models.multiply_adds(model) - 27 * width)
@@ -188,10 +188,10 @@ def test_damage_on_the_host_keeps_shape_and_range():
     image = damage._pictures(1, 48)[0]
     for kind in damage.KINDS:
         random = np.random.default_rng(0)
-        worn = damage.on_host(random, image, (kind,))
-        assert worn.shape == image.shape and worn.dtype == np.float32
-        assert worn.min() >= 0 and worn.max() <= 1
-        assert 0 < np.abs(worn - image).mean() < 0.2
+        degraded = damage.on_host(random, image, (kind,))
+        assert degraded.shape == image.shape and degraded.dtype == np.float32
+        assert degraded.min() >= 0 and degraded.max() <= 1
+        assert 0 < np.abs(degraded - image).mean() < 0.2
 
 
 def test_there_is_no_other_benchmark():

@@ -38,9 +38,11 @@ def test_same_weights_give_the_same_picture(name, photographs):
     parameters = _drawn(model)
     twin = torch_models.build(name)
     torch_models.copy_weights(twin, name, parameters)
-    worn = np.stack([photographs[n][100:132, 100:148] for n in ("astronaut", "coffee")])
-    ours = np.asarray(model.apply(parameters, worn))
-    theirs = torch_models.restore(twin, name, worn)
+    degraded = np.stack(
+        [photographs[n][100:132, 100:148] for n in ("astronaut", "coffee")]
+    )
+    ours = np.asarray(model.apply(parameters, degraded))
+    theirs = torch_models.restore(twin, name, degraded)
     assert np.ptp(ours) > 0.05
     scale = max(1.0, np.abs(ours).max())
     np.testing.assert_allclose(theirs, ours, atol=1e-4 * scale)

@@ -166,17 +166,17 @@ def test_different_keys_draw_different_damage():
     assert np.abs(one - two).max() > 0.01
 
 
-def test_denser_dirt_keeps_its_colour():
+def test_denser_dirt_keeps_its_color():
     generator = np.random.default_rng(0)
-    colour = generator.uniform(0, 1, (8, 9, 3)).astype(np.float32)
+    color = generator.uniform(0, 1, (8, 9, 3)).astype(np.float32)
     mask = generator.uniform(0, 1, (8, 9)).astype(np.float32)
     mask[:2] = 0
-    dirt = mask[..., None] * colour
+    dirt = mask[..., None] * color
     for same, given in zip(compose.denser(dirt, mask, 1.0), (dirt, mask), strict=True):
         np.testing.assert_array_equal(same, given)
     denser, opaque = compose.denser(dirt, mask, 3.0)
     np.testing.assert_allclose(opaque, np.minimum(3 * mask, 1), rtol=1e-6)
-    np.testing.assert_allclose(denser, opaque[..., None] * colour, atol=1e-6)
+    np.testing.assert_allclose(denser, opaque[..., None] * color, atol=1e-6)
 
 
 def test_opacity_covers_no_more_of_the_picture():
@@ -332,10 +332,10 @@ def test_paint_is_alpha_compositing():
     rng = np.random.default_rng(0)
     opacity = rng.random((2, *SHAPE), np.float32)
     opacity[opacity < 0.1] = 0
-    colour = rng.random((2, 3), np.float32)
-    after, mask = damage.paint(image, opacity=opacity, colour=colour)
+    color = rng.random((2, 3), np.float32)
+    after, mask = damage.paint(image, opacity=opacity, color=color)
     expected = np.asarray(image)
-    for a, c in zip(opacity, colour, strict=True):
+    for a, c in zip(opacity, color, strict=True):
         expected = expected * (1 - a[..., None]) + a[..., None] * c
     np.testing.assert_allclose(after, expected, atol=1e-6)
     np.testing.assert_allclose(mask, 1 - np.prod(1 - opacity, axis=0), atol=1e-6)
@@ -351,7 +351,7 @@ def test_vertical_scratch_covers_pixels_by_their_share():
         width=jnp.array([2.0]),
         opacity=jnp.asarray(opacity),
         layer=jnp.array([0]),
-        colour=jnp.array([[1.0, 0.5, 0.0]]),
+        color=jnp.array([[1.0, 0.5, 0.0]]),
     )
     # From 19.25 to 21.25: a quarter of pixel 19, 20 and 21's left three quarters.
     cover = np.zeros(SHAPE[1])
@@ -367,7 +367,7 @@ def test_a_stroke_of_one_point_is_an_antialiased_disc():
         width=jnp.array([[7.0]]),
         opacity=jnp.array([[0.8]]),
         layer=jnp.array([0]),
-        colour=jnp.array([[0.0, 0.0, 0.0]]),
+        color=jnp.array([[0.0, 0.0, 0.0]]),
         reach=4,
     )
     rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
@@ -386,7 +386,7 @@ def test_a_stroke_follows_its_points():
         width=jnp.full((1, 60), 2.0),
         opacity=jnp.ones((1, 60)),
         layer=jnp.array([0]),
-        colour=jnp.ones((1, 3)),
+        color=jnp.ones((1, 3)),
         reach=2,
     )
     line = np.zeros(SHAPE)
@@ -424,7 +424,7 @@ def test_specks_are_a_soft_threshold():
         threshold=jnp.full((1, *SHAPE), 1.0),
         softness=0.5,
         opacity=0.9,
-        colour=jnp.ones((1, 3)),
+        color=jnp.ones((1, 3)),
     )
     expected = 0.9 * np.clip((noise[0] - 1) / 0.5, 0, 1)
     expected[expected < 1 / 768] = 0
@@ -459,7 +459,7 @@ def test_blotch_has_its_area_and_rim():
         distance=distance[None],
         softness=1.0,
         opacity=jnp.full((1, *SHAPE), 0.4),
-        colour=jnp.zeros((1, 3)),
+        color=jnp.zeros((1, 3)),
         rim=0.5,
         rim_width=2.0,
     )
@@ -476,7 +476,7 @@ def test_cue_mark_is_an_ellipse_with_a_ring():
         aspect=1.5,
         ring=2.0,
         opacity=1.0,
-        colour=jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]),
+        color=jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]),
     )
     outer = np.zeros(SHAPE)
     outer[draw.ellipse(20, 50, 6, 9)] = 1
@@ -500,7 +500,7 @@ def test_crease_has_a_crack_and_a_shadow_on_one_side():
         opacity=whole,
         shadow=0.5 * whole,
         shadow_width=jnp.array([4.0]),
-        colour=jnp.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]),
+        color=jnp.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]),
     )
     np.testing.assert_allclose(after[5, 29:32], 1, atol=1e-6)
     shadow = 0.5 * np.exp(-np.arange(2, 20) / 4)
@@ -515,7 +515,7 @@ def test_missing_part_shows_what_lies_behind_and_a_rim():
         _grey(),
         distance=distance,
         rim=jnp.full(SHAPE, 3.0),
-        colour=jnp.array([[1.0, 1.0, 1.0], [0.1, 0.2, 0.3]]),
+        color=jnp.array([[1.0, 1.0, 1.0], [0.1, 0.2, 0.3]]),
     )
     np.testing.assert_allclose(after[3, :20], [[0.1, 0.2, 0.3]] * 20, atol=1e-6)
     # Pixel 20 lies on the tear, pixel 23 on the edge of the rim.
@@ -598,8 +598,8 @@ def test_grain_follows_luminance():
 def test_grain_noise_has_its_correlations(sigma):
     noise = np.asarray(damage.grain_noise(KEY, (300, 300), sigma=sigma, chroma=0.25))
     np.testing.assert_allclose(noise.std((0, 1)), 1, atol=0.03)
-    colours = np.corrcoef(noise.reshape(-1, 3).T)
-    np.testing.assert_allclose(colours[np.triu_indices(3, 1)], 0.75, atol=0.03)
+    colors = np.corrcoef(noise.reshape(-1, 3).T)
+    np.testing.assert_allclose(colors[np.triu_indices(3, 1)], 0.75, atol=0.03)
     # The weights of the filter, correlated with themselves.
     weights = np.exp(-0.5 * (np.arange(-4, 5) / sigma) ** 2)
     full = np.correlate(weights, weights, "full")
@@ -659,6 +659,6 @@ def test_jpeg_looks_like_pillows(quality, subsample):
     def psnr(a, b):
         return -10 * np.log10(np.mean((np.asarray(a) - np.asarray(b)) ** 2))
 
-    # libjpeg smooths the colours when it doubles them; this repeats them.
+    # libjpeg smooths the colors when it doubles them; this repeats them.
     between = psnr(after, decoded / 255)
     assert between > psnr(image / 255, decoded / 255) + (3 if subsample else 10)

@@ -43,9 +43,9 @@ def data_dir(tmp_path_factory, photographs):
     image = photographs["coffee"]
     for split, count in COUNTS.items():
         for number in range(count):
-            truth = image[20 * number :][:24, 100:120]
-            noisy = np.clip(truth + generator.normal(0, 0.1, truth.shape), 0, 1)
-            frames.write(folder / split / "output" / f"{split}_{number}.png", truth)
+            target = image[20 * number :][:24, 100:120]
+            noisy = np.clip(target + generator.normal(0, 0.1, target.shape), 0, 1)
+            frames.write(folder / split / "output" / f"{split}_{number}.png", target)
             frames.write(folder / split / "input" / f"{split}_{number}.png", noisy)
     array_files.write(prepared, pairs.find_splits(folder))
     return prepared

@@ -27,7 +27,7 @@ def film():
     return synthetic_film.three_shots(SIZE)
 
 
-def worn_copy(film, numbers, box, size):
+def degraded_copy(film, numbers, box, size):
     """Frames of these numbers, reframed and worn; None stands for another film's."""
     strange = itertools.cycle(
         synthetic_film.shot(
@@ -40,14 +40,14 @@ def worn_copy(film, numbers, box, size):
         else synthetic_film.reframed(film[number], box, size)
         for number in numbers
     )
-    return [synthetic_film.worn(frame, seed) for seed, frame in enumerate(frames)]
+    return [synthetic_film.degraded(frame, seed) for seed, frame in enumerate(frames)]
 
 
 # Cuts.
 
 
 def test_cuts_are_found_in_a_worn_film(film):
-    frames = [synthetic_film.worn(f, k, flicker=0.2) for k, f in enumerate(film)]
+    frames = [synthetic_film.degraded(f, k, flicker=0.2) for k, f in enumerate(film)]
     assert [shot.start for shot in shots.find(thumbnails(frames))] == [0, 26, 57]
 
 
@@ -92,21 +92,24 @@ CASES = {
 def test_every_match_is_the_right_frame(film, case):
     numbers, box, size = CASES[case]
     numbers = list(numbers)
-    frames = worn_copy(film, numbers, box, size)
+    frames = degraded_copy(film, numbers, box, size)
     found = alignment.match(thumbnails(frames), thumbnails(film), size, SIZE)
-    truth = {k: number for k, number in enumerate(numbers) if number is not None}
-    assert dict(zip(found.first.tolist(), found.second.tolist(), strict=True)) == truth
+    target = {k: number for k, number in enumerate(numbers) if number is not None}
+    assert dict(zip(found.first.tolist(), found.second.tolist(), strict=True)) == target
 
 
 def test_black_bars_and_squeezed_pixels_do_not_matter(film):
     numbers = list(range(12, 48))
-    frames = worn_copy(film, numbers, WHOLE, SIZE)
+    frames = degraded_copy(film, numbers, WHOLE, SIZE)
     barred = [np.pad(f, ((0, 0), (32, 32), (0, 0)), constant_values=9) for f in frames]
     squeezed = [synthetic_film.reframed(f, WHOLE, (144, 144)) for f in frames]
     wide = [frame[18:126] for frame in film]
-    for worn, clean in ((barred, film), (barred, wide), (squeezed, film)):
+    for degraded, clean in ((barred, film), (barred, wide), (squeezed, film)):
         found = alignment.match(
-            thumbnails(worn), thumbnails(clean), worn[0].shape[:2], clean[0].shape[:2]
+            thumbnails(degraded),
+            thumbnails(clean),
+            degraded[0].shape[:2],
+            clean[0].shape[:2],
         )
         assert found.first.tolist() == list(range(len(numbers)))
         assert found.second.tolist() == numbers
@@ -114,7 +117,7 @@ def test_black_bars_and_squeezed_pixels_do_not_matter(film):
 
 def test_of_frames_shown_twice_one_is_matched(film):
     numbers = [i for i in range(80) for _ in range(2 if i % 12 == 11 else 1)]
-    frames = worn_copy(film, numbers, PART, (108, 144))
+    frames = degraded_copy(film, numbers, PART, (108, 144))
     found = alignment.match(thumbnails(frames), thumbnails(film), (108, 144), SIZE)
     assert found.second.tolist() == list(range(80))
     assert [numbers[k] for k in found.first] == list(range(80))
@@ -122,7 +125,7 @@ def test_of_frames_shown_twice_one_is_matched(film):
 
 def test_a_long_film_is_matched_as_a_short_one(monkeypatch, film):
     numbers = [*range(4, 30), *range(42, 78)]
-    frames = worn_copy(film, numbers, PART, (108, 144))
+    frames = degraded_copy(film, numbers, PART, (108, 144))
     monkeypatch.setattr(alignment, "_AT_ONCE", 24)
     found = alignment.match(thumbnails(frames), thumbnails(film), (108, 144), SIZE)
     assert [numbers[k] for k in found.first] == found.second.tolist()
@@ -157,7 +160,7 @@ def test_scale_and_shift_are_found_to_a_fraction_of_a_pixel(name, scales):
     size = 200, 260
     true = registration.Geometry(*scales, 10.37, 7.81)
     part = image.resize(size[::-1], Image.LANCZOS, box=true.box(0, 0, *size[::-1]))
-    frame = synthetic_film.worn(np.asarray(part), 1).mean(axis=2)
+    frame = synthetic_film.degraded(np.asarray(part), 1).mean(axis=2)
     luma = np.asarray(image.convert("L"))
     start = registration.Geometry(1.01 * scales[0], 0.99 * scales[1], 14, 4)
     found = registration.register(frame, luma, start)

@@ -1,4 +1,4 @@
-"""Frames and pairs from films: colours, shapes, broken files, the whole command."""
+"""Frames and pairs from films: colors, shapes, broken files, the whole command."""
 
 import csv
 import fractions
@@ -47,7 +47,7 @@ def read_bytes(path):
     return np.rint(frames.read(path) * 255).astype(np.uint8)
 
 
-# Colours, in closed form.
+# Colors, in closed form.
 
 PATCHES = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [128, 128, 128],
@@ -102,7 +102,7 @@ def decoded_patches(path):
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
 @pytest.mark.parametrize("matrix", list(WEIGHTS))
-def test_colours_are_those_of_the_standard(tmp_path, matrix, full, bits):
+def test_colors_are_those_of_the_standard(tmp_path, matrix, full, bits):
     path = write_patches(tmp_path / "patches.mkv", matrix, full, bits)
     assert np.abs(decoded_patches(path) - PATCHES).max() <= 2
 
@@ -265,17 +265,21 @@ def paired(tmp_path_factory, film, film_file):
     """A worn copy with another start, a part cut out, and its pairs."""
     folder = tmp_path_factory.mktemp("paired")
     numbers = [*range(4, 20), *range(24, 44)]
-    worn = [
-        synthetic_film.worn(
+    degraded = [
+        synthetic_film.degraded(
             synthetic_film.reframed(film[n], BOX, WORN_SIZE), n, grain=4
         )
         for n in numbers
     ]
     path = synthetic_film.write(
-        folder / "worn<b>.mkv", worn, codec="libx264", options={"crf": "14"}, rate=24
+        folder / "worn<b>.mkv",
+        degraded,
+        codec="libx264",
+        options={"crf": "14"},
+        rate=24,
     )
     run(path, output=folder, remaster=str(film_file), every=4)
-    return folder, numbers, worn
+    return folder, numbers, degraded
 
 
 def test_pairs_are_frames_of_the_same_instant(paired):
@@ -308,16 +312,16 @@ def test_geometry_is_found_to_a_fraction_of_a_pixel(paired):
 
 
 def test_the_remaster_is_laid_on_the_untouched_worn_frame(paired, film):
-    folder, numbers, worn = paired
+    folder, numbers, degraded = paired
     for pair in pairs.match(folder):
         number = int(pair.name[-7:])
         first, second = read_bytes(pair.input), read_bytes(pair.output)
         assert first.shape == second.shape == (*WORN_SIZE, 3)
-        # As encoded: H.264 with halved colour resolution.
-        luma = first.mean(axis=2) - worn[number].mean(axis=2)
+        # As encoded: H.264 with halved color resolution.
+        luma = first.mean(axis=2) - degraded[number].mean(axis=2)
         assert np.abs(luma).mean() < 4
-        truth = synthetic_film.reframed(film[numbers[number]], BOX, WORN_SIZE)
-        difference = (second.astype(float) - truth)[4:-4, 4:-4]
+        target = synthetic_film.reframed(film[numbers[number]], BOX, WORN_SIZE)
+        difference = (second.astype(float) - target)[4:-4, 4:-4]
         assert np.sqrt((difference**2).mean()) < 3
 
 

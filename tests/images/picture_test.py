@@ -86,7 +86,7 @@ def test_depth_channels_and_size_stay(tmp_path, photo, name):
     files.restore(tmp_path / name, tmp_path / "out" / name)
     source, result = (picture.inspect(tmp_path / p / name) for p in (".", "out"))
     before, after = source.pages[0], result.pages[0]
-    for field in ("width", "height", "bands", "dtype", "colours"):
+    for field in ("width", "height", "bands", "dtype", "colors"):
         assert getattr(before, field) == getattr(after, field)
     assert result.format == source.format
     seen, written = stored(tmp_path / name), stored(tmp_path / "out" / name)
@@ -126,11 +126,11 @@ def test_strength_blends_linearly(tmp_path, photo):
 
 
 def test_grey_stored_as_rgb_stays_grey(tmp_path, photo):
-    """A model that finds colour gives none to a picture that has none."""
+    """A model that finds color gives none to a picture that has none."""
     weights = np.array([0.299, 0.587, 0.114])
     tint = np.array([0.9, 0.7, 0.5], np.float32)
     grey = np.repeat((photo @ weights).round().astype(np.uint8)[..., None], 3, -1)
-    for name, image in {"grey": grey, "colour": photo}.items():
+    for name, image in {"grey": grey, "color": photo}.items():
         source, target = tmp_path / f"{name}.png", tmp_path / f"{name}_done.png"
         Image.fromarray(image).save(source)
         files.restore(source, target, change=lambda tiles: tiles * tint)
@@ -140,7 +140,7 @@ def test_grey_stored_as_rgb_stays_grey(tmp_path, photo):
         np.testing.assert_allclose(stored(target), expected, atol=0.51)
 
 
-def test_coloured_specks_of_grey_pictures_can_go(tmp_path):
+def test_colored_specks_of_grey_pictures_can_go(tmp_path):
     image = np.full((200, 200, 3), 128, np.uint8)
     image[100, 100] = 150, 128, 128
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -203,10 +203,10 @@ def spreading(tiles):
     return total / np.float32(7)
 
 
-# Colour.
+# Color.
 
 
-def test_colours_reach_the_model_as_srgb_and_return(tmp_path):
+def test_colors_reach_the_model_as_srgb_and_return(tmp_path):
     profile = wide_profile()
     values = np.array([[[200, 60, 40], [30, 90, 160], [128, 128, 128]]], np.uint8)
     Image.fromarray(values).save(tmp_path / "a.png", icc_profile=profile)
@@ -224,16 +224,16 @@ def test_colours_reach_the_model_as_srgb_and_return(tmp_path):
         ImageCms.createProfile("sRGB"),
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
     )
-    shown = {tuple(np.rint(255 * colour).astype(int)) for colour in seen[0]}
-    for colour in np.asarray(expected)[0].astype(int):
-        assert min(np.abs(np.subtract(colour, other)).max() for other in shown) <= 1
-    # What a model leaves alone survives exactly, though sRGB holds fewer colours.
+    shown = {tuple(np.rint(255 * color).astype(int)) for color in seen[0]}
+    for color in np.asarray(expected)[0].astype(int):
+        assert min(np.abs(np.subtract(color, other)).max() for other in shown) <= 1
+    # What a model leaves alone survives exactly, though sRGB holds fewer colors.
     np.testing.assert_array_equal(stored(tmp_path / "b.png"), values)
     with Image.open(tmp_path / "b.png") as written:
         assert written.info["icc_profile"] == profile
 
 
-def test_restored_colours_are_those_of_the_profile(tmp_path):
+def test_restored_colors_are_those_of_the_profile(tmp_path):
     profile = wide_profile()
     values = np.full((20, 20, 3), (120, 90, 70), np.uint16) * 257
     image = pyvips.Image.new_from_array(values).copy(interpretation="rgb16")

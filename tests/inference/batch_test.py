@@ -146,7 +146,7 @@ def test_options_that_contradict():
     for given, line in (
         ({"overwrite": True, "skip_existing": True}, "not both"),
         ({"tile": "big"}, "auto or a number"),
-        ({"overlap": "-3"}, "auto or a number"),
+        ({"context": "-3"}, "auto or a number"),
         ({"strength": 1.5}, "from 0.0 to 1.0"),
         ({"mask": "/nowhere"}, "no such folder"),
         ({"ext": "gif"}, "choose one of"),
@@ -221,9 +221,9 @@ def test_a_mask_limits_what_is_restored(tmp_path, photo):
 
 
 def test_difference_and_damage_show_what_was_changed(tmp_path, photo):
-    worn = photo // 2 + 60
-    worn[40:44] = 255  # a scratch
-    save(worn, tmp_path / "a.png")
+    degraded = photo // 2 + 60
+    degraded[40:44] = 255  # a scratch
+    save(degraded, tmp_path / "a.png")
 
     def mend(tiles):
         return np.where(tiles > 0.99, np.float32(0.4), tiles)
@@ -231,7 +231,7 @@ def test_difference_and_damage_show_what_was_changed(tmp_path, photo):
     files.restore(tmp_path / "a.png", tmp_path / "b.png", change=mend, difference=True,
                   damage_mask=True)  # fmt: skip
     damage = np.asarray(Image.open(tmp_path / "b.png_damage.png"))
-    assert damage.shape == worn.shape[:2]
+    assert damage.shape == degraded.shape[:2]
     assert (damage[40:44] == 255).all() and not damage[:40].any()
     difference = np.asarray(Image.open(tmp_path / "b.png_difference.png")).astype(float)
     np.testing.assert_allclose(difference[40:44], 127.5 + 127.5 * (0.4 - 1), atol=1)
@@ -246,45 +246,45 @@ def test_difference_and_damage_show_what_was_changed(tmp_path, photo):
     )
 
 
-def test_keep_color_leaves_colour_and_tone():
+def test_keep_color_leaves_color_and_tone():
     generator = np.random.default_rng(0)
     images = generator.uniform(0.3, 0.6, (1, 200, 200, 3)).astype(np.float32)
     warmer = images * np.array([1.2, 1.0, 0.8], np.float32) + np.float32(0.05)
-    kept = np.asarray(preserve.keeping_color(images, warmer))
-    # What each pixel's colour is apart from its lightness stays.
+    kept = np.asarray(preserve.preserve_color(images, warmer))
+    # What each pixel's color is apart from its lightness stays.
     differences = (kept - images).reshape(-1, 3)
     np.testing.assert_allclose(differences, differences[:, :1].repeat(3, 1), atol=1e-5)
     assert abs((kept - images).mean()) < 0.002
     # A scratch is still mended.
-    worn = images.copy()
-    worn[:, :, 100] += 0.3
-    mended = np.asarray(preserve.keeping_color(worn, images))
+    degraded = images.copy()
+    degraded[:, :, 100] += 0.3
+    mended = np.asarray(preserve.preserve_color(degraded, images))
     assert np.abs(mended - images)[:, :, 100].mean() < 0.03
-    assert np.abs(worn - images)[:, :, 100].mean() > 0.29
+    assert np.abs(degraded - images)[:, :, 100].mean() > 0.29
     # So is a wide blotch, for the most part.
-    worn = images.copy()
-    worn[:, 60:140, 60:140] += 0.3
-    mended = np.asarray(preserve.keeping_color(worn, images))
+    degraded = images.copy()
+    degraded[:, 60:140, 60:140] += 0.3
+    mended = np.asarray(preserve.preserve_color(degraded, images))
     assert np.abs(mended - images)[:, 60:140, 60:140].mean() < 0.11
 
 
-def test_wide_colour_stays_and_narrow_colour_is_mended():
+def test_wide_color_stays_and_narrow_color_is_mended():
     generator = np.random.default_rng(0)
     images = generator.uniform(0.3, 0.6, (1, 200, 200, 3)).astype(np.float32)
     warm = np.array([0.1, 0.0, -0.1], np.float32)
-    # A change of colour alone: of a wide one nothing is left, however strong.
+    # A change of color alone: of a wide one nothing is left, however strong.
     blotch = images.copy()
     color = warm - warm @ np.array([0.299, 0.587, 0.114], np.float32)
     blotch[:, 60:140, 60:140] += color
-    kept = np.asarray(preserve.keeping_shades(images, blotch))
+    kept = np.asarray(preserve.preserve_shades(images, blotch))
     np.testing.assert_allclose(
         kept[:, 75:125, 75:125], images[:, 75:125, 75:125], atol=1e-5
     )
-    # Of a coloured scratch of one pixel, taken away, a fifteenth of its colour stays:
+    # Of a colored scratch of one pixel, taken away, a fifteenth of its color stays:
     # the middle of a box of 15 pixels folded with itself.
-    worn = images.copy()
-    worn[:, :, 100] += color
-    mended = np.asarray(preserve.keeping_shades(worn, images))
+    degraded = images.copy()
+    degraded[:, :, 100] += color
+    mended = np.asarray(preserve.preserve_shades(degraded, images))
     left = (mended - images)[:, :, 100]
     np.testing.assert_allclose(left, np.broadcast_to(color / 15, left.shape), atol=1e-5)
 
@@ -294,24 +294,24 @@ def test_of_a_wide_shade_the_faint_part_is_taken_out(shade, left):
     generator = np.random.default_rng(0)
     images = generator.uniform(0.3, 0.6, (1, 200, 200, 3)).astype(np.float32)
     shaded = images + np.float32(shade)
-    kept = np.asarray(preserve.keeping_shades(images, shaded))
+    kept = np.asarray(preserve.preserve_shades(images, shaded))
     np.testing.assert_allclose(kept, images + np.float32(left), atol=1e-5)
     # Of a scratch that is taken away hardly anything stays.
-    worn = images.copy()
-    worn[:, :, 100] += np.float32(shade)
-    mended = np.asarray(preserve.keeping_shades(worn, images))
+    degraded = images.copy()
+    degraded[:, :, 100] += np.float32(shade)
+    mended = np.asarray(preserve.preserve_shades(degraded, images))
     assert np.abs(mended - images).max() < 0.05 / 33 + 1e-5
 
 
-@pytest.mark.parametrize("keeping", [preserve.COLOR, preserve.SHADES])
-def test_what_is_kept_does_not_depend_on_tiles(photographs, keeping):
+@pytest.mark.parametrize("preserved", [preserve.COLOR, preserve.SHADES])
+def test_what_is_kept_does_not_depend_on_tiles(photographs, preserved):
     weights = engine.load_weights("basic", "")
     model, parameters = models.get_model(weights.model), weights.parameters
     image = photographs["coffee"][:150, :230]
     results = []
     for tile in ((144, 144), (320, 320), (128, 176)):
-        grid = layout.make_grid(model, tile=tile, keeping=keeping)
-        compute = tiling.make_compute(model, grid, keeping=keeping)
+        grid = layout.make_grid(model, tile=tile, preserved=preserved)
+        compute = tiling.make_compute(model, grid, preserved=preserved)
         strips = tiling.restore_strips(
             lambda tiles, compute=compute: compute(parameters, tiles),
             [image], grid, image.shape[:2],
@@ -321,17 +321,17 @@ def test_what_is_kept_does_not_depend_on_tiles(photographs, keeping):
         assert np.abs(results[0] - other).max() < 1 / 255
 
 
-def test_overlap_is_never_less_than_the_model_sees():
+def test_context_is_never_less_than_the_model_sees():
     weights = engine.load_weights("basic", "")
     with pytest.raises(errors.InputError, match="sees 10 pixels far"):
-        engine.make_engine(weights, overlap="4")
-    grid = engine.make_engine(weights, tile="192", overlap="30").grid((9, 9))
+        engine.make_engine(weights, context="4")
+    grid = engine.make_engine(weights, tile="192", context="30").grid((9, 9))
     # And what shades that are kept need: 32 pixels.
-    assert grid.around == 32 + 32 and grid.core == (64, 64)
+    assert grid.context == 32 + 32 and grid.core == (64, 64)
     # The weights of a run have no grader: their network is used alone.
     alone = dataclasses.replace(weights, grader=None)
-    grid = engine.make_engine(alone, tile="128", overlap="30").grid((9, 9))
-    assert grid.around == 32 and grid.core == (64, 64)
+    grid = engine.make_engine(alone, tile="128", context="30").grid((9, 9))
+    assert grid.context == 32 and grid.core == (64, 64)
 
 
 # A device that runs out of memory.

@@ -35,9 +35,9 @@ def grader():
 def faded(photographs):
     """A healthy photograph and what is left of it: grey black, dull, warm."""
     image = photographs["astronaut"]
-    worn = damage.fading(image, black=0.15, white=0.8, saturation=0.7)
+    degraded = damage.fading(image, black=0.15, white=0.8, saturation=0.7)
     gain, gamma = np.array([1, 0.9, 0.7]), np.ones(3)
-    return image, np.asarray(damage.cast(worn, gain=gain, gamma=gamma))
+    return image, np.asarray(damage.cast(degraded, gain=gain, gamma=gamma))
 
 
 def test_cells_are_the_means_that_pillow_gives():
@@ -48,7 +48,7 @@ def test_cells_are_the_means_that_pillow_gives():
     ]
     cells = cells_of(image)
     expected = np.stack([np.asarray(plane) for plane in planes], -1).reshape(-1, 3)
-    np.testing.assert_allclose(cells.colours, expected, atol=1e-6)
+    np.testing.assert_allclose(cells.colors, expected, atol=1e-6)
     np.testing.assert_allclose(cells.weights, 1 / 64**2, rtol=1e-6)
 
 
@@ -58,10 +58,10 @@ def test_cells_do_not_depend_on_how_rows_come(size):
     image, weights = random.random((*size, 3)), random.random((*size, 1))
     whole = grade.look(blocks_of(image, weights=weights), size)
     parts = grade.look(blocks_of(image, 7, weights), size)
-    np.testing.assert_allclose(whole.colours, parts.colours, atol=1e-6)
+    np.testing.assert_allclose(whole.colors, parts.colors, atol=1e-6)
     np.testing.assert_allclose(whole.weights, parts.weights, atol=1e-7)
     mean = (image * weights).sum((0, 1)) / weights.sum()
-    seen = (whole.colours * whole.weights[:, None]).sum(0)
+    seen = (whole.colors * whole.weights[:, None]).sum(0)
     np.testing.assert_allclose(seen, mean, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_what_counts_nothing_is_not_seen(grader):
     weights = np.zeros((64, 64, 1), np.float32)
     weights[:32] = 1
     cells = grade.look(blocks_of(image, weights=weights), (64, 64))
-    assert set(cells.colours[cells.weights > 0].ravel()) == {np.float32(0.4)}
+    assert set(cells.colors[cells.weights > 0].ravel()) == {np.float32(0.4)}
     nothing = grade.look(blocks_of(image, weights=0 * weights), (64, 64))
     assert grade.estimate(grader, nothing) is None
 
@@ -86,19 +86,19 @@ def test_untrained_it_is_the_identity():
 
 def test_polynomials_are_evaluated_for_each_picture():
     random = np.random.default_rng(2)
-    colours, polynomials = random.random((2, 5, 3)), random.random((2, 7, 3))
-    changed = grade.apply(colours, polynomials)
-    for picture, (of, by) in enumerate(zip(colours, polynomials, strict=True)):
+    colors, polynomials = random.random((2, 5, 3)), random.random((2, 7, 3))
+    changed = grade.apply(colors, polynomials)
+    for picture, (of, by) in enumerate(zip(colors, polynomials, strict=True)):
         for pixel, (r, g, b) in enumerate(of):
             terms = np.array([r, g, b, r * r, g * g, b * b, 1])
             np.testing.assert_allclose(changed[picture, pixel], of[pixel] + terms @ by)
 
 
 def test_a_faded_picture_regains_its_tone(grader, faded):
-    image, worn = faded
-    polynomials = grade.estimate(grader, cells_of(worn))
-    graded = grade.make_prepare(lambda values: values, polynomials)(worn)
-    before, after = (np.square(x - image).mean() for x in (worn, graded))
+    image, degraded = faded
+    polynomials = grade.estimate(grader, cells_of(degraded))
+    graded = grade.make_prepare(lambda values: values, polynomials)(degraded)
+    before, after = (np.square(x - image).mean() for x in (degraded, graded))
     assert after < before / 2
 
 
@@ -119,10 +119,10 @@ def test_grey_stays_grey_whatever_the_network_says(grader, faded, monkeypatch):
     said = np.random.default_rng(3).uniform(-0.3, 0.3, (1, 7, 3)).astype(np.float32)
     monkeypatch.setattr(grade, "_estimate", lambda *_: said)
     luma = np.repeat(faded[1].mean(-1, keepdims=True), 3, -1)
-    for image, colourful in ((luma, False), (faded[1], True)):
+    for image, colorful in ((luma, False), (faded[1], True)):
         graded = grade.apply(image, grade.estimate(grader, cells_of(image)))
         new = np.ptp(graded, axis=-1).max() - np.ptp(image, axis=-1).max()
-        assert (abs(new) > 0.01) == colourful
+        assert (abs(new) > 0.01) == colorful
 
 
 def test_small_grades_are_applied_in_part(grader, faded, monkeypatch):
@@ -146,27 +146,27 @@ def restored(folder, out, **changes):
     return frames.read(result.output), result
 
 
-def test_restore_grades_unless_colour_is_to_stay(faded, tmp_path):
-    image, worn = faded
-    frames.write(tmp_path / "in" / "a.png", worn)
+def test_restore_grades_unless_color_is_to_stay(faded, tmp_path):
+    image, degraded = faded
+    frames.write(tmp_path / "in" / "a.png", degraded)
     graded, result = restored(tmp_path / "in", tmp_path / "graded")
     kept, plain = restored(tmp_path / "in", tmp_path / "kept", keep_color=True)
     assert any("graded" in note for note in result.notes)
     assert not any("graded" in note for note in plain.notes)
-    before, after = (np.square(x - image).mean() for x in (worn, graded))
+    before, after = (np.square(x - image).mean() for x in (degraded, graded))
     assert after < 0.7 * before
-    assert abs(kept.mean() - worn.mean()) < 0.005
+    assert abs(kept.mean() - degraded.mean()) < 0.005
 
 
 def test_inside_a_mask_nothing_is_graded(faded, tmp_path):
-    _, worn = faded
-    frames.write(tmp_path / "in" / "a.png", worn)
-    frames.write(tmp_path / "masks" / "a.png", np.ones_like(worn))
+    _, degraded = faded
+    frames.write(tmp_path / "in" / "a.png", degraded)
+    frames.write(tmp_path / "masks" / "a.png", np.ones_like(degraded))
     masked, result = restored(
         tmp_path / "in", tmp_path / "out", mask=str(tmp_path / "masks")
     )
     assert not any("graded" in note for note in result.notes)
-    assert abs(masked.mean() - worn.mean()) < 0.02
+    assert abs(masked.mean() - degraded.mean()) < 0.02
 
 
 def test_a_grade_is_no_damage(faded, tmp_path):
@@ -188,8 +188,8 @@ def test_dirt_lies_where_its_opacity_says():
     masks = np.zeros((0, 1, 1), np.uint8)
     dirt = pretrain_grade.draw_dirt(jax.random.key(0), masks, 64)
     assert dirt.shape[1:] == (CELLS, CELLS, 4)
-    colour, opacity = dirt[..., :3].astype(float), dirt[..., 3:].astype(float)
-    assert (colour <= opacity + 2e-3).all() and 0.01 < opacity.mean() < 0.3
+    color, opacity = dirt[..., :3].astype(float), dirt[..., 3:].astype(float)
+    assert (color <= opacity + 2e-3).all() and 0.01 < opacity.mean() < 0.3
 
 
 @pytest.mark.slow
@@ -224,7 +224,7 @@ def test_crops_begin_with_the_whole_picture(photographs, tmp_path):
     frames.write(tmp_path / "a.png", image)
     files = clean_pictures.read_files(str(tmp_path), inside="")
     found = pretrain_grade.crops(files, seed=0)
-    whole = cells_of(image).colours.reshape(64, 64, 3)
+    whole = cells_of(image).colors.reshape(64, 64, 3)
     np.testing.assert_allclose(found[0] / 255, whole, atol=1 / 255)
     again = pretrain_grade.crops(files, seed=0)
     np.testing.assert_array_equal(found, again)

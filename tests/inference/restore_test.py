@@ -44,7 +44,7 @@ def test_restores_every_file_at_its_size_and_format(photo_folder, tmp_path):
     # Beyond its borders a picture is continued by its reflection.
     shown = np.pad(shown, ((32, 32), (32, 32), (0, 0)), mode="symmetric")[None]
     whole = apply.restore_whole(models.get_model(name), parameters, shown)
-    whole = np.clip(preserve.keeping_shades(shown, whole), 0, 1)[0, 32:-32, 32:-32]
+    whole = np.clip(preserve.preserve_shades(shown, whole), 0, 1)[0, 32:-32, 32:-32]
     written = frames.read(tmp_path / "a_restored.png")
     assert np.abs(written - whole).max() <= 0.5 / 255 + 1e-5
 
@@ -166,9 +166,11 @@ def test_degrade_writes_pairs_that_depend_on_seed_and_name_alone(tmp_path, photo
     third = make("three", seed=1)
     assert third["b_1"].input.read_bytes() != second["b_1"].input.read_bytes()
 
-    worn, clean = (frames.read(getattr(first["b_1"], s)) for s in ("input", "output"))
-    assert worn.shape == clean.shape == (64, 64, 3)
-    assert np.abs(worn - clean).mean() > 0.01
+    degraded, clean = (
+        frames.read(getattr(first["b_1"], s)) for s in ("input", "output")
+    )
+    assert degraded.shape == clean.shape == (64, 64, 3)
+    assert np.abs(degraded - clean).mean() > 0.01
     failures = degrade.degrade(
         degrade.DegradeOptions(
             input=(str(tmp_path / "clean"),), output=str(tmp_path / "one"),

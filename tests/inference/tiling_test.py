@@ -36,8 +36,8 @@ def test_tiles_equal_the_whole(name, tile, size, photographs):
 def test_result_depends_on_neither_tile_nor_batch(photographs):
     image = photographs["chelsea"][:130, :190]
     results = [
-        restorer("basic", tile, ramp=ramp, batch=batch)[2](image)
-        for tile, ramp, batch in ((60, 4, 1), (96, 16, 3), (256, 32, 1))
+        restorer("basic", tile, overlap=overlap, batch=batch)[2](image)
+        for tile, overlap, batch in ((60, 4, 1), (96, 16, 3), (256, 32, 1))
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
     np.testing.assert_allclose(results[0], results[2], atol=1e-5)
@@ -45,7 +45,7 @@ def test_result_depends_on_neither_tile_nor_batch(photographs):
 
 @pytest.mark.parametrize("length", [1, 39, 40, 41, 44, 100, 1001])
 def test_starts_cover_everything_on_the_grid(length):
-    places = layout.starts(length, core=40, ramp=8, multiple=4)
+    places = layout.starts(length, core=40, overlap=8, stride=4)
     covered = np.zeros(max(places) + 40, int)
     for place in places:
         assert place % 4 == 0
@@ -72,7 +72,7 @@ def test_compiles_once_for_all_sizes(photographs):
     traces = []
 
     class Counting:
-        halo, multiple = 10, 4
+        halo, stride = 10, 4
 
         def apply(self, parameters, images):
             traces.append(images.shape)
@@ -95,10 +95,10 @@ def strips(image, heights):
 @pytest.mark.parametrize("heights", [[1], [7, 30], [500]])
 @pytest.mark.parametrize("tile", [(64, 64), (56, 104)])
 def test_strips_give_what_the_whole_array_does(size, heights, tile, photographs):
-    _, _, run = restorer("basic", 64, ramp=8)
+    _, _, run = restorer("basic", 64, overlap=8)
     model = models.get_model("basic")
     image = photographs["astronaut"][: size[0], : size[1]]
-    grid = layout.make_grid(model, tile=tile, ramp=8, batch=3)
+    grid = layout.make_grid(model, tile=tile, overlap=8, batch=3)
     parameters = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 3)))
     compute = tiling.make_compute(model, grid)
     rows = tiling.restore_strips(
@@ -108,7 +108,7 @@ def test_strips_give_what_the_whole_array_does(size, heights, tile, photographs)
 
 
 def test_strips_are_read_no_further_than_needed():
-    grid = layout.Grid(tile=(64, 64), around=12, ramp=8, multiple=4, batch=1)
+    grid = layout.Grid(tile=(64, 64), context=12, overlap=8, stride=4, batch=1)
     read = []
 
     def blocks():
@@ -136,7 +136,7 @@ def test_mirrored_is_numpys_symmetric_padding(length):
 
 def test_seams_are_no_stronger_than_the_picture(photographs):
     """A model that is not local: each tile gets another brightness."""
-    grid = layout.Grid(tile=(96, 96), around=8, ramp=16, multiple=8, batch=1)
+    grid = layout.Grid(tile=(96, 96), context=8, overlap=16, stride=8, batch=1)
     generator = np.random.default_rng(0)
 
     def compute(tiles):
@@ -149,7 +149,7 @@ def test_seams_are_no_stronger_than_the_picture(photographs):
     def energy(places):
         return (np.diff(change, axis=1)[:, places] ** 2).mean()
 
-    starts = layout.starts(450, core=80, ramp=16, multiple=8)
+    starts = layout.starts(450, core=80, overlap=16, stride=8)
     # The hard seam would be one step of up to 0.08; blended over 16 pixels no step
     # is more than that times the steepest part of the window, pi / 32.
     assert np.abs(np.diff(change, axis=1)).max() <= 0.08 * np.pi / 32 + 1e-6

@@ -91,18 +91,18 @@ def test_equals_keras_forward_and_gradient(name, photographs):
     # Larger pictures hold near ties of ReLU or maximum, where the two frameworks'
     # last bits choose different sides and either is as far from float64.
     images = photographs["coffee"][None, :32, 100:132]
-    truth = images[:, :, ::-1]
+    target = images[:, :, ::-1]
 
     ours = model.apply(parameters, images)
     theirs = twin(images)
     assert np.abs(ours - theirs.numpy()).max() < 1e-5
 
     def loss(parameters):
-        return jnp.mean(jnp.square(model.apply(parameters, images) - truth))
+        return jnp.mean(jnp.square(model.apply(parameters, images) - target))
 
     gradients = jax.grad(loss)(parameters)["params"]
     with tf.GradientTape() as tape:
-        value = tf.reduce_mean(tf.square(twin(images) - truth))
+        value = tf.reduce_mean(tf.square(twin(images) - target))
     expected = iter(tape.gradient(value, twin.trainable_variables))
     for stage in sorted(gradients):
         for layer in ("conv_1", "conv_2", "upconv_1", "upconv_2", "conv_3"):

@@ -230,19 +230,19 @@ def test_overlays_change_only_what_they_cover(lay, masks, photographs):
     image = photographs["coffee"][:64, :96]
     covered = []
     for seed in range(6):
-        worn, mask = lay(jax.random.key(seed), image, masks, severity=2.0)
-        assert worn.min() >= 0
-        assert worn.max() <= 1
+        degraded, mask = lay(jax.random.key(seed), image, masks, severity=2.0)
+        assert degraded.min() >= 0
+        assert degraded.max() <= 1
         clear = np.asarray(mask) == 0
-        np.testing.assert_array_equal(np.asarray(worn)[clear], image[clear])
+        np.testing.assert_array_equal(np.asarray(degraded)[clear], image[clear])
         covered.append(1 - clear.mean())
     assert 0.005 < np.mean(covered) < 0.9
 
 
 def test_no_severity_no_overlays(lay, masks, photographs):
     image = photographs["coffee"][:64, :96]
-    worn, mask = lay(jax.random.key(1), image, masks, severity=0.0)
-    np.testing.assert_array_equal(worn, image)
+    degraded, mask = lay(jax.random.key(1), image, masks, severity=0.0)
+    np.testing.assert_array_equal(degraded, image)
     assert not np.any(mask)
 
 
@@ -251,16 +251,16 @@ def test_a_full_mask_covers_an_even_square(lay, photographs):
     image = np.full((64, 96, 3), 0.5, np.float32)
     seen = 0
     for seed in range(12):
-        worn, mask = map(
+        degraded, mask = map(
             np.asarray, lay(jax.random.key(seed), image, full, severity=1.0)
         )
         if not mask.any():
             continue
         seen += 1
-        # Inside, each overlap of masks has one opacity and one colour.
+        # Inside, each overlap of masks has one opacity and one color.
         values, counts = np.unique(mask.round(4), return_counts=True)
         inside = values[np.argmax(np.where(values > 0, counts, 0))]
-        assert np.ptp(worn[np.abs(mask - inside) < 1e-4], axis=0).max() < 0.01
+        assert np.ptp(degraded[np.abs(mask - inside) < 1e-4], axis=0).max() < 0.01
     assert seen >= 6
 
 
@@ -377,10 +377,10 @@ def test_toned_pairs_are_toned_on_both_sides(material):
         )
         return np.asarray(pairs["input"]), np.asarray(pairs["output"])
 
-    worn, toned = drawn(toned_share=1.0)
+    degraded, toned = drawn(toned_share=1.0)
     _, plain = drawn(toned_share=0.0)
     _, some = drawn(toned_share=0.5)
-    np.testing.assert_array_equal(worn, toned)
+    np.testing.assert_array_equal(degraded, toned)
     assert (np.abs(toned - plain).mean((1, 2, 3)) > 0.002).all()
     changed = np.abs(some - plain).max((1, 2, 3)) > 0
     assert 0 < changed.sum() < 8
@@ -398,14 +398,14 @@ def test_soft_pairs_are_as_soft_on_both_sides(material):
     def sharpness(images):
         return np.abs(np.diff(images, axis=1)).mean((1, 2, 3))
 
-    worn, soft = drawn(1.0)
+    degraded, soft = drawn(1.0)
     _, plain = drawn(0.0)
     _, some = drawn(0.5)
     assert (sharpness(soft) < 0.99 * sharpness(plain)).all()
     # Half of the worn ones are compressed besides, and nothing else.
-    differ = np.abs(worn - soft).max((1, 2, 3)) > 0
+    differ = np.abs(degraded - soft).max((1, 2, 3)) > 0
     assert 0 < differ.sum() < 16
-    assert np.abs(worn - soft).mean() < 0.02
+    assert np.abs(degraded - soft).mean() < 0.02
     changed = np.abs(some - plain).max((1, 2, 3)) > 0
     assert 0 < changed.sum() < 16
     np.testing.assert_array_equal(some[changed], soft[changed])
@@ -561,9 +561,9 @@ def scored(tmp_path_factory, photographs):
         clean = photographs[name][:90, :120]
         mask = np.zeros((90, 120), np.float32)
         mask[20:40, 30:60] = 1
-        worn = np.clip(clean + generator.normal(0, 0.05, clean.shape), 0, 1)
-        worn[mask > 0] = 0.9
-        for part, image in (("input", worn), ("output", clean), ("mask", mask)):
+        degraded = np.clip(clean + generator.normal(0, 0.05, clean.shape), 0, 1)
+        degraded[mask > 0] = 0.9
+        for part, image in (("input", degraded), ("output", clean), ("mask", mask)):
             frames.write(folder / "bench" / "film" / part / f"{name}.png", image)
         frames.write(folder / "clean" / f"{name}.png", clean)
     out = folder / "quality.json"
@@ -584,16 +584,16 @@ def test_scores_are_those_of_scikit_image(scored):
     track = found["weights"]["basic"]["tracks"]["film"]
     rows = []
     for name in ("coffee", "rocket"):
-        worn, clean = (
+        degraded, clean = (
             frames.read(folder / "bench" / "film" / part / f"{name}.png")
             for part in ("input", "output")
         )
         rows.append(
             (
-                skimage.metrics.peak_signal_noise_ratio(clean, worn, data_range=1),
+                skimage.metrics.peak_signal_noise_ratio(clean, degraded, data_range=1),
                 skimage.metrics.structural_similarity(
                     clean,
-                    worn,
+                    degraded,
                     data_range=1,
                     channel_axis=-1,
                     gaussian_weights=True,
@@ -638,7 +638,7 @@ def test_doing_nothing_is_told_of_each_track(scored, tmp_path):
     assert nothing.count("–") == 4 and basic.count("–") == 2
 
 
-def test_kept_colours_have_a_row_of_their_own(scored, tmp_path):
+def test_kept_colors_have_a_row_of_their_own(scored, tmp_path):
     out = tmp_path / "quality.json"
     config.write_text(out, json.dumps(scored[1]))
     bench = str(scored[0] / "bench")
@@ -712,18 +712,18 @@ def test_a_row_of_before_smudges_were_scored_stays(scored, tmp_path):
 def test_spotless_pictures_have_grain_and_no_cover(scored, tmp_path):
     """Every second one is grey; in a soft scan pixel and neighbour differ less."""
     clean, rough = scored[0] / "clean", {}
-    truth = frames.read(clean / "coffee.png")
+    target = frames.read(clean / "coffee.png")
     for name in ("grain", "soft grain"):
         quality.draw_spotless(clean, tmp_path / name, name)
         coffee, rocket = (
             frames.read(tmp_path / name / f"{picture}.png")
             for picture in ("coffee", "rocket")
         )
-        assert 0.005 < np.abs(coffee - truth).mean() < 0.1
-        assert quality.smudged(truth, coffee) < 5
+        assert 0.005 < np.abs(coffee - target).mean() < 0.1
+        assert quality.smudged(target, coffee) < 5
         assert np.ptp(rocket, axis=-1).mean() < 0.5 * np.ptp(coffee, axis=-1).mean()
         rough[name] = np.abs(np.diff(coffee, axis=0)).mean()
-    sharp, _ = damage.damage(jax.random.key(0), truth, severity=1.0, kinds=("grain",))
+    sharp, _ = damage.damage(jax.random.key(0), target, severity=1.0, kinds=("grain",))
     assert rough["soft grain"] < 0.7 * np.abs(np.diff(sharp, axis=0)).mean()
 
 

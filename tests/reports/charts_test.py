@@ -61,7 +61,7 @@ def test_words_of_matplotlib_in_a_label_stay_words():
     assert label in _texts(_draw({"train": [(1, 2.0)]}, y_label=label))
 
 
-def test_page_gives_all_colours_and_fonts():
+def test_page_gives_all_colors_and_fonts():
     svg = _draw({"train": TRAIN, "validation": VALIDATION})
     css = pathlib.Path(charts.__file__).parent / "templates" / "page.css"
     defined = set(re.findall(r"(--\w+):", css.read_text(encoding="utf-8")))

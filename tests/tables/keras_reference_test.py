@@ -14,12 +14,12 @@ def data(photographs):
     images = list(photographs.values())
     found = {}
     for split, count in (("train", 40), ("validation", 4), ("test", 6)):
-        truth = [
+        target = [
             images[n % 4][row : row + 16, column : column + 16]
             for n, (row, column) in enumerate(generator.integers(0, 250, (count, 2)))
         ]
-        worn = np.clip(truth + generator.normal(0, 0.05, np.shape(truth)), 0, 1)
-        sides = (np.rint(255 * np.array(side)) for side in (worn, truth))
+        degraded = np.clip(target + generator.normal(0, 0.05, np.shape(target)), 0, 1)
+        sides = (np.rint(255 * np.array(side)) for side in (degraded, target))
         found[split] = arrays.PairArrays(*(side.astype(np.uint8) for side in sides))
     return found
 
@@ -61,14 +61,16 @@ def test_fit_learns_repeats_and_measures_every_split(data):
 def test_score_is_what_keras_measures_but_for_the_surroundings(data):
     twin, members = keras_reference.build("basic"), data["test"]
     twin.compile(loss="mse")
-    worn, truth = (side / np.float32(255) for side in members)
+    degraded, target = (side / np.float32(255) for side in members)
     found = keras_reference.score(twin, members, 4, 0)
-    assert found["mse"] == pytest.approx(twin.evaluate(worn, truth, verbose=0), 1e-4)
+    assert found["mse"] == pytest.approx(
+        twin.evaluate(degraded, target, verbose=0), 1e-4
+    )
     # What reflection adds is cut off again: a twin that sees one pixel alone.
     point = keras_reference.keras.Sequential(
         [keras_reference.keras.layers.Conv2D(3, 1)]
     )
     alone, amid = (
-        keras_reference.score(point, members, 4, around) for around in (0, 12)
+        keras_reference.score(point, members, 4, context) for context in (0, 12)
     )
     assert amid == pytest.approx(alone, rel=1e-5)

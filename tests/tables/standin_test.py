@@ -52,17 +52,17 @@ def test_a_pair_follows_from_seed_and_number_alone(drawn):
 
 def test_the_truth_is_a_square_of_the_named_picture(drawn):
     member = drawn.splits["test"][0]
-    truth = np.asarray(standin.draw(drawn, [member]).output)[0]
+    target = np.asarray(standin.draw(drawn, [member]).output)[0]
     picture = frames.to_uint8(frames.read(standin.find_sources("")[member.clip]))
-    windows = np.lib.stride_tricks.sliding_window_view(picture, truth.shape)
-    places = np.argwhere((windows[..., 0, 0, :] == truth[0, 0]).all(-1))[:, :2]
-    assert any((windows[r, c, 0] == truth).all() for r, c in places)
+    windows = np.lib.stride_tricks.sliding_window_view(picture, target.shape)
+    places = np.argwhere((windows[..., 0, 0, :] == target[0, 0]).all(-1))[:, :2]
+    assert any((windows[r, c, 0] == target).all() for r, c in places)
 
 
 def test_input_psnr_is_the_one_asked_for(drawn):
     made = standin.draw(drawn, drawn.splits["train"])
-    worn, truth = (jnp.asarray(side, jnp.float32) / 255 for side in made)
-    measured = float(jnp.mean(metrics.all_metrics(worn, truth)["psnr"]))
+    degraded, target = (jnp.asarray(side, jnp.float32) / 255 for side in made)
+    measured = float(jnp.mean(metrics.all_metrics(degraded, target)["psnr"]))
     assert measured == pytest.approx(27.0, abs=0.1)
     assert measured == pytest.approx(drawn.sample_psnr, abs=1e-3)
     card = standin.card(drawn)
@@ -82,5 +82,5 @@ def test_pictures_that_cannot_serve(tmp_path, photographs):
 
 def test_sheet_shows_pairs_pixel_for_pixel(drawn):
     shown = standin.sheet(drawn, count=2)
-    truth = np.asarray(standin.draw(drawn, drawn.splits["train"][:1]).output)[0]
-    np.testing.assert_array_equal(frames.to_uint8(shown[18:34, 16:32]), truth)
+    target = np.asarray(standin.draw(drawn, drawn.splits["train"][:1]).output)[0]
+    np.testing.assert_array_equal(frames.to_uint8(shown[18:34, 16:32]), target)

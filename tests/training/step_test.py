@@ -258,9 +258,9 @@ def test_evaluation_counts_every_image_once(tmp_path, photographs):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
 def test_tensorflow_and_libvips_decode_alike(tmp_path, photographs, suffix):
-    colour = photographs["chelsea"][:40, :56]
-    grey = np.repeat(colour[..., 1:2], 3, -1)
-    for name, image in (("colour", colour), ("grey", grey)):
+    color = photographs["chelsea"][:40, :56]
+    grey = np.repeat(color[..., 1:2], 3, -1)
+    for name, image in (("color", color), ("grey", grey)):
         path = tmp_path / f"{name}{suffix}"
         frames.write(path, image)
         decoded = input_pipeline.decode(path.read_bytes()).numpy()

@@ -125,7 +125,7 @@ def test_dncnn_of_every_format_takes_the_noise_away(name, depth, channels, tmp_p
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_colour_network_is_the_model_dncnn(tmp_path):
+def test_the_color_network_is_the_model_dncnn(tmp_path):
     write_safetensors(tmp_path / "a.safetensors", random_layers(20, 3, 64, 3))
     model, parameters = denoisers.load(tmp_path / "a.safetensors")
     ours = models.get_model("dncnn")
@@ -170,7 +170,7 @@ def test_batch_normalisation_is_folded_into_the_convolution(tmp_path):
 
 
 def test_ffdnet_equals_its_description(tmp_path):
-    """Sub-images (0,0), (1,0), (0,1), (1,1) colour by colour, and the noise's map."""
+    """Sub-images (0,0), (1,0), (0,1), (1,1) color by color, and the noise's map."""
     layers = random_layers(12, 13, 96, 12)
     write_safetensors(tmp_path / "f.safetensors", layers, first=2)
     model, parameters = denoisers.load(tmp_path / "f.safetensors", sigma=0.1)

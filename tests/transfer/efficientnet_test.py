@@ -144,7 +144,7 @@ def test_counts_are_those_of_keras(saved):
     model, path = saved
     parameters = keras_weights.load_efficientnet(path)
     assert models.count_parameters(parameters["params"]) == 4_007_548
-    # Keras counts the pictures its colours' statistics are of, too.
+    # Keras counts the pictures its colors' statistics are of, too.
     assert models.count_parameters(parameters) == model.count_params() - 1 == 4_049_570
 
 

@@ -27,10 +27,10 @@ BUDGET = fitting.Budget(
 @pytest.fixture(scope="module")
 def squares(photographs):
     """Pairs of 16×16, the input darker."""
-    truth = np.stack([p[60:76, 60:76] for p in photographs.values()])
+    target = np.stack([p[60:76, 60:76] for p in photographs.values()])
     return arrays.PairArrays(
-        jax.numpy.asarray(np.uint8(128 * truth)),
-        jax.numpy.asarray(np.uint8(255 * truth)),
+        jax.numpy.asarray(np.uint8(128 * target)),
+        jax.numpy.asarray(np.uint8(255 * target)),
     )
 
 
@@ -275,14 +275,14 @@ def test_a_step_of_every_arm_fits_its_weights(arm, squares):
 
 
 def test_the_published_denoiser_is_read_for_the_model_dncnn(tmp_path):
-    found = transfer.read_denoiser(write_dncnn(tmp_path / "colour.safetensors"))
+    found = transfer.read_denoiser(write_dncnn(tmp_path / "color.safetensors"))
     expected = models.abstract_parameters(models.get_model("dncnn"))
     assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, expected)
 
 
-def test_another_denoiser_than_the_colour_one_is_refused(tmp_path):
+def test_another_denoiser_than_the_color_one_is_refused(tmp_path):
     grey = write_dncnn(tmp_path / "grey.safetensors", channels=1)
-    with pytest.raises(errors.InputError, match="not the colour DnCNN"):
+    with pytest.raises(errors.InputError, match="not the color DnCNN"):
         transfer.read_denoiser(grey)
 
 

@@ -17,7 +17,7 @@ class Blocks:
       exif: a TIFF structure, from its byte order mark on.
       xmp: an XML packet.
       iptc: IPTC-IIM records.
-      icc: a colour profile.
+      icc: a color profile.
     """
 
     exif: bytes = b""

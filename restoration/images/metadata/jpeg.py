@@ -46,7 +46,7 @@ def _carried(marker: int, payload: bytes, profile: bool) -> bool:
         # Of several pictures in one file only the first is restored; its index
         # of the others (MPF) would point nowhere.
         return profile if payload.startswith(_ICC) else not payload.startswith(b"MPF\0")
-    # APP14 says how the colours are encoded, which the writer decided.
+    # APP14 says how the colors are encoded, which the writer decided.
     return (_APP0 <= marker <= 0xEF and marker != _APP14) or marker == _COMMENT
 
 
@@ -67,7 +67,7 @@ def carry(
     Args:
       source: where they are.
       target: the file to change.
-      profile: whether the colour profile goes too.
+      profile: whether the color profile goes too.
     """
     with open(source, "rb") as file:
         kept = [s for s in _segments(file) if _carried(*s, profile)]

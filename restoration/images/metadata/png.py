@@ -14,7 +14,7 @@ _XMP = b"XML:com.adobe.xmp"
 # They tell of the pixels' encoding (a palette, significant bits), which the
 # writer decides, or of an animation.
 _ENCODING = {b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT", b"acTL", b"fcTL", b"fdAT"}
-_COLOUR = {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI"}
+_COLOR = {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI"}
 
 # What a compressed block may hold; a few bytes can claim gigabytes.
 _MOST_BYTES = 1 << 26
@@ -52,7 +52,7 @@ def _metadata(path: str | os.PathLike, profile: bool = True) -> list[Chunk]:
             for name, data in _chunks(file)
             if name[:1].islower()
             and name not in _ENCODING
-            and (profile or name not in _COLOUR)
+            and (profile or name not in _COLOR)
         ]
 
 
@@ -83,7 +83,7 @@ def carry(
     Args:
       source: where they are.
       target: the file to change.
-      profile: whether what tells of the colours goes too.
+      profile: whether what tells of the colors goes too.
     """
     _put(target, _metadata(source, profile))
 

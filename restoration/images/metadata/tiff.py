@@ -334,7 +334,7 @@ def carry(
     Args:
       source: where they are.
       target: a file of one page, changed in place.
-      profile: whether the colour profile goes too.
+      profile: whether the color profile goes too.
     """
     with open(source, "rb") as file:
         first = directories(file)[0]

@@ -88,7 +88,7 @@ def carry(
     Args:
       source: where it is.
       target: the file to change.
-      profile: whether the colour profile goes too.
+      profile: whether the color profile goes too.
     """
     found = read(source)
     icc = found.icc if profile else b""
