@@ -19,7 +19,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from restoration import audit, cli, config, errors, page, quarantine, survey
+from restoration.audit import audit, quarantine, survey
+from restoration.base import cli, config, errors
+from restoration.reports import page
 
 # Examples of each reason on the page, so that it stays some megabytes.
 _EXAMPLES = 12

@@ -25,22 +25,15 @@ import markupsafe
 import numpy as np
 from etils import epy
 
-from restoration import (
-    backend,
-    charts,
-    cli,
-    config,
-    errors,
-    frames,
-    gallery,
-    page,
-    pairs,
-    scores,
-    sources,
-)
+from restoration.base import cli, config, errors
+from restoration.data import pairs, sources
+from restoration.devices import backend
+from restoration.evaluation import scores
+from restoration.images import frames
+from restoration.reports import charts, gallery, page
 
 with epy.lazy_imports():
-    from restoration import restore
+    from restoration.inference import batch
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
@@ -394,8 +387,8 @@ def _pictured(
     for score in (score for group in chosen.values() for score in group):
         if score.name not in found:
             raise errors.InputError(f"{data_dir}: no pair {score.name!r}; {remedy}")
-        worn, clean = _pictures(opened, found[score.name])
-        files[score.name] = [worn, restored[score.name], clean]
+        degraded, clean = _pictures(opened, found[score.name])
+        files[score.name] = [degraded, restored[score.name], clean]
     everything = f"{len(measured)} {options.split} pictures"
     of = f"all {everything}"
     if len(kept) < len(measured):
@@ -662,8 +655,8 @@ def restored_report(options: ReportOptions) -> tuple[pathlib.Path, list[str]]:
     beside = options.workdir and str(pathlib.Path(options.workdir) / "report.html")
     out = options.out or beside or f"{folder}_report.html"
     with tempfile.TemporaryDirectory() as after:
-        results = restore.restore(
-            restore.RestoreOptions(
+        results = batch.restore(
+            batch.RestoreOptions(
                 input=(str(folder),),
                 output=after,
                 workdir=options.workdir or "",

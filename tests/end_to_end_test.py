@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration import clean, config, evaluate, frames, pairs, report, restore, train
+from restoration import clean, evaluate, report, train
+from restoration.base import config
+from restoration.data import pairs
+from restoration.images import frames
+from restoration.inference import batch
 
 
 def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
@@ -58,8 +62,8 @@ def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
     assert saved == results["test"]
 
     out = tmp_path / "restored"
-    done = restore.restore(
-        restore.RestoreOptions(
+    done = batch.restore(
+        batch.RestoreOptions(
             input=tuple(str(p.input) for p in members),
             output=str(out),
             workdir=str(workdir),

@@ -9,7 +9,7 @@ from restoration.damage import fields, paint
 from restoration.damage.fields import area, count, draw, limited, unit
 from restoration.damage.paint import Painted
 
-# Three numbers a picture, for the colours of its dirt.
+# Three numbers a picture, for the colors of its dirt.
 _TONE = ((3,), {"dark": (0, 1), "bright": (0, 1), "tint": (-0.05, 0.05)})
 
 # Where an object is, as shares of the picture.
@@ -26,7 +26,7 @@ _COMMON = {
 
 
 def _tones(tone) -> jax.Array:
-    """Returns (2, 3) colours: dirt on the print (dark), on the negative (bright)."""
+    """Returns (2, 3) colors: dirt on the print (dark), on the negative (bright)."""
     dark = 0.24 * tone.dark[0] ** 1.5 + tone.tint * tone.dark[1]
     bright = 1.0 - 0.36 * tone.bright[0] ** 1.3 + tone.tint * tone.bright[1]
     return jnp.clip(jnp.stack([dark, bright]), 0, 1)
@@ -67,7 +67,7 @@ def random_running_scratches(
     """Paints running scratches: vertical lines that last for many frames.
 
     They wander slowly, come and go, run in bundles, are white, black, or on
-    colour film yellow, green and blue, as deep as the emulsion was cut.
+    color film yellow, green and blue, as deep as the emulsion was cut.
 
     Args:
       key: PRNG key.
@@ -115,18 +115,18 @@ def random_running_scratches(
     steady = jnp.clip(0.8 + 0.8 * strength, 0.2, 1)
     style = each.style[:, None]
     along = jnp.where(style < 0.25, ladder, jnp.where(style < 0.55, broken, steady))
-    colour = _tones(tone)
-    # A cut through some of the dye layers leaves the colour of the others.
+    color = _tones(tone)
+    # A cut through some of the dye layers leaves the color of the others.
     dyes = jnp.array([[0.9, 0.85, 0.25], [0.3, 0.85, 0.35], [0.3, 0.45, 0.95]])
     dye = dyes[jnp.clip((tone.hue[0] * 3).astype(jnp.int32), 0, 2)]
-    colour = colour.at[1].set(jnp.where(tone.hue[1] < 0.3, dye, colour[1]))
+    color = color.at[1].set(jnp.where(tone.hue[1] < 0.3, dye, color[1]))
     return paint.vertical_scratches(
         image,
         x=x,
         width=scale * one.zoom * (0.5 + 2.3 * each.width**2),
         opacity=along * (each.opacity * exists * one.strength)[:, None],
         layer=_polarity(one.share, each.bright),
-        colour=colour,
+        color=color,
     )
 
 
@@ -215,7 +215,7 @@ def random_scratches(
         width=width.reshape(-1, length),
         opacity=opacity.reshape(-1, length),
         layer=jnp.repeat(_polarity(one.share, group.bright), lines),
-        colour=_tones(tone),
+        color=_tones(tone),
         reach=math.ceil(1.75 * scale),
     )
 
@@ -298,7 +298,7 @@ def random_hairs(
         width=width,
         opacity=(each.opacity * exists * one.strength)[:, None] * pale,
         layer=_polarity(one.share, each.bright),
-        colour=_tones(tone),
+        color=_tones(tone),
         reach=math.ceil(1.4 * scale),
     )
 
@@ -353,7 +353,7 @@ def random_lint(
         width=(zoom * trunk.width[..., None] * thick).reshape(-1, length),
         opacity=(one.strength * exists[:, None, None] * thin).reshape(-1, length),
         layer=jnp.repeat(_polarity(one.share, each.bright), strands),
-        colour=_tones(tone),
+        color=_tones(tone),
         reach=math.ceil(3.0 * scale),
     )
 
@@ -422,7 +422,7 @@ def random_dust(
         threshold=threshold,
         softness=one.softness,
         opacity=one.strength * (severity > 0),
-        colour=_tones(tone),
+        color=_tones(tone),
     )
 
 
@@ -495,7 +495,7 @@ def random_dirt(
         distance=jnp.stack(distance),
         softness=one.soft * scale,
         opacity=one.strength * jnp.stack(opacity),
-        colour=_tones(tone),
+        color=_tones(tone),
     )
 
 
@@ -539,7 +539,7 @@ def random_spots(
         width=width[:, None] * (1 - 0.14 * jnp.square(dab)),
         opacity=jnp.broadcast_to((each.opacity * exists)[:, None], step.shape),
         layer=_polarity(one.share, each.bright),
-        colour=_tones(tone),
+        color=_tones(tone),
         reach=math.ceil(3.0 * scale),
     )
 
@@ -596,14 +596,14 @@ def random_stains(
     place = jnp.where(exists[:, None] > 0, _places(each, shape, margin), -1e4)
     tones = _tones(tone)
     tea = jnp.array([0.4, 0.3, 0.18]) + one.warm * jnp.array([1.0, 1.0, 0.8])
-    colour = jnp.where(one.share < 0.4, tones[0], tones[1])
-    colour = jnp.where(one.brown < 0.3, tea, colour)
+    color = jnp.where(one.share < 0.4, tones[0], tones[1])
+    color = jnp.where(one.brown < 0.3, tea, color)
     coarse, middle, fine, other = fields.smooth_noise(
         keys[1], shape, cells=(22 * scale, 8 * scale, 3 * scale, 15 * scale)
     )
     warp = one.ragged * scale * (6 * coarse + 3 * middle + 1.2 * fine)
     distance, opacity = [], []
-    # Two layers of one colour: where they overlap, the edge of each shows.
+    # Two layers of one color: where they overlap, the edge of each shows.
     for index in (0, 1):
         offset = jnp.stack([ball.down[index], ball.right[index]], axis=-1)
         edge, (strength,) = fields.blobs(
@@ -619,7 +619,7 @@ def random_stains(
         distance=jnp.stack(distance),
         softness=jnp.exp2(0.5 + 3.5 * one.soft**3) * scale,
         opacity=one.strength * jnp.stack(opacity),
-        colour=jnp.stack([colour, colour]),
+        color=jnp.stack([color, color]),
         rim=one.rim,
         rim_width=one.rim_width * scale,
     )
@@ -631,7 +631,7 @@ def random_stains(
         width=(scale * (0.7 + 4.5 * drop.size**4)).reshape(-1, 1),
         opacity=(one.strength * exists[:, None] * drop.opacity).reshape(-1, 1),
         layer=jnp.zeros(slots * drops, jnp.int32),
-        colour=colour[None],
+        color=color[None],
         reach=math.ceil(2.6 * scale),
     )
     return image, 1 - (1 - mask) * (1 - splashed)
@@ -676,7 +676,7 @@ def random_cue_marks(
         aspect=one.aspect,
         ring=jnp.maximum(one.ring, 0) * scale,
         opacity=one.strength * exists,
-        colour=jnp.where(one.share < 0.5, tones, tones[::-1]),
+        color=jnp.where(one.share < 0.5, tones, tones[::-1]),
     )
 
 
@@ -741,7 +741,7 @@ def random_creases(
         opacity=exists * one.strength**0.5 * each.opacity * jnp.clip(width, 0, 1),
         shadow=exists * jnp.maximum(each.shadow, 0) * ends,
         shadow_width=each.shadow_width[:, 0, 0] * scale,
-        colour=_tones(tone),
+        color=_tones(tone),
     )
 
 
@@ -817,5 +817,5 @@ def random_missing(
         image,
         distance=distance + ragged,
         rim=scale * jnp.maximum(one.rim + 1.2 * other + 0.8 * fine, 0),
-        colour=jnp.stack([jnp.clip(tones[1] + 0.05, 0, 1), behind]),
+        color=jnp.stack([jnp.clip(tones[1] + 0.05, 0, 1), behind]),
     )
