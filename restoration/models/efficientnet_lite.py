@@ -23,6 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Weights are stored by this name.
+NAME = "efficientnet_lite0"
+
 # (kernel side, stride, expansion, channels) of the sixteen blocks.
 BLOCKS = (
     (3, 1, 1, 16),
@@ -314,3 +317,9 @@ def from_pytorch(weights: Mapping[str, np.ndarray], blocks: int = len(BLOCKS)) -
         )
         params[f"{ours}_project"] = folded(f"{theirs}._project_conv", f"{theirs}._bn2")
     return {"params": params}
+
+
+def abstract_parameters() -> Any:
+    """Returns the shapes and types of all blocks' parameters without computing."""
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), images)

@@ -18,9 +18,13 @@ Deeper blocks would see 1,700 pixels far, and no tile has so much context.
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from restoration.models import efficientnet_lite, layers, nafnet
+
+# Weights are stored by this name.
+NAME = "finder"
 
 # Blocks of the encoder, and those of them whose features the decoder takes, with the
 # stride that they have in the full-size picture.
@@ -74,7 +78,7 @@ class Finder(nn.Module):
     """
 
     source: ClassVar[str] = "EfficientNet-Lite0 to a mask"
-    multiple: ClassVar[int] = 32
+    stride: ClassVar[int] = 32
     halo: ClassVar[int] = 448
     layers: ClassVar[int] = 52
 
@@ -94,7 +98,7 @@ class Finder(nn.Module):
           float32 (batch, height, width, 1): logits, above 0 where damage is more
           likely than not.
         """
-        padded = layers.pad_to_multiple(images, self.multiple)
+        padded = layers.pad_to_multiple(images, self.stride)
         full = padded.astype(self.dtype or padded.dtype)
         half = halve(full)
         encoder = efficientnet_lite.EfficientNetLite0(
@@ -143,3 +147,9 @@ class Finder(nn.Module):
         x = nn.relu(self._scaled(features, f"{name}_mixed")(nafnet.fold(shown)))
         around = self._scaled(features, f"{name}_around", side=3, kind="depthwise")
         return nn.relu(self._scaled(features, name)(around(x)))
+
+
+def abstract_parameters() -> Any:
+    """Returns the shapes and types of the parameters without computing."""
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(Finder().init, jax.random.key(0), images)

@@ -47,12 +47,14 @@ class Recipe(NamedTuple):
       image_size: side of the crops, pixels.
       clean_share: of the pairs without damage.
       drawn_share: of the damaged pairs that get layers of `Material.drawn` too.
-      belonging_share: of the pairs with specks that belong to the picture, where
-        `Material.belonging` has some.
+      belonging_share: of the pairs that are cut of `Material.belonging`, where it has
+        any.
       hard_share: of the pairs that are cut around `Material.hard` and stay clean.
       grey_share: of the pairs that are grey.
       toned_share: of the pairs that are faded and tinted.
       soft_share: of the pairs that are blurred, damage and all.
+      holes_share: of the damaged pairs with opaque strokes too, some of them wide.
+      fills: whether a pair holds the mask as a filler would be given it.
     """
 
     image_size: int = 256
@@ -63,6 +65,8 @@ class Recipe(NamedTuple):
     grey_share: float = 0.3
     toned_share: float = 0.4
     soft_share: float = 0.4
+    holes_share: float = 0.0
+    fills: bool = False
 
 
 class Material(NamedTuple):
@@ -74,14 +78,15 @@ class Material(NamedTuple):
         uint8 (height, width) at full, half, quarter and an eighth of the size.
       drawn: damage by kind, uint8 (count, side, side, 4): color times opacity, then
         opacity; "creases", "missing" and so on.
-      belonging: the same, of specks that belong to a picture.
+      belonging: clean pictures, uint8 (side, side, 3) each, with specks, lines and
+        bright shapes that belong to them.
       hard: (number of the picture, row, column) of what a finder took for damage.
     """
 
     pictures: Sequence[np.ndarray]
     scanned: Mapping[str, Sequence[Sequence[np.ndarray]]]
     drawn: Mapping[str, np.ndarray]
-    belonging: Mapping[str, np.ndarray]
+    belonging: Sequence[np.ndarray] = ()
     hard: Sequence[tuple[int, int, int]] = ()
 
 
@@ -231,6 +236,37 @@ def _lay_rendered(
         layers.lay((rows, columns), opacity, part[..., :3] * opaque)
 
 
+def _lay_holes(rng: np.random.Generator, layers: _Layers) -> None:
+    """Lays opaque strokes over a crop, up to an eighth of it wide."""
+    size = layers.opacity.shape[0]
+    for _ in range(rng.integers(1, 4)):
+        points = rng.uniform(-0.1, 1.1, (1, 2)) * size
+        steps = rng.normal(0, rng.uniform(0.03, 0.2) * size, (rng.integers(1, 7), 2))
+        points = np.concatenate([points, points + np.cumsum(steps, axis=0)])
+        hole = np.zeros((size, size), np.uint8)
+        thickness = max(1, int(np.exp(rng.uniform(0, np.log(size / 8)))))
+        cv2.polylines(
+            hole, [np.int32(points * 16)], False, 255, thickness, cv2.LINE_AA, 4
+        )
+        opacity = hole.astype(np.float32) / 255
+        layers.lay((slice(None), slice(None)), opacity, _color(rng, 0.6))
+
+
+def _given(rng: np.random.Generator, opacity: np.ndarray) -> np.ndarray:
+    """Returns the mask that a filler is given: true, widened or a finder's."""
+    kind = rng.random()
+    if kind < 0.25:
+        return opacity
+    if kind < 0.65:
+        found = (opacity > rng.uniform(0.03, 0.3)).astype(np.float32)
+    else:
+        found = np.clip(opacity * np.float32(rng.uniform(2, 4)), 0, 1)
+        found = cv2.GaussianBlur(found, (0, 0), rng.uniform(0.4, 1.0))
+        found[found < 0.1] = 0
+    wider = int(rng.integers(0, 4))
+    return cv2.dilate(found, np.ones((2 * wider + 1,) * 2, np.uint8))
+
+
 def _crop(
     rng: np.random.Generator, material: Material, recipe: Recipe, hard: bool
 ) -> np.ndarray:
@@ -238,9 +274,11 @@ def _crop(
     size = recipe.image_size
     if hard:
         number, row, column = material.hard[rng.integers(len(material.hard))]
+        picture = material.pictures[number]
     else:
-        number = int(rng.integers(len(material.pictures)))
-    picture = material.pictures[number]
+        belonging = len(material.belonging) and rng.random() < recipe.belonging_share
+        pictures = material.belonging if belonging else material.pictures
+        picture = pictures[int(rng.integers(len(pictures)))]
     height, width = picture.shape[:2]
     side = min(int(size / rng.uniform(0.6, 1.3)), height, width)
     if hard:
@@ -297,16 +335,12 @@ def draw_pair(
       "input": uint8 (size, size, 3), damaged; "output": the same without damage,
       grain and JPEG, faded and blurred alike; "mask": uint8 (size, size, 1), the
       opacity of the damage; "seen": uint8 (size, size, 1), 255 where the damage
-      changes the picture visibly, less where less.
+      changes the picture visibly, less where less. With `recipe.fills` "given" too:
+      uint8 (size, size, 1), the mask as a filler is given it.
     """
     size = recipe.image_size
     hard = bool(material.hard) and rng.random() < recipe.hard_share
     image = _crop(rng, material, recipe, hard)
-    if material.belonging and rng.random() < recipe.belonging_share:
-        specks = _Layers(size)
-        count = int(rng.integers(1, 3))
-        _lay_rendered(rng, specks, material.belonging, count, (0.7, 1.3), 0.6)
-        image = specks.over(image)
 
     layers = _Layers(size)
     if not hard and rng.random() >= recipe.clean_share:
@@ -319,6 +353,8 @@ def draw_pair(
         if drawn:
             count = int(rng.integers(1, 4))
             _lay_rendered(rng, layers, material.drawn, count, (0.67, 1.5), 0.5)
+        if rng.random() < recipe.holes_share:
+            _lay_holes(rng, layers)
 
     whole, damaged = image, layers.over(image)
     toned = rng.random() < recipe.toned_share
@@ -346,12 +382,15 @@ def draw_pair(
         how = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))]
         coded = cv2.imencode(".jpg", damaged[..., ::-1], how)[1]
         damaged = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
-    return {
+    pair = {
         "input": damaged,
         "output": _to_uint8(whole),
         "mask": _to_uint8(opacity)[..., None],
         "seen": _to_uint8(change / _SEEN)[..., None],
     }
+    if recipe.fills:
+        pair["given"] = _to_uint8(_given(rng, opacity))[..., None]
+    return pair
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
