@@ -17,7 +17,7 @@ from restoration.base import config, errors
 from restoration.inference import jobs
 
 with epy.lazy_imports():
-    from restoration.inference import engine, restore_file
+    from restoration.inference import engine, masks, restore_file
 
 
 # While one picture is computed another is read or encoded.
@@ -129,14 +129,21 @@ class RestoreOptions:
 
 
 def find_jobs(options: RestoreOptions) -> list[jobs.Job]:
-    """Returns the images that the options name, with their results' files."""
-    return jobs.find(
+    """Returns the images that the options name, with their results' files.
+
+    With `infrared`, scans that lie beside their pictures are no images of their own.
+    """
+    found = jobs.find(
         options.input,
         options.output,
         suffix=options.suffix,
         ext=options.ext,
         recursive=options.recursive,
     )
+    if not options.infrared:
+        return found
+    scans = {masks.find_infrared(job.source) for job in found}
+    return [job for job in found if job.source not in scans]
 
 
 def load_engine(options: RestoreOptions) -> "engine.Engine":

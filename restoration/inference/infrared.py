@@ -93,7 +93,7 @@ def register(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[int, int]:
     down, across = (np.arange(-far, far + 1) for far in (far_down, far_across))
     near = correlation[down[:, None] % height, across[None] % width]
     row, column = np.unravel_index(np.argmax(near), near.shape)
-    if near[row, column] < _CERTAIN * correlation.std():
+    if near[row, column] <= _CERTAIN * correlation.std():
         return 0, 0
     return int(down[row]), int(across[column])
 

@@ -140,13 +140,6 @@ def read_rows(
         yield np.rint(255 * white).astype(np.uint8)
 
 
-def array_rows(mask: np.ndarray) -> rows.Read:
-    """Returns the rows of a mask in memory, (height, width), bool or in [0, 1]."""
-    grey = np.asarray(mask, np.float32).reshape(*mask.shape[:2], 1)
-    values = np.rint(255 * np.clip(grey, 0, 1)).astype(np.uint8)
-    return lambda: iter([values])
-
-
 def plain(page: picture.Page, bands: int = 1) -> picture.Page:
     """Returns what a picture of 8 bits beside a page is, of 1 or 3 channels."""
     return picture.Page(

@@ -183,6 +183,27 @@ def find_shipped(name: str) -> pathlib.Path:
     return FOLDER / f"{name or names[0]}.safetensors"
 
 
+def load_part(name: str) -> tuple[Any, Any, str]:
+    """Loads the shipped finder or filler.
+
+    Args:
+      name: `finder.NAME` or `filler.NAME`.
+
+    Returns:
+      The Flax module, its parameters and the SHA-256 of their file.
+
+    Raises:
+      InputError: for weights that are missing, damaged or of something else.
+    """
+    modules = {finder.NAME: finder.Finder, filler.NAME: filler.Filler}
+    path = FOLDER / f"{name}.safetensors"
+    digest = read_card(path.with_suffix(".json"))["sha256"]
+    found, parameters = load(path)
+    if found != name:
+        raise errors.InputError(f"{path}: weights of {found}; install again")
+    return modules[name](), parameters, digest
+
+
 def load_grader() -> tuple[Any, str]:
     """Loads the shipped weights of `grader.Grader`.
 
