@@ -15,12 +15,14 @@ class Cells(typing.NamedTuple):
     Attributes:
       distance: (H, W) to the cell's border, in pixels.
       chance: (H, W) in [0, 1), one number a cell.
+      beyond: (H, W) that number of the nearest other cell.
       border: (H, W) in [0, 1), one number for each border between two cells.
       centre: (2, H, W) row and column of the cell's seed, in pixels.
     """
 
     distance: jax.Array
     chance: jax.Array
+    beyond: jax.Array
     border: jax.Array
     centre: jax.Array
 
@@ -75,36 +77,37 @@ def cells(
     right = (rows * sin + columns * cos) / (long * size)
     cell_row, cell_column = jnp.floor(down), jnp.floor(right)
 
-    def look(i: jax.Array, nearest):
-        first, second, one, two, one_id, two_id = nearest
+    def seed_of(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns the word and the place of the seed of the i-th of nine cells."""
         row, column = cell_row + (i // 3 - 1), cell_column + (i % 3 - 1)
         word = _hash(row.astype(jnp.int32), column.astype(jnp.int32), seed)
         y = row + 0.12 + 0.76 * _unit(word << 16)
-        x = column + 0.12 + 0.76 * _unit(word)
+        return word, y, column + 0.12 + 0.76 * _unit(word)
+
+    # Only the distances and which of the nine: the rest is computed once, at the end.
+    def look(i: jax.Array, nearest):
+        first, second, one, two = nearest
+        _, y, x = seed_of(i)
         square = jnp.square(y - down) + jnp.square(x - right)
         closest, closer = square < first, square < second
-        place = jnp.stack([y, x])
-        two = jnp.where(closest, one, jnp.where(closer, place, two))
-        two_id = jnp.where(closest, one_id, jnp.where(closer, word, two_id))
-        second = jnp.where(closest, first, jnp.where(closer, square, second))
         return (
-            jnp.where(closest, square, first), second,
-            jnp.where(closest, place, one), two,
-            jnp.where(closest, word, one_id), two_id,
-        )  # fmt: skip
+            jnp.where(closest, square, first),
+            jnp.where(closest, first, jnp.where(closer, square, second)),
+            jnp.where(closest, i, one),
+            jnp.where(closest, one, jnp.where(closer, i, two)),
+        )
 
-    far = jnp.full(shape, 1e6, jnp.float32)
-    nowhere = jnp.full((2, *shape), 1e3, jnp.float32)
-    none = jnp.zeros(shape, jnp.uint32)
-    first, second, one, two, one_id, two_id = lax.fori_loop(
-        0, 9, look, (far, far, nowhere, nowhere, none, none)
-    )
-    apart = jnp.sqrt(jnp.sum(jnp.square(one - two), axis=0))
+    far, none = jnp.full(shape, 1e6, jnp.float32), jnp.zeros(shape, jnp.int32)
+    first, second, one, two = lax.fori_loop(0, 9, look, (far, far, none, none))
+    (word, y, x), (other, other_y, other_x) = seed_of(one), seed_of(two)
+    apart = jnp.sqrt(jnp.square(y - other_y) + jnp.square(x - other_x))
     distance = size * (second - first) / (2 * jnp.maximum(apart, 1e-3))
-    y, x = one[0] * size / long, one[1] * size * long
+    golden = jnp.uint32(0x9E3779B9)
+    y, x = y * size / long, x * size * long
     return Cells(
         distance=distance,
-        chance=_unit(one_id * jnp.uint32(0x9E3779B9)),
-        border=_unit((one_id ^ two_id) * jnp.uint32(0x9E3779B9)),
+        chance=_unit(word * golden),
+        beyond=_unit(other * golden),
+        border=_unit((word ^ other) * golden),
         centre=jnp.stack([y * cos + x * sin, x * cos - y * sin]),
     )

@@ -52,8 +52,8 @@ def paper(
       texture: by how much fibres and dirt vary it.
     """
     scale = unit(shape)
-    coarse, fine = fields.smooth_noise(key, shape, cells=(9 * scale, 2 * scale))
-    light = tone * (1 + texture * (0.6 * coarse + fine))
+    coarse, fine = fields.smooth_noise(key, shape, cells=(9 * scale, 1.5 * scale))
+    light = tone * (1 + texture * (0.4 * coarse + fine))
     tint = 1 - warm * jnp.array([0.0, 0.05, 0.17])
     return jnp.clip(light[..., None] * tint, 0, 1)
 
@@ -83,146 +83,6 @@ def _paint(key, image, lines, one, *, reach) -> Painted:
     )
 
 
-def _tree(
-    key: jax.Array,
-    trunk: jax.Array,
-    *,
-    width: jax.Array,
-    opacity: jax.Array,
-    one,
-    scale: float,
-    branches: int,
-    branch_length: tuple[float, float],
-    profile: jax.Array,
-) -> polylines.Strokes:
-    """Grows branches, twigs and bridges on trunks, and splits some of these in two.
-
-    Args:
-      key: PRNG key.
-      trunk: (N, P, 2) points.
-      width: (N,) of the trunks in pixels.
-      opacity: (N,) in [0, 1].
-      one: what the cracks of the picture have in common.
-      scale: pixels of a unit.
-      branches: static number of branches of each trunk.
-      branch_length: of the shortest and the longest branch, pixels.
-      profile: (N, P) factors of the trunks' width along them.
-
-    Returns:
-      The strokes of all.
-    """
-    number, points, _ = trunk.shape
-    keys = fields.split(key, 8)
-    low, high = branch_length
-    # Points are about a pixel and a half apart on the longest.
-    long, twigs = math.ceil(high / (1.5 * scale)), 2
-    short = math.ceil(0.3 * long)
-    trunks, many, few = draw(
-        keys[0],
-        (
-            (number, 1),
-            {"apart": (-5, 5), "from": (-0.2, 0.8), "reach": (0.15, 0.7)}
-            | {"split": (0, 1)},
-        ),
-        (
-            (number, branches),
-            {"share": (-0.06, 1.06), "turn": (0.35, 1.5), "side": (0, 1)}
-            | {"length": (0, 1), "width": (0.35, 0.95), "there": (0, 1)}
-            | {"bridge": (0, 1)},
-        ),
-        (
-            (number * branches, twigs),
-            {"share": (0.15, 1), "turn": (0.4, 1.5), "side": (0, 1)}
-            | {"length": (0, 1), "width": (0.3, 0.9), "there": (0, 1)},
-        ),
-    )
-    even = jnp.linspace(0, 1, points)
-    ragged = polylines.ragged(keys[1], (number, points), rough=one.rough)
-    trunk_width = width[:, None] * profile * ragged
-    lines = [polylines.strokes(trunk, trunk_width, opacity[:, None])]
-
-    # The edge that lifted on the other side: it leaves the trunk and comes back.
-    inside = jnp.clip((even - getattr(trunks, "from")) / trunks.reach, 0, 1)
-    apart = scale * trunks.apart * jnp.sin(math.pi * inside)
-    split = (trunks.split < 0.45) * jnp.clip(jnp.abs(apart) / scale, 0, 1)
-    lines.append(
-        polylines.strokes(
-            polylines.beside(trunk, apart),
-            jnp.minimum(0.6 * trunk_width, 1.6 * scale),
-            0.9 * opacity[:, None] * split,
-        )
-    )
-
-    def side(each):
-        return jnp.where(each.side < 0.5, -1.0, 1.0)
-
-    def grown(key, parents, each, *, points, shortest, longest, width, opacity):
-        """Grows lines that begin on others: strokes, points and opacity."""
-        start, angle = polylines.at(parents, jnp.clip(each.share, 0, 1))
-        angle = (angle + side(each) * each.turn).reshape(-1)
-        # Few are long.
-        length = shortest + (longest - shortest) * each.length.reshape(-1) ** 2.5
-        line = polylines.wandering(
-            key,
-            start=start.reshape(-1, 2),
-            angle=angle,
-            length=length,
-            points=points,
-            kink=1.1 * one.kink,
-            drift=0.7,
-        )
-        thin = jnp.sqrt(1.03 - jnp.linspace(0, 1, points))
-        wide = (width * each.width.reshape(-1))[:, None] * thin
-        wide = wide * polylines.ragged(key, wide.shape, rough=one.rough)
-        return polylines.strokes(line, wide, opacity[:, None]), line
-
-    # As many branches as trunks have width for.
-    lush = jnp.clip(0.25 + 0.25 * width / scale, 0.3, 0.8)[:, None]
-    there = (opacity[:, None] * (many.there < lush)).reshape(-1)
-    stems, branch = grown(
-        keys[2],
-        trunk,
-        many,
-        points=long,
-        shortest=low,
-        longest=high,
-        width=jnp.repeat(width, branches),
-        opacity=there,
-    )
-    lines.append(stems)
-    leaves, _ = grown(
-        keys[3],
-        branch,
-        few,
-        points=short,
-        shortest=2 * scale,
-        longest=0.3 * high,
-        width=jnp.repeat(jnp.repeat(0.7 * width, branches), twigs),
-        opacity=(there[:, None] * (few.there < 0.45)).reshape(-1),
-    )
-    lines.append(leaves)
-
-    # From the end of one branch to the next of the same trunk: a cell closes.
-    ends = branch.reshape(number, branches, long, 2)
-    start, end = ends[:, :-1, 4 * long // 5], ends[:, 1:, long // 2]
-    both = there.reshape(number, branches)
-    far = jnp.sqrt(jnp.sum(jnp.square(start - end), axis=-1))
-    closed = jnp.minimum(both[:, :-1], both[:, 1:])
-    closed = closed * (many.bridge[:, :-1] < 0.5) * (far < 40 * scale)
-    bridge = polylines.bridging(
-        keys[4],
-        start=start.reshape(-1, 2),
-        end=end.reshape(-1, 2),
-        points=long,
-        aside=0.35,
-    )
-    bridge_width = jnp.broadcast_to(
-        0.5 * jnp.repeat(width, branches - 1)[:, None], bridge.shape[:2]
-    ) * polylines.ragged(keys[5], bridge.shape[:2], rough=one.rough)
-    lines.append(polylines.strokes(bridge, bridge_width, closed.reshape(-1, 1)))
-    return polylines.joined(*lines)
-
-
 def _widths(chance: jax.Array, one, scale: float) -> jax.Array:
     """Returns widths of 0.7 to 4 units, most of them thin."""
     return scale * (0.7 + 0.5 * one.zoom) * (0.8 + 3.2 * chance**3.5)
@@ -243,11 +103,11 @@ def random_cracks(
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
-    margin, points, branches = 40, 96, 3
+    margin, points, branches, longest = 40, 96, 3, 60 * scale
     extent = area(shape, margin=margin)
     slots = max(5, math.ceil(13 * extent))
-    keys = fields.split(key, 5)
-    one, each = draw(
+    keys = fields.split(key, 2)
+    one, each, *grown = draw(
         keys[0],
         ((), _LOOK | {"row": (0, 1), "column": (0, 1), "together": (0, 1)}),
         (
@@ -256,6 +116,7 @@ def random_cracks(
             | {"angle": (0, 2 * math.pi), "length": (0, 1), "width": (0, 1)}
             | {"opacity": (0.45, 1)},
         ),
+        *polylines.tree_requests(slots, branches, points, longest, scale),
     )
     expected = 6.0 * density(severity) * fields.spread(one.amount, octaves=1.5)
     exists = count(one.rounding, expected * extent, slots)
@@ -268,29 +129,22 @@ def random_cracks(
     place = jnp.where(gathered[:, None], pulled, place)
     place = place * (size + 2 * margin * scale) - margin * scale
     zoom = 0.7 + 0.6 * one.zoom
-    trunk = polylines.wandering(
-        keys[1],
+    profile = jnp.clip(3.5 * (1.02 - jnp.abs(jnp.linspace(-1, 1, points))), 0.25, 1)
+    lines = polylines.tree(
+        grown,
         start=place,
         angle=each.angle,
         length=scale * zoom * (10 + 95 * each.length**2),
-        points=points,
-        kink=one.kink,
-        drift=0.6,
-    )
-    even = jnp.linspace(-1, 1, points)
-    profile = jnp.clip(3.5 * (1.02 - jnp.abs(even)), 0.25, 1)
-    lines = _tree(
-        keys[2],
-        trunk,
+        straight=1.0,
         width=_widths(each.width, one, scale),
         opacity=exists * each.opacity * (0.55 + 0.45 * one.strength),
-        one=one,
+        profile=profile[None],
+        kink=one.kink,
+        rough=one.rough,
         scale=scale,
-        branches=branches,
-        branch_length=(4 * scale, 60 * scale),
-        profile=jnp.broadcast_to(profile, (slots, points)),
+        longest=longest,
     )
-    return _paint(keys[3], image, lines, one, reach=math.ceil(4 * scale))
+    return _paint(keys[1], image, lines, one, reach=math.ceil(4 * scale))
 
 
 def random_long_cracks(
@@ -308,11 +162,11 @@ def random_long_cracks(
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
-    slots, branches = 3, 7
+    slots, branches, longest = 3, 7, 90 * scale
     diagonal = math.hypot(*shape)
-    points = max(16, math.ceil(1.3 * diagonal / scale))
-    keys = fields.split(key, 5)
-    one, each, along = draw(
+    points = max(18, math.ceil(1.3 * diagonal / scale))
+    keys = fields.split(key, 2)
+    one, each, along, *grown = draw(
         keys[0],
         ((), _LOOK),
         (
@@ -321,35 +175,30 @@ def random_long_cracks(
             | {"length": (0.3, 1.3), "width": (0, 1), "opacity": (0.6, 1)},
         ),
         ((slots, 12), {"chance": (0, 1)}),
+        *polylines.tree_requests(slots, branches, points, longest, scale),
     )
     expected = 1.5 * density(severity) * fields.spread(one.amount, octaves=1.0)
     exists = count(one.rounding, expected, slots)
     length = diagonal * each.length
     middle = jnp.stack([each.row, each.column], -1) * jnp.array(shape, jnp.float32)
-    trunk = polylines.wandering(
-        keys[1],
-        start=middle - 0.5 * length[:, None] * polylines.heading(each.angle),
-        angle=each.angle,
-        length=length,
-        points=points,
-        kink=0.8 * one.kink,
-        drift=0.35,
-    )
     # It opens and closes along the way, and thins out at its ends.
     slow = fields.wave(along.chance, points)
     ends = jnp.clip(6 * (1.01 - jnp.abs(jnp.linspace(-1, 1, points))), 0, 1)
-    lines = _tree(
-        keys[2],
-        trunk,
+    lines = polylines.tree(
+        grown,
+        start=middle - 0.5 * length[:, None] * polylines.heading(each.angle),
+        angle=each.angle,
+        length=length,
+        straight=0.7,
         width=1.15 * _widths(each.width, one, scale),
         opacity=exists * each.opacity * (0.6 + 0.4 * one.strength),
-        one=one,
-        scale=scale,
-        branches=branches,
-        branch_length=(6 * scale, 90 * scale),
         profile=jnp.clip(0.95 + 0.9 * slow, 0.1, 1.7) * ends,
+        kink=one.kink,
+        rough=one.rough,
+        scale=scale,
+        longest=longest,
     )
-    return _paint(keys[3], image, lines, one, reach=math.ceil(4 * scale))
+    return _paint(keys[1], image, lines, one, reach=math.ceil(4 * scale))
 
 
 def random_craquelure(
