@@ -473,7 +473,7 @@ def random_eyes(
     colour = _tinted(image, one, 0.18 + 0.3 * one.tone)
     return _lay(
         image,
-        (most(0.85 * opening), jnp.array([0.82, 0.8, 0.78]) * (0.7 + 0.3 * one.tone)),
+        (most(0.85 * opening), jnp.full(3, 0.82) * (0.7 + 0.3 * one.tone)),
         (most(0.8 * lashes), jnp.full(3, 0.07)),
         (most(iris), colour),
         (most(0.9 * pupil), jnp.full(3, 0.03)),
