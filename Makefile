@@ -16,7 +16,7 @@ $(VENV)/.ready: setup.cfg requirements.txt pyproject.toml
 
 demo: setup
 	rm -rf demo
-	$(RUN) -m experiments.demo --out=demo
+	$(RUN) -m experiments.figures.demo --out=demo
 
 lint: setup
 	$(RUN) -m ruff check .
@@ -49,8 +49,8 @@ test-with:
 # Hostile input for everything that reads any; docs/reliability.md tells of it.
 fuzz: setup
 	$(RUN) -m pip install --quiet --editable '.[fuzz]'
-	$(RUN) -m experiments.fuzz
-	$(RUN) -m experiments.fuzz_guided
+	$(RUN) -m experiments.robustness.fuzz
+	$(RUN) -m experiments.robustness.fuzz_guided
 
 clean:
 	rm -rf $(VENV) .venv-* build demo *.egg-info

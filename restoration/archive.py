@@ -17,13 +17,14 @@ from typing import Any
 
 from etils import epy
 
-from restoration import cli, config, errors, jobs, restore
+from restoration.base import cli, config, errors
+from restoration.inference import batch, jobs
 
 with epy.lazy_imports():
     import apache_beam as beam
     from apache_beam.options import pipeline_options
 
-    from restoration import restore_file
+    from restoration.inference import restore_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ArchiveOptions:
         1.0, help="1 restores, 0 gives back the input", minimum=0.0, maximum=1.0
     )
     keep_color: bool = config.option(
-        False, help="restore structure, leave colour and tone"
+        False, help="restore structure, leave color and tone"
     )
     device: str = config.option(
         "auto", help="where workers compute", choices=("auto", "cpu", "gpu", "tpu")
@@ -60,9 +61,9 @@ class ArchiveOptions:
         config.check(self)
 
 
-def _restore_options(options: ArchiveOptions) -> restore.RestoreOptions:
+def _restore_options(options: ArchiveOptions) -> batch.RestoreOptions:
     """Returns the options that restore a part of the archive as `restore` would."""
-    return restore.RestoreOptions(
+    return batch.RestoreOptions(
         input=options.input,
         output=options.output,
         model=options.model,
@@ -77,14 +78,14 @@ def _restore_options(options: ArchiveOptions) -> restore.RestoreOptions:
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(options: restore.RestoreOptions) -> Any:
+def _engine(options: batch.RestoreOptions) -> Any:
     """Loads the model once a worker process."""
-    return restore.load_engine(options)
+    return batch.load_engine(options)
 
 
-def restore_one(job: jobs.Job, options: restore.RestoreOptions) -> dict[str, Any]:
+def restore_one(job: jobs.Job, options: batch.RestoreOptions) -> dict[str, Any]:
     """Restores one picture; returns what became of it, as JSON can hold it."""
-    settings = restore.settings_of(options)
+    settings = batch.settings_of(options)
     done = restore_file.restore_file(job, _engine(options), settings)
     found = dataclasses.asdict(done)
     return found | {"input": str(done.input), "output": str(done.output)}
@@ -113,7 +114,7 @@ def restore_archive(options: ArchiveOptions) -> pathlib.Path:
     """
     _needed_beam()
     single = _restore_options(options)
-    work = restore.find_jobs(single)
+    work = batch.find_jobs(single)
     reports = pathlib.Path(options.output) / "reports"
     flags = [f"--runner={options.runner}", *options.beam_options]
     with beam.Pipeline(options=pipeline_options.PipelineOptions(flags)) as pipeline:

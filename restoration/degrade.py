@@ -19,7 +19,10 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, frames, pairs
+from restoration.base import cli, config, errors
+from restoration.data import pairs
+from restoration.devices import backend
+from restoration.images import frames
 
 with epy.lazy_imports():
     import jax
@@ -170,10 +173,10 @@ def _degrade_one(options: DegradeOptions, job: _Job) -> None:
     if not options.crop_size:
         edges = ((0, -height % _STEP), (0, -width % _STEP), (0, 0))
         padded = np.pad(clean, edges, mode="symmetric")
-    worn, mask = _compiled(_kinds(options))(
+    degraded, mask = _compiled(_kinds(options))(
         jax.random.key(seeds[0]), padded, np.float32(options.severity)
     )
-    for target, image in zip(targets, (worn, clean, mask), strict=False):
+    for target, image in zip(targets, (degraded, clean, mask), strict=False):
         frames.write(target, np.asarray(image)[:height, :width])
 
 

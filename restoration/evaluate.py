@@ -9,31 +9,24 @@ restored pictures into the workdir.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import tqdm
 from etils import epy
 
-from restoration import (
-    backend,
-    cli,
-    config,
-    errors,
-    frames,
-    pairs,
-    processes,
-    scores,
-    sources,
-)
+from restoration.base import cli, config, errors
+from restoration.data import pairs, sources
+from restoration.devices import backend, processes
+from restoration.evaluation import measure, scores
+from restoration.images import frames
 
 with epy.lazy_imports():
     import jax
 
-    from restoration import checkpoint, metrics, models, step
-
-_SIDES = ("input", "restored")
+    from restoration import models
+    from restoration.evaluation import metrics
+    from restoration.training import checkpoint, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,63 +56,6 @@ class EvaluateOptions:
         config.check(self)
         if self.out and self.split == "all":
             raise errors.InputError("--out takes one file; name one --split")
-
-
-def measure(
-    compute: Callable[[dict], tuple[dict, Any]],
-    batches: Iterable[dict],
-    on_image: Callable[[str, np.ndarray], None] | None = None,
-) -> list[scores.Score]:
-    """Measures every image of some batches once.
-
-    Args:
-      compute: takes a batch's "input" and "output", returns the metrics of both
-        sides, (batch,) each, and the restored images (see `step.make_eval_step`).
-      batches: with "mask" and "name", see `input_pipeline.evaluation_batches`.
-      on_image: is given each name and restored image, float (h, w, 3).
-
-    Returns:
-      The metrics of each image, input and restored.
-    """
-    measured = []
-    for batch in batches:
-        values, restored = compute({s: batch[s] for s in ("input", "output")})
-        values = jax.device_get(values)
-        kept = np.flatnonzero(batch["mask"])
-        for name, place in zip(batch["name"], kept, strict=True):
-            sides = {
-                side: {metric: float(v[place]) for metric, v in by_metric.items()}
-                for side, by_metric in values.items()
-            }
-            measured.append(scores.Score(name, **sides))
-            if on_image:
-                on_image(name, np.asarray(restored[place]))
-    return measured
-
-
-def gather(measured: Sequence[scores.Score]) -> list[scores.Score]:
-    """Returns what all processes measured, by name; all must call it.
-
-    Args:
-      measured: the scores of this process's share.
-
-    Returns:
-      Every image once, in the same order whatever the number of processes.
-    """
-    rows = [[score.name, score.input, score.restored] for score in measured]
-    found = [scores.Score(*row) for part in processes.gather(rows) for row in part]
-    return sorted(found, key=lambda score: score.name)
-
-
-def means(measured: Sequence[scores.Score]) -> dict[str, dict[str, float]]:
-    """Returns the mean over images of each metric of both sides, in float64."""
-    return {
-        side: {
-            metric: float(np.mean([getattr(score, side)[metric] for score in measured]))
-            for metric in scores.METRICS
-        }
-        for side in _SIDES
-    }
 
 
 def open_run(options: EvaluateOptions) -> tuple[sources.Source, dict[str, tuple]]:
@@ -171,10 +107,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
             desc=name,
             disable=not processes.is_writer(),
         ) as bar:
-            measured = measure(
+            measured = measure.measure(
                 lambda batch: eval_step(parameters, batch), _counted(batches, bar)
             )
-        measured = gather(measured)
+        measured = measure.gather(measured)
         results[name] = {
             "model": run.model,
             "split": name,
@@ -182,14 +118,14 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
             "step": number,
             "parameters": models.count_parameters(parameters),
             "protocol": metrics.PROTOCOL,
-            **means(measured),
+            **measure.means(measured),
         }
         out = pathlib.Path(options.out or folder / f"{name}.json")
         if processes.is_writer():
             config.write_text(out, json.dumps(results[name], indent=1) + "\n")
             config.write_text(folder / f"{name}.csv", scores.to_csv(measured))
         chosen = _choose(members, measured, options.cases)
-        measure(
+        measure.measure(
             lambda batch: eval_step(parameters, batch),
             sources.evaluation_share(opened, chosen, batch_size=options.batch_size),
             lambda picture, image, name=name: frames.write(
@@ -223,7 +159,7 @@ def table(results: dict[str, dict]) -> str:
         "|---|--:|---|--:|--:|--:|",
     ]
     for name, result in results.items():
-        for side in _SIDES:
+        for side in measure.SIDES:
             values = result[side]
             lines.append(
                 f"| {name} | {result['count']} | {side} | {values['mse']:.5f} "

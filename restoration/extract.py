@@ -21,16 +21,10 @@ import tempfile
 
 import numpy as np
 
-from restoration import (
-    alignment_report,
-    cli,
-    config,
-    errors,
-    films,
-    footage,
-    frames,
-    remaster,
-)
+from restoration.base import cli, config, errors
+from restoration.film import footage, remaster, video
+from restoration.images import frames
+from restoration.reports import alignment_page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +78,7 @@ class ExtractOptions:
 
 def _write_frames(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
     """Writes the frames of one film; returns what was done and what failed."""
-    film = films.describe(path, square=options.square)
+    film = video.describe(path, square=options.square)
     _warn(film)
     with tempfile.TemporaryDirectory() as folder:
         seen = footage.look_through(film, pathlib.Path(folder), cuts=options.cuts)
@@ -99,9 +93,9 @@ def _write_frames(options: ExtractOptions, path: str) -> tuple[str, tuple[str, .
     if not options.overwrite:
         footage.refuse_existing(targets.values())
     written = 0
-    found = films.pick(film, targets)
+    found = video.pick(film, targets)
     for frame in footage.progress(found, len(targets), f"write {film.path.name}"):
-        frames.write(targets[frame.number], films.to_rgb(frame) / np.float32(255))
+        frames.write(targets[frame.number], video.to_rgb(frame) / np.float32(255))
         written += 1
     done = (
         f"{film.path}: {len(seen.seconds)} frames, shots: {len(seen.shots)}, "
@@ -110,20 +104,20 @@ def _write_frames(options: ExtractOptions, path: str) -> tuple[str, tuple[str, .
     return done, tuple(filter(None, [seen.failure]))
 
 
-def _warn(film: films.Film) -> None:
+def _warn(film: video.Film) -> None:
     for line in film.warnings:
         print(f"warning: {line}", file=sys.stderr)
 
 
 def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
     """Writes the pairs of a worn film and its remaster; returns as above."""
-    worn = films.describe(path, square=options.square)
-    clean = films.describe(options.remaster, square=options.square)
-    _warn(worn)
+    degraded = video.describe(path, square=options.square)
+    clean = video.describe(options.remaster, square=options.square)
+    _warn(degraded)
     _warn(clean)
     folder = pathlib.Path(options.output)
     if not options.overwrite:
-        footage.refuse_existing(alignment_report.paths(folder, worn))
+        footage.refuse_existing(alignment_page.paths(folder, degraded))
     pair_options = remaster.PairOptions(
         output=folder,
         every=options.every,
@@ -132,15 +126,15 @@ def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ..
         min_likeness=options.min_likeness,
         overwrite=options.overwrite,
     )
-    paired = remaster.write_pairs(worn, clean, pair_options)
-    page = alignment_report.write(folder, paired)
+    paired = remaster.write_pairs(degraded, clean, pair_options)
+    page = alignment_page.write(folder, paired)
     matched = sum(len(shot.matches) for shot in paired.shots)
     kept = sum(bool(written.name) for written in paired.written.values())
     done = (
-        f"{worn.path}: {matched} of {len(paired.worn.seconds)} frames matched; "
+        f"{degraded.path}: {matched} of {len(paired.degraded.seconds)} frames matched; "
         f"{kept} pairs written, {len(paired.written) - kept} dropped; see {page}"
     )
-    return done, tuple(filter(None, [paired.worn.failure, paired.clean.failure]))
+    return done, tuple(filter(None, [paired.degraded.failure, paired.clean.failure]))
 
 
 def extract(options: ExtractOptions) -> tuple[list[str], list[str]]:
@@ -155,7 +149,7 @@ def extract(options: ExtractOptions) -> tuple[list[str], list[str]]:
     Raises:
       InputError: when nothing can be started.
     """
-    films.require_pyav()
+    video.require_pyav()
     folder = pathlib.Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise errors.InputError(f"{folder}: not a folder; choose another -o")

@@ -21,12 +21,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import tqdm
 from etils import epy
 
-from restoration import cli, config, errors, pairs, sources
+from restoration.base import cli, config, errors
+from restoration.data import pairs, sources
 
 with epy.lazy_imports():
     import tensorflow_datasets as tfds
 
-    from restoration import array_files, input_pipeline, paired_frames, records
+    from restoration.data import array_files, input_pipeline, paired_frames, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +261,7 @@ pair of one size, with `name` and `clip`. Stored as {options.format}, {holds},
 
 The order is that of the names, nothing is shuffled; a clip lies in one split alone
 (where there are fewer than three clips, a frame). Pixels are as stored in the files:
-no orientation or colour profile was applied, transparency was dropped, more than
+no orientation or color profile was applied, transparency was dropped, more than
 8 bits were rounded.
 
 Made from files with the fingerprint `{_fingerprint(folder)}`

@@ -3,227 +3,19 @@
 python -m restoration.restore -i photo.jpg folder -o restored
 """
 
-import collections
-import concurrent.futures
-import dataclasses
-import datetime
-import json
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import tqdm
 from etils import epy
 
-from restoration import backend, cli, config, errors, jobs
+from restoration.base import cli
+from restoration.devices import backend
+from restoration.inference import batch
 
 with epy.lazy_imports():
-    from restoration import compare as compare_page
-    from restoration import engine, restore_file
-
-# While one picture is computed another is read or encoded.
-_AT_ONCE = 2
-
-# Seconds between two writes of the report while the batch runs.
-_REPORT_EVERY = 30
-
-
-@dataclasses.dataclass(frozen=True)
-class RestoreOptions:
-    """Options of `python -m restoration.restore`."""
-
-    input: tuple[str, ...] = config.option(
-        help="images and folders; further arguments too", short="i", positional=True
-    )
-    output: str = config.option(help="folder for the restored images", short="o")
-    model: str = config.option(
-        "", help="a shipped model; by default the best one", short="n"
-    )
-    workdir: str = config.option("", help="a training run to use instead")
-    tile: str = config.option("auto", help="side of the tiles, pixels", short="t")
-    overlap: str = config.option(
-        "auto", help="context around tiles, pixels; auto: as far as the model sees"
-    )
-    strength: float = config.option(
-        1.0, help="1 restores, 0 gives back the input", minimum=0.0, maximum=1.0
-    )
-    keep_color: bool = config.option(
-        False, help="restore structure, leave colour and tone"
-    )
-    mask: str = config.option(
-        "", help="folder of masks by the images' names; white: restore, black: keep"
-    )
-    difference: bool = config.option(False, help="also write what was changed, as PNG")
-    damage_mask: bool = config.option(
-        False, help="also write the estimated damage, as PNG that --mask can read"
-    )
-    device: str = config.option(
-        "auto", help="where to compute", choices=("auto", "cpu", "gpu", "tpu")
-    )
-    suffix: str = config.option("restored", help="written after each name")
-    ext: str = config.option(
-        "auto", help="format to write; auto keeps each image's own",
-        choices=("auto", "png", "jpg", "tif", "webp"),
-    )  # fmt: skip
-    recursive: bool = config.option(False, help="look into sub-folders too")
-    overwrite: bool = config.option(False, help="replace files that exist")
-    skip_existing: bool = config.option(
-        False, help="pass over images with a result; goes on where a batch was killed"
-    )
-    compare: bool = config.option(
-        False, help="write compare.html into the output folder, or replace it there"
-    )
-    report: str = config.option("", help="JSON file that tells of every image")
-    strip_metadata: bool = config.option(
-        False, help="leave out metadata but for colour profile and orientation"
-    )
-    max_pixels: int = config.option(
-        1_000_000_000, help="refuse images of more pixels", minimum=1
-    )
-
-    def __post_init__(self):
-        """Checks choices."""
-        config.check(self)
-        if self.model and self.workdir:
-            raise errors.InputError("give --model or --workdir, not both")
-        if self.overwrite and self.skip_existing:
-            raise errors.InputError("give --overwrite or --skip_existing, not both")
-        for name in ("tile", "overlap"):
-            value = getattr(self, name)
-            if value != "auto" and not (value.isascii() and value.isdigit()):
-                raise errors.InputError(f"--{name}={value}: auto or a number of pixels")
-        if self.mask and not pathlib.Path(self.mask).is_dir():
-            raise errors.InputError(f"--mask={self.mask}: no such folder")
-
-
-def find_jobs(options: RestoreOptions) -> list[jobs.Job]:
-    """Returns the images that the options name, with their results' files."""
-    return jobs.find(
-        options.input,
-        options.output,
-        suffix=options.suffix,
-        ext=options.ext,
-        recursive=options.recursive,
-    )
-
-
-def load_engine(options: RestoreOptions) -> "engine.Engine":
-    """Returns the engine that the options ask for.
-
-    Raises:
-      InputError: for an unknown model, unusable weights, tiles that do not fit, a
-        device that is not there.
-    """
-    return engine.make_engine(
-        engine.load_weights(options.model, options.workdir),
-        tile=options.tile,
-        overlap=options.overlap,
-        keep_color=options.keep_color,
-        device=options.device,
-    )
-
-
-def settings_of(options: RestoreOptions) -> "restore_file.Settings":
-    """Returns the options that concern a single file."""
-    names = [field.name for field in dataclasses.fields(restore_file.Settings)]
-    return restore_file.Settings(**{name: getattr(options, name) for name in names})
-
-
-def _in_order(
-    call: Callable[[jobs.Job], Any], work: Sequence[jobs.Job]
-) -> Iterator[Any]:
-    """Yields call(job) for each job, in order, a few at once and few ahead."""
-    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-        running = collections.deque()
-        try:
-            for job in work:
-                running.append(pool.submit(call, job))
-                if len(running) > _AT_ONCE:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def report_of(
-    options: RestoreOptions,
-    used: "engine.Engine",
-    results: Sequence["restore_file.Restored"],
-    seconds: float,
-) -> dict[str, Any]:
-    """Returns the report of a batch: what was used, and what became of each file."""
-    failed = sum(bool(result.error) for result in results)
-    skipped = sum(result.skipped for result in results)
-    return {
-        "command": "python -m restoration.restore",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "model": used.weights.model,
-        "weights_sha256": used.weights.sha256,
-        "grader_sha256": used.weights.grader_sha256,
-        "device": used.device,
-        "settings": dataclasses.asdict(options),
-        "seconds": round(seconds, 3),
-        "restored": len(results) - failed - skipped,
-        "skipped": skipped,
-        "failed": failed,
-        "files": [
-            {**dataclasses.asdict(r), "input": str(r.input), "output": str(r.output)}
-            for r in results
-        ],
-    }
-
-
-def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
-    """Restores images; one that fails does not stop the others.
-
-    Args:
-      options: what to restore.
-
-    Returns:
-      What became of each image, in order.
-
-    Raises:
-      InputError: when nothing can be started.
-    """
-    start = time.monotonic()
-    work = find_jobs(options)
-    _check_report(options)
-    used, settings = load_engine(options), settings_of(options)
-    results: list[restore_file.Restored] = []
-    told = start
-
-    def tell() -> None:
-        if options.report:
-            found = report_of(options, used, results, time.monotonic() - start)
-            config.write_text(options.report, json.dumps(found, indent=1) + "\n")
-
-    try:
-        found = _in_order(
-            lambda job: restore_file.restore_file(job, used, settings), work
-        )
-        for result in tqdm.tqdm(found, total=len(work), unit="image", desc="restore"):
-            results.append(result)
-            if time.monotonic() - told > _REPORT_EVERY:
-                tell()
-                told = time.monotonic()
-    finally:
-        tell()
-    return results
-
-
-def _check_report(options: RestoreOptions) -> None:
-    """Finds out before the work whether the report can be written."""
-    if options.report:
-        try:
-            config.write_text(options.report, "{}\n")
-        except OSError as error:
-            raise errors.InputError(
-                f"--report={options.report}: {error.strerror}; choose another file"
-            ) from None
+    from restoration.inference import restore_file
+    from restoration.reports import compare as compare_page
 
 
 def report_failures(results: Sequence["restore_file.Restored"]) -> int:
@@ -239,11 +31,11 @@ def report_failures(results: Sequence["restore_file.Restored"]) -> int:
     return int(any(result.error for result in results))
 
 
-def main(options: RestoreOptions) -> int:
+def main(options: batch.RestoreOptions) -> int:
     """Entry point."""
     backend.keep_freed_memory(large=False)
     backend.cache_compilations()
-    results = restore(options)
+    results = batch.restore(options)
     if options.compare:
         page = pathlib.Path(options.output) / "compare.html"
         for line in compare_page.write(page, results):
@@ -252,4 +44,4 @@ def main(options: RestoreOptions) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, RestoreOptions)
+    cli.run(main, batch.RestoreOptions)

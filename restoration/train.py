@@ -22,34 +22,19 @@ from typing import Any
 import tqdm
 from etils import epy
 
-from restoration import (
-    backend,
-    cli,
-    config,
-    disk,
-    errors,
-    evaluate,
-    processes,
-    provenance,
-    run_log,
-    sampling,
-)
+from restoration.base import cli, config, disk, errors
+from restoration.data import sampling
+from restoration.devices import backend, processes
+from restoration.evaluation import measure
+from restoration.training import provenance, run_log
 
 with epy.lazy_imports():
     import jax
 
-    from restoration import (
-        arrays,
-        checkpoint,
-        feed,
-        loop,
-        losses,
-        models,
-        optim,
-        repeat,
-        sharding,
-        step,
-    )
+    from restoration import models
+    from restoration.data import arrays
+    from restoration.devices import sharding
+    from restoration.training import checkpoint, feed, loop, losses, optim, repeat, step
 
 # Makes XLA choose operations on a GPU that give the same bits each time.
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -239,8 +224,8 @@ def _make_evaluate(model: Any) -> Callable[[Any, Iterator], dict]:
                 parameters, jax.device_put(batch, split if even else whole)
             )
 
-        measured = evaluate.gather(evaluate.measure(compute, batches))
-        means = evaluate.means(measured)["restored"]
+        measured = measure.gather(measure.measure(compute, batches))
+        means = measure.means(measured)["restored"]
         return {"loss": means.pop("mse"), **means}
 
     return validate

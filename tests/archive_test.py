@@ -5,7 +5,10 @@ import json
 import pytest
 from PIL import Image
 
-from restoration import archive, errors, frames, restore
+from restoration import archive
+from restoration.base import errors
+from restoration.images import frames
+from restoration.inference import batch
 
 
 @pytest.fixture
@@ -23,14 +26,14 @@ def test_a_worker_restores_as_the_command_does(folder, tmp_path):
         input=(str(folder),), output=str(tmp_path / "out"), model="basic"
     )
     single = archive._restore_options(options)
-    told = [archive.restore_one(job, single) for job in restore.find_jobs(single)]
+    told = [archive.restore_one(job, single) for job in batch.find_jobs(single)]
     assert [bool(t["error"]) for t in told] == [False, True, False]
     json.dumps(told)
-    again = restore.RestoreOptions(
+    again = batch.RestoreOptions(
         input=(str(folder),), output=str(tmp_path / "again"), model="basic",
         recursive=True,
     )  # fmt: skip
-    restore.restore(again)
+    batch.restore(again)
     for name in ("a_restored.png", "sub/a_restored.png"):
         ours, theirs = (tmp_path / f / name for f in ("out", "again"))
         assert ours.read_bytes() == theirs.read_bytes()

@@ -9,8 +9,10 @@ import pyvips
 import tifffile
 from PIL import Image
 
-from experiments import fuzz_restore
-from restoration import errors, frames, jobs, picture, restore_file
+from experiments.robustness import fuzz_restore
+from restoration.base import errors
+from restoration.images import frames, picture
+from restoration.inference import jobs, restore_file
 from tests import files
 
 
@@ -148,7 +150,7 @@ def test_what_the_report_of_a_bug_looks_like(tmp_path, photo):
 
 def test_values_beyond_white_and_none_at_all(tmp_path):
     values = np.linspace(-0.5, 3, 30 * 40 * 3, dtype=np.float32).reshape(30, 40, 3)
-    values[..., 2] = values[::-1, ::-1, 2]  # a picture without colour would get none
+    values[..., 2] = values[::-1, ::-1, 2]  # a picture without color would get none
     values[3, 4] = np.nan
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     files.restore(tmp_path / "a.tif", tmp_path / "b.tif")

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import skimage
 
-from restoration import frames
+from restoration.images import frames
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +42,9 @@ def paired_folder(tmp_path_factory, photographs) -> pathlib.Path:
     for clip in range(6):
         for number in range(4):
             top, left = 40 * clip, 10 * number + 60
-            truth = images[clip % 4][top : top + 48, left : left + 40]
-            noise = generator.normal(0, 0.1, truth.shape)
+            target = images[clip % 4][top : top + 48, left : left + 40]
+            noise = generator.normal(0, 0.1, target.shape)
             name = f"clip{clip}_{number:03d}.png"
-            frames.write(folder / "output" / name, truth)
-            frames.write(folder / "input" / name, np.clip(truth + noise, 0, 1))
+            frames.write(folder / "output" / name, target)
+            frames.write(folder / "input" / name, np.clip(target + noise, 0, 1))
     return folder

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration import clean, config, evaluate, frames, pairs, report, restore, train
+from restoration import clean, evaluate, report, train
+from restoration.base import config
+from restoration.data import pairs
+from restoration.images import frames
+from restoration.inference import batch
+from restoration.reports import training_run
 
 
 def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
@@ -58,8 +63,8 @@ def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
     assert saved == results["test"]
 
     out = tmp_path / "restored"
-    done = restore.restore(
-        restore.RestoreOptions(
+    done = batch.restore(
+        batch.RestoreOptions(
             input=tuple(str(p.input) for p in members),
             output=str(out),
             workdir=str(workdir),
@@ -71,7 +76,7 @@ def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
         theirs = frames.read(workdir / "evaluation" / "test" / f"{pair.name}.png")
         assert np.abs(ours - theirs).max() <= 1 / 255 + 1e-6
 
-    page = report.report(report.ReportOptions(workdir=str(workdir)))
+    page = report.report(training_run.ReportOptions(workdir=str(workdir)))
     text = page.read_text(encoding="utf-8")
     assert f"{results['test']['restored']['psnr']:.2f}" in text
     assert members[0].name in text

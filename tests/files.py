@@ -7,15 +7,18 @@ import subprocess
 import numpy as np
 import pytest
 
-from restoration import engine, jobs, models, restore_file, tiling
+from restoration import models
+from restoration.inference import engine, jobs, layout, restore_file, tiling
 
 HAS_EXIFTOOL = shutil.which("exiftool") is not None
 needs_exiftool = pytest.mark.skipif(not HAS_EXIFTOOL, reason="exiftool is missing")
 
 
-def fake_engine(change, *, tile=64, ramp=8, sizes=None):
+def fake_engine(change, *, tile=64, overlap=8, sizes=None):
     """Returns an engine whose model is a function of RGB values alone."""
-    grid = tiling.make_grid(models.get_model("basic"), tile=(tile, tile), ramp=ramp)
+    grid = layout.make_grid(
+        models.get_model("basic"), tile=(tile, tile), overlap=overlap
+    )
 
     def restore(blocks, size, prepare):
         def compute(tiles):

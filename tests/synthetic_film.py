@@ -47,7 +47,7 @@ def reframed(frame, box, size):
     return np.asarray(image.resize(size[::-1], Image.LANCZOS, box=box))
 
 
-def worn(frame, seed, *, grain=6.0, flicker=0.08):
+def degraded(frame, seed, *, grain=6.0, flicker=0.08):
     """Faded, yellowed, flickering, with grain, dirt and scratches."""
     rng = np.random.default_rng(seed)
     brightness = 1 + flicker * rng.standard_normal()

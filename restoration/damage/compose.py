@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from restoration.damage import dirt, fields, tone
+from restoration.damage import dirt, fields, hairs, scratches, stains, tone
 
 # What time does to the print.
 _PRINT = {
@@ -22,17 +22,17 @@ _GATE = {
 
 # What lands on it.
 _DIRT = {
-    "stains": dirt.random_stains,
-    "creases": dirt.random_creases,
-    "cue_marks": dirt.random_cue_marks,
-    "scratches": dirt.random_scratches,
-    "running_scratches": dirt.random_running_scratches,
+    "stains": stains.random_stains,
+    "creases": scratches.random_creases,
+    "cue_marks": stains.random_cue_marks,
+    "scratches": scratches.random_scratches,
+    "running_scratches": scratches.random_running_scratches,
     "dust": dirt.random_dust,
     "dirt": dirt.random_dirt,
     "spots": dirt.random_spots,
-    "lint": dirt.random_lint,
-    "hairs": dirt.random_hairs,
-    "missing": dirt.random_missing,
+    "lint": hairs.random_lint,
+    "hairs": hairs.random_hairs,
+    "missing": stains.random_missing,
 }
 
 # What the last film or the scan adds.
@@ -70,7 +70,7 @@ def _dirt(keys, image, *, severity, kinds):
     and compute each kind anew for every later one.
 
     Returns:
-      The dirt (H, W, 3), which is colour times opacity, and its mask (H, W).
+      The dirt (H, W, 3), which is color times opacity, and its mask (H, W).
     """
     black = jnp.zeros_like(image)
     drawn = [
@@ -82,8 +82,8 @@ def _dirt(keys, image, *, severity, kinds):
         return black, black[..., 0]
 
     def lay(below, above):
-        (laid, clear), (colour, mask) = below, above
-        return (laid * (1 - mask[..., None]) + colour, clear * (1 - mask)), None
+        (laid, clear), (color, mask) = below, above
+        return (laid * (1 - mask[..., None]) + color, clear * (1 - mask)), None
 
     layers = jax.tree.map(lambda *layers: jnp.stack(layers), *drawn)
     (laid, clear), _ = lax.scan(lay, (black, jnp.ones(image.shape[:2])), layers)
@@ -93,10 +93,10 @@ def _dirt(keys, image, *, severity, kinds):
 def denser(
     dirt: jax.Array, mask: jax.Array, factor: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Makes what covers a picture more opaque, its colour kept.
+    """Makes what covers a picture more opaque, its color kept.
 
     Args:
-      dirt: (H, W, 3), colour times opacity.
+      dirt: (H, W, 3), color times opacity.
       mask: (H, W), the opacity in [0, 1].
       factor: what opacity is multiplied by, to 1 at most; at 1 no bit changes.
 

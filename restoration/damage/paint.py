@@ -1,6 +1,6 @@
 """Exact effects that cover the picture: they return (image, mask).
 
-Objects of one call share a few colours: `colour` is (L, 3), and `layer` names
+Objects of one call share a few colors: `color` is (L, 3), and `layer` names
 the row of each object. Layers lie over each other in order.
 """
 
@@ -15,15 +15,15 @@ Painted = tuple[jax.Array, jax.Array]
 _LEAST_OPACITY = 1 / 768
 
 
-def paint(image: jax.Array, *, opacity: jax.Array, colour: jax.Array) -> Painted:
-    """Lays colours over a picture, one after the other.
+def paint(image: jax.Array, *, opacity: jax.Array, color: jax.Array) -> Painted:
+    """Lays colors over a picture, one after the other.
 
-    Each does image + opacity * (colour - image).
+    Each does image + opacity * (color - image).
 
     Args:
       image: (H, W, 3) in [0, 1].
       opacity: (L, H, W) in [0, 1]; below 1/768 nothing is painted.
-      colour: (L, 3), RGB in [0, 1].
+      color: (L, 3), RGB in [0, 1].
 
     Returns:
       The picture and the mask: 1 minus the share of the picture that shows.
@@ -31,8 +31,8 @@ def paint(image: jax.Array, *, opacity: jax.Array, colour: jax.Array) -> Painted
     opacity = jnp.clip(opacity, 0, 1)
     opacity = jnp.where(opacity < _LEAST_OPACITY, 0.0, opacity)
     clear = jnp.ones(image.shape[:2])
-    for layer, one_colour in zip(opacity, jnp.clip(colour, 0, 1), strict=True):
-        image = image + layer[..., None] * (one_colour - image)
+    for layer, one_color in zip(opacity, jnp.clip(color, 0, 1), strict=True):
+        image = image + layer[..., None] * (one_color - image)
         clear = clear * (1 - layer)
     return jnp.clip(image, 0, 1), 1 - clear
 
@@ -44,7 +44,7 @@ def vertical_scratches(
     width: jax.Array,
     opacity: jax.Array,
     layer: jax.Array,
-    colour: jax.Array,
+    color: jax.Array,
 ) -> Painted:
     """Paints running scratches: vertical lines, antialiased.
 
@@ -54,8 +54,8 @@ def vertical_scratches(
       width: (N,) in pixels. A pixel's opacity is the share of its width that
         the line covers.
       opacity: (N, H) in [0, 1].
-      layer: (N,) int, which colour.
-      colour: (L, 3) RGB in [0, 1].
+      layer: (N,) int, which color.
+      color: (L, 3) RGB in [0, 1].
 
     Returns:
       The picture and the mask.
@@ -64,9 +64,9 @@ def vertical_scratches(
     x, half = x[..., None], width[:, None, None] / 2
     cover = jnp.minimum(column + 0.5, x + half) - jnp.maximum(column - 0.5, x - half)
     drawn = opacity[..., None] * jnp.maximum(cover, 0)
-    layers = jnp.arange(len(colour))[:, None, None, None]
+    layers = jnp.arange(len(color))[:, None, None, None]
     mine = layer[:, None, None] == layers
-    return paint(image, opacity=jnp.max(drawn * mine, axis=1), colour=colour)
+    return paint(image, opacity=jnp.max(drawn * mine, axis=1), color=color)
 
 
 def strokes(
@@ -76,7 +76,7 @@ def strokes(
     width: jax.Array,
     opacity: jax.Array,
     layer: jax.Array,
-    colour: jax.Array,
+    color: jax.Array,
     reach: int,
 ) -> Painted:
     """Paints curves: hairs, threads, scratches, and short thick ones for spots.
@@ -87,8 +87,8 @@ def strokes(
         width apart.
       width: (N, P) in pixels, at most 2 * reach.
       opacity: (N, P) in [0, 1].
-      layer: (N,) int, which colour.
-      colour: (L, 3) RGB in [0, 1].
+      layer: (N,) int, which color.
+      color: (L, 3) RGB in [0, 1].
       reach: static half-width of the brush in pixels.
 
     Returns:
@@ -100,10 +100,10 @@ def strokes(
         centre=points.reshape(-1, 2),
         radius=width.reshape(-1) / 2,
         opacity=opacity.reshape(-1),
-        layers=len(colour),
+        layers=len(color),
         reach=reach,
     )
-    return paint(image, opacity=drawn, colour=colour)
+    return paint(image, opacity=drawn, color=color)
 
 
 def specks(
@@ -113,7 +113,7 @@ def specks(
     threshold: jax.Array,
     softness: jax.typing.ArrayLike,
     opacity: jax.typing.ArrayLike,
-    colour: jax.Array,
+    color: jax.Array,
 ) -> Painted:
     """Paints dust: specks where a fine noise rises above a threshold.
 
@@ -123,13 +123,13 @@ def specks(
       threshold: (L, H, W); lower where dust is dense.
       softness: the rise above the threshold that gives full opacity, > 0.
       opacity: in [0, 1].
-      colour: (L, 3) RGB in [0, 1].
+      color: (L, 3) RGB in [0, 1].
 
     Returns:
       The picture and the mask.
     """
     rise = jnp.clip((noise - threshold) / softness, 0, 1)
-    return paint(image, opacity=opacity * rise, colour=colour)
+    return paint(image, opacity=opacity * rise, color=color)
 
 
 def blotches(
@@ -138,7 +138,7 @@ def blotches(
     distance: jax.Array,
     softness: jax.typing.ArrayLike,
     opacity: jax.Array,
-    colour: jax.Array,
+    color: jax.Array,
     rim: jax.typing.ArrayLike = 0.0,
     rim_width: jax.typing.ArrayLike = 1.0,
 ) -> Painted:
@@ -150,7 +150,7 @@ def blotches(
         `fields.blobs`.
       softness: width of the edge's ramp in pixels, > 0.
       opacity: (L, H, W) in [0, 1].
-      colour: (L, 3) RGB in [0, 1].
+      color: (L, 3) RGB in [0, 1].
       rim: share by which the opacity grows at the edge, as a dried drop does.
       rim_width: how far inside that is seen, in pixels, > 0.
 
@@ -159,7 +159,7 @@ def blotches(
     """
     inside = jnp.clip(distance / softness + 0.5, 0, 1)
     ring = 1 + rim * jnp.exp(-jnp.maximum(distance, 0) / rim_width)
-    return paint(image, opacity=opacity * inside * ring, colour=colour)
+    return paint(image, opacity=opacity * inside * ring, color=color)
 
 
 def cue_mark(
@@ -170,7 +170,7 @@ def cue_mark(
     aspect: jax.typing.ArrayLike,
     ring: jax.typing.ArrayLike,
     opacity: jax.typing.ArrayLike,
-    colour: jax.Array,
+    color: jax.Array,
 ) -> Painted:
     """Paints a cue mark: the ellipse, often with a ring, that ends a reel.
 
@@ -181,7 +181,7 @@ def cue_mark(
       aspect: horizontal by vertical axis; 1 is a circle.
       ring: width of the ring within the edge, in pixels.
       opacity: in [0, 1].
-      colour: (2, 3) RGB in [0, 1] of the ring and of the inside.
+      color: (2, 3) RGB in [0, 1] of the ring and of the inside.
 
     Returns:
       The picture and the mask.
@@ -191,7 +191,7 @@ def cue_mark(
     inside = jnp.clip(
         distance - jnp.stack([0.0 * ring, ring])[:, None, None] + 0.5, 0, 1
     )
-    return paint(image, opacity=opacity * inside, colour=colour)
+    return paint(image, opacity=opacity * inside, color=color)
 
 
 def creases(
@@ -202,7 +202,7 @@ def creases(
     opacity: jax.Array,
     shadow: jax.Array,
     shadow_width: jax.Array,
-    colour: jax.Array,
+    color: jax.Array,
 ) -> Painted:
     """Paints folds: lines where the emulsion cracked, and their shadows.
 
@@ -213,7 +213,7 @@ def creases(
       opacity: (N, H, W) of the crack in [0, 1].
       shadow: (N, H, W) opacity in [0, 1] of the side of positive distance.
       shadow_width: (N,) how far the shadow reaches, in pixels, > 0.
-      colour: (2, 3) RGB in [0, 1] of the shadow and of the crack.
+      color: (2, 3) RGB in [0, 1] of the shadow and of the crack.
 
     Returns:
       The picture and the mask.
@@ -222,7 +222,7 @@ def creases(
     dark = shadow * jnp.exp(-far / shadow_width[:, None, None]) * (distance > 0)
     crack = opacity * jnp.clip(width / 2 + 0.5 - far, 0, 1) * (width > 0)
     drawn = jnp.stack([dark.max(axis=0), crack.max(axis=0)])
-    return paint(image, opacity=drawn, colour=colour)
+    return paint(image, opacity=drawn, color=color)
 
 
 def missing(
@@ -230,7 +230,7 @@ def missing(
     *,
     distance: jax.Array,
     rim: jax.Array,
-    colour: jax.Array,
+    color: jax.Array,
 ) -> Painted:
     """Removes a part: what lies behind shows, with a rim of torn paper.
 
@@ -238,11 +238,11 @@ def missing(
       image: (H, W, 3) in [0, 1].
       distance: (H, W) to the tear in pixels, positive in the missing part.
       rim: (H, W) width of the rim in pixels; 0: none.
-      colour: (2, 3) RGB in [0, 1] of the torn paper and of what lies behind.
+      color: (2, 3) RGB in [0, 1] of the torn paper and of what lies behind.
 
     Returns:
       The picture and the mask.
     """
     torn = jnp.clip(distance + rim + 0.5, 0, 1) * jnp.clip(rim, 0, 1)
     gone = jnp.clip(distance + 0.5, 0, 1)
-    return paint(image, opacity=jnp.stack([torn, gone]), colour=colour)
+    return paint(image, opacity=jnp.stack([torn, gone]), color=color)

@@ -89,13 +89,13 @@ def fading(
     white: jax.typing.ArrayLike,
     saturation: jax.typing.ArrayLike,
 ) -> jax.Array:
-    """Fades: black turns grey, white turns dull and dyes lose their colour.
+    """Fades: black turns grey, white turns dull and dyes lose their color.
 
     Args:
       image: (H, W, 3) in [0, 1].
       black: what black becomes, in [0, 1]; one number or (3,).
       white: what white becomes, in [0, 1]; one number or (3,).
-      saturation: 1 keeps the colours, 0 leaves grey.
+      saturation: 1 keeps the colors, 0 leaves grey.
 
     Returns:
       The picture: black + (white - black) * desaturated.
@@ -106,12 +106,12 @@ def fading(
 
 
 def cast(image: jax.Array, *, gain: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Gives a colour cast, as dyes of unequal life or yellowed gelatine do.
+    """Gives a color cast, as dyes of unequal life or yellowed gelatine do.
 
     Args:
       image: (H, W, 3) in [0, 1].
       gain: (3,) what white becomes.
-      gamma: (3,) > 0, exponents that shift the middle tones of each colour.
+      gamma: (3,) > 0, exponents that shift the middle tones of each color.
 
     Returns:
       The picture: gain * image ** gamma.
@@ -209,17 +209,17 @@ def grain_noise(
     chroma: jax.typing.ArrayLike,
     radius: int = 4,
 ) -> jax.Array:
-    """Draws the noise of grain: correlated in space and between the colours.
+    """Draws the noise of grain: correlated in space and between the colors.
 
     Args:
       key: PRNG key.
       shape: (H, W).
       sigma: of the Gaussian that correlates it, in pixels, at most radius / 2.5.
-      chroma: share of the variance that is each colour's own, in [0, 1].
+      chroma: share of the variance that is each color's own, in [0, 1].
       radius: static reach of the filter in pixels.
 
     Returns:
-      (H, W, 3) noise of variance 1; two colours correlate by 1 - chroma.
+      (H, W, 3) noise of variance 1; two colors correlate by 1 - chroma.
     """
     noise = fields.fine_noise(key, shape, sigma=sigma, radius=radius, planes=4)
     own, shared = jnp.sqrt(chroma), jnp.sqrt(1 - chroma)
@@ -234,7 +234,7 @@ def jpeg(
     Args:
       image: (H, W, 3) in [0, 1].
       quality: 1 to 100, on the scale of the Independent JPEG Group.
-      subsample: static; whether the colours have half the resolution (4:2:0).
+      subsample: static; whether the colors have half the resolution (4:2:0).
 
     Returns:
       The picture, as a decoder gives it but not rounded to 8 bits.
@@ -317,7 +317,7 @@ def random_blur(
 def random_fading(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Fades black, white and colours.
+    """Fades black, white and colors.
 
     Args:
       key: PRNG key.
@@ -329,14 +329,14 @@ def random_fading(
     """
     severity = limited(severity)
     (one,) = draw(
-        key, ((), {"black": (0, 0.14), "white": (0, 0.19), "colour": (0, 1.05)})
+        key, ((), {"black": (0, 0.14), "white": (0, 0.19), "color": (0, 1.05)})
     )
     amount = 1 - jnp.exp(-0.8 * severity)
     changed = fading(
         image,
         black=amount * one.black,
         white=1 - amount * one.white,
-        saturation=1 - jnp.minimum(amount * one.colour, 1),
+        saturation=1 - jnp.minimum(amount * one.color, 1),
     )
     return _unless_zero(severity, image, changed)
 
@@ -344,7 +344,7 @@ def random_fading(
 def random_cast(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Gives a colour cast, most often towards yellow and red.
+    """Gives a color cast, most often towards yellow and red.
 
     Args:
       key: PRNG key.
@@ -453,7 +453,7 @@ def random_weave(
 def random_grain(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Adds grain, fine or coarse, of one colour or of all.
+    """Adds grain, fine or coarse, of one color or of all.
 
     Args:
       key: PRNG key.

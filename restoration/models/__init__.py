@@ -3,7 +3,7 @@
 A model is a Flax module whose `init(key, images)` gives a plain nested dict of
 parameters and whose `apply(parameters, images)` maps float NHWC images in
 [0, 1] to restored ones of the same shape. Its class says what tiling needs:
-`multiple`, the grid its pooling keeps to, and `halo`, how far a pixel sees.
+`stride`, the grid its pooling keeps to, and `halo`, how far a pixel sees.
 Its `layers` are counted as the report does: convolutions and poolings.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import extend
 
-from restoration import errors
+from restoration.base import errors
 from restoration.models import autoencoder, dncnn, nafnet
 
 MODELS = {
@@ -53,7 +53,7 @@ def get_model(name: str, *, dtype: Any = None) -> nn.Module:
 
 def abstract_parameters(model: nn.Module) -> Any:
     """Returns the shapes and types of a model's parameters without computing."""
-    side = 4 * model.multiple
+    side = 4 * model.stride
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)
 
@@ -71,7 +71,7 @@ def multiply_adds(model: nn.Module) -> float:
     up-convolution counts with its 2×2 taps and four phases, zero taps included, since
     that is the work done.
     """
-    side = 16 * model.multiple
+    side = 16 * model.stride
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     jaxpr = jax.make_jaxpr(model.apply)(abstract_parameters(model), images)
 
@@ -117,7 +117,7 @@ def receptive_field(model: nn.Module) -> tuple[int, int]:
       pooling grid depend on together, and the farthest distance (the halo)
       from such an output to an input it depends on.
     """
-    cell = model.multiple
+    cell = model.stride
     centre = -(-2 * model.halo // cell) * cell + cell
     side = 2 * centre + cell
     generator = np.random.default_rng(0)

@@ -54,7 +54,7 @@ class Basic(nn.Module):
     """
 
     source: ClassVar[str] = "seed report of 2022"
-    multiple: ClassVar[int] = 4
+    stride: ClassVar[int] = 4
     halo: ClassVar[int] = 10
     layers: ClassVar[int] = 7
 
@@ -72,7 +72,7 @@ class Basic(nn.Module):
         Returns:
           float32 of the same shape, in (0, 1); residual, in (-1, 2).
         """
-        x = layers.pad_to_multiple(images, self.multiple)
+        x = layers.pad_to_multiple(images, self.stride)
         residual, dtype = self.residual, self.dtype
         x = Autoencoder((32, 32, 32, 32), residual, dtype, name="stage_1")(x)
         return x[:, : images.shape[1], : images.shape[2]]
@@ -92,7 +92,7 @@ class Advanced(nn.Module):
     """
 
     source: ClassVar[str] = "seed report of 2022, reconstructed"
-    multiple: ClassVar[int] = 4
+    stride: ClassVar[int] = 4
     halo: ClassVar[int] = 18
     layers: ClassVar[int] = 14
 
@@ -102,7 +102,7 @@ class Advanced(nn.Module):
     @nn.compact
     def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
         """Restores images; shapes and ranges as in `Basic`."""
-        x = layers.pad_to_multiple(images, self.multiple)
+        x = layers.pad_to_multiple(images, self.stride)
         residual, dtype = self.residual, self.dtype
         x = Autoencoder((32, 64, 64, 32), residual, dtype, name="stage_1")(x)
         x = Autoencoder((64, 128, 128, 64), residual, dtype, name="stage_2")(x)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 class DnCNN(nn.Module):
-    """The blind colour denoiser: 20 layers, 668,227 parameters.
+    """The blind color denoiser: 20 layers, 668,227 parameters.
 
     The layers are named `conv_1` to `conv_20`, each with kernel and bias.
 
@@ -22,7 +22,7 @@ class DnCNN(nn.Module):
     """
 
     source: ClassVar[str] = "Zhang et al. 2017, CDnCNN-B"
-    multiple: ClassVar[int] = 1
+    stride: ClassVar[int] = 1
     halo: ClassVar[int] = 20
     layers: ClassVar[int] = 20
 

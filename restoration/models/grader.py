@@ -1,4 +1,4 @@
-"""The network that estimates a picture's grade; see `restoration.grade`."""
+"""The network that estimates a picture's grade; see `restoration.inference.grade`."""
 
 from typing import Any, NamedTuple
 
@@ -21,19 +21,19 @@ _BINS = 24
 
 
 class Cells(NamedTuple):
-    """The colours of a picture, seen small.
+    """The colors of a picture, seen small.
 
     Attributes:
-      colours: float32 (CELLS², 3) in [0, 1].
+      colors: float32 (CELLS², 3) in [0, 1].
       weights: float32 (CELLS²,), the share of each in the picture; they add to 1.
     """
 
-    colours: Any
+    colors: Any
     weights: Any
 
 
 def _histograms(cells: Cells) -> jnp.ndarray:
-    """Returns soft histograms of colours, luma, saturation and colour differences.
+    """Returns soft histograms of colors, luma, saturation and color differences.
 
     Args:
       cells: with a leading batch axis.
@@ -41,18 +41,18 @@ def _histograms(cells: Cells) -> jnp.ndarray:
     Returns:
       (batch, 7 * bins): the square root of what share falls near each place.
     """
-    colours = cells.colours
-    red, green, blue = (colours[..., c : c + 1] for c in range(3))
-    saturation = colours.max(-1, keepdims=True) - colours.min(-1, keepdims=True)
-    luma = (colours @ _LUMA)[..., None]
-    seen = [colours, luma, saturation, red - green + 0.5, blue - green + 0.5]
+    colors = cells.colors
+    red, green, blue = (colors[..., c : c + 1] for c in range(3))
+    saturation = colors.max(-1, keepdims=True) - colors.min(-1, keepdims=True)
+    luma = (colors @ _LUMA)[..., None]
+    seen = [colors, luma, saturation, red - green + 0.5, blue - green + 0.5]
     seen = jnp.concatenate(seen, -1)
     near = jnp.abs(seen[..., None] - jnp.linspace(0, 1, _BINS)) * (_BINS - 1)
     # A sum, which XLA fuses; a product would store a hundred megabytes.
     weights = cells.weights[..., None, None]
     share = (jnp.maximum(1 - near, 0) * weights).sum(1)
-    # The root brings rare colours, such as the blackest, within sight.
-    return 3 * jnp.sqrt(jnp.maximum(share, 1e-12)).reshape(len(colours), -1)
+    # The root brings rare colors, such as the blackest, within sight.
+    return 3 * jnp.sqrt(jnp.maximum(share, 1e-12)).reshape(len(colors), -1)
 
 
 class Grader(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from restoration.models import forms
+from restoration.models import convolution
 
 # What Keras draws a convolution's kernel from.
 KERAS_KERNEL = nn.initializers.glorot_uniform()
@@ -64,7 +64,7 @@ def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
     taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
     taps = jnp.roll(taps, (2, 2), axis=(0, 1))
     taps = taps.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 4, 1, 3, 5)
-    phases = forms.convolve(x, taps.reshape(2, 2, inputs, 4 * outputs))
+    phases = convolution.convolve(x, taps.reshape(2, 2, inputs, 4 * outputs))
     return depth_to_space(phases)
 
 
@@ -94,7 +94,7 @@ class Conv3x3(nn.Module):
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
         """Maps (n, h, w, c) to (n, h, w, features)."""
         x, kernel, bias = _weights(self, x, self.kernel_init)
-        return forms.convolve(x, kernel) + bias
+        return convolution.convolve(x, kernel) + bias
 
 
 class UpConv(nn.Module):

@@ -236,7 +236,7 @@ class NAFNet(nn.Module):
     """
 
     source: ClassVar[str] = "Chen et al. 2022, windowed"
-    multiple: ClassVar[int] = 8
+    stride: ClassVar[int] = 8
     halo: ClassVar[int] = 99 + 2 * max(_RADII)
     layers: ClassVar[int] = 54
 
@@ -264,7 +264,7 @@ class NAFNet(nn.Module):
         Returns:
           float32 of the same shape, near [0, 1] but not clipped.
         """
-        padded = layers.pad_to_multiple(images, self.multiple)
+        padded = layers.pad_to_multiple(images, self.stride)
         changes = openings_and_closings(padded)
         shown = jnp.concatenate([padded, *changes], axis=-1)
         x = fold(shown.astype(self.dtype or padded.dtype))

@@ -1,0 +1,163 @@
+"""Measures training and inference on a CPU beside Keras.
+
+    python -m experiments.benchmark cpu
+
+Each program runs in a process of its own, in turn, several times over. Keras runs
+twice: as it comes, and with TensorFlow's oneDNN kernels switched on; the ratio is
+to the faster of the two.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tqdm
+from etils import epy
+
+from restoration.devices import backend
+
+with epy.lazy_imports():
+    import jax
+
+    from experiments.tables import keras_reference
+    from restoration import models
+    from restoration.base import config
+    from restoration.models import apply
+    from restoration.training import losses, optim, step
+
+BATCH = 16
+
+# Model and side of its square images, in pixels.
+_CASES = tuple((name, side) for name in ("basic", "advanced") for side in (128, 256))
+
+# What runs, and its environment.
+PROGRAMS: dict[str, dict[str, str]] = {
+    "ours": {},
+    "keras": {},
+    "keras, oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "1"},
+}
+_ROUNDS, _QUICK_ROUNDS = 3, 1
+
+# Each figure is of so many seconds, after one call that compiles and one more.
+_SECONDS, _QUICK_SECONDS = 4.0, 0.5
+
+
+def _images_per_second(call: Callable[[], Any], seconds: float) -> float:
+    call()
+    call()
+    times = []
+    while sum(times) < seconds or len(times) < 3:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return BATCH / statistics.median(times)
+
+
+def _batch(side: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    shape = (BATCH, side, side, 3)
+    return random.random(shape, np.float32), random.random(shape, np.float32)
+
+
+def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
+    backend.keep_freed_memory()
+    options = config.TrainConfig(data_dir="", workdir="", model=name, image_size=side)
+    model, optimizer = models.get_model(name), optim.make_optimizer(options, 1)
+    train_step = step.make_train_step(
+        model,
+        optimizer,
+        losses.make_loss(options.loss, ssim_weight=0.0),
+        accumulate=backend.pieces(BATCH, side),
+    )
+    train = jax.jit(train_step, donate_argnums=0)
+    infer = jax.jit(lambda p, x: apply.apply(model, p, x))
+    degraded, target = map(jax.numpy.asarray, _batch(side))
+    state = [step.init_state(model, optimizer, jax.random.key(0), ema=False)]
+
+    def one_step() -> None:
+        state[0], _ = train(state[0], {"input": degraded, "output": target})
+        jax.block_until_ready(state[0])
+
+    found = {"train": _images_per_second(one_step, seconds)}
+    parameters = state[0].parameters
+    found["infer"] = _images_per_second(
+        lambda: infer(parameters, degraded).block_until_ready(), seconds
+    )
+    return found
+
+
+def _keras(name: str, side: int, seconds: float) -> dict[str, float]:
+    twin = keras_reference.build(name)
+    twin.compile(optimizer="adam", loss="mse")
+    degraded, target = _batch(side)
+    return {
+        "train": _images_per_second(
+            lambda: twin.train_on_batch(degraded, target), seconds
+        ),
+        "infer": _images_per_second(lambda: twin.predict_on_batch(degraded), seconds),
+    }
+
+
+def _run(program: str, name: str, side: int, seconds: float) -> dict[str, float]:
+    """Measures one program in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if "ONEDNN" not in k}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    environment |= {"CUDA_VISIBLE_DEVICES": ""} | PROGRAMS[program]
+    command = [sys.executable, "-m", "experiments.benchmark.cpu"]
+    command += [program, name, str(side), str(seconds)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Measures both models at both sizes.
+
+    Args:
+      quick: one short round, to see that it runs.
+
+    Returns:
+      `images_per_second` by case and program, medians of the rounds, with all
+      rounds; `ratio_to_keras`, ours over the faster Keras, by case.
+    """
+    rounds = _QUICK_ROUNDS if quick else _ROUNDS
+    seconds = _QUICK_SECONDS if quick else _SECONDS
+    seen: dict[str, dict[str, list[float]]] = {}
+    with tqdm.tqdm(total=rounds * len(_CASES) * len(PROGRAMS), unit="run") as bar:
+        for _ in range(rounds):
+            for name, side in _CASES:
+                for program in PROGRAMS:
+                    bar.set_description(f"{name} {side}, {program}")
+                    for what, value in _run(program, name, side, seconds).items():
+                        case = seen.setdefault(f"{name}_{what}_{side}", {})
+                        case.setdefault(program, []).append(round(value, 2))
+                    bar.update()
+    medians = {
+        case: {program: statistics.median(values) for program, values in runs.items()}
+        for case, runs in seen.items()
+    }
+    return {
+        "batch": BATCH,
+        "ratio_to_keras": {
+            case: round(row["ours"] / max(row["keras"], row["keras, oneDNN"]), 3)
+            for case, row in medians.items()
+        },
+        "ratio_to_keras_as_it_comes": {
+            case: round(row["ours"] / row["keras"], 3) for case, row in medians.items()
+        },
+        "images_per_second": medians,
+        "rounds": seen,
+    }
+
+
+if __name__ == "__main__":
+    program, name, side, seconds = sys.argv[1:]
+    run = _ours if program == "ours" else _keras
+    print(json.dumps(run(name, int(side), float(seconds))))

@@ -1,0 +1,284 @@
+"""Measures training and inference on a GPU beside PyTorch and the device's limits.
+
+    python -m experiments.benchmark gpu
+
+Both frameworks compute the same networks (`torch_twins`) in bfloat16: ours as `train
+--bfloat16` does, PyTorch in channels_last memory under autocast, compiled, with fused
+Adam. PyTorch is no dependency; where it is not installed, that is said, and ours is
+measured alone. The device's limits are those of a large copy and a large matrix
+product, measured first; `floors` counts what the networks need.
+
+What is measured is written as soon as it is there, and the same command goes on with
+what is missing, as long as the code and the device are the same. Neither TensorFlow
+nor libvips is needed.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import tqdm
+from etils import epy
+
+from experiments.benchmark import gpu_cases, interleaved
+from restoration.base import config
+from restoration.training import provenance
+
+with epy.lazy_imports():
+    from experiments.benchmark import damage
+
+# Models whose programs are compiled at the same time, the most wanted ones first.
+_WAVES = (("basic", "nafnet_s"), ("advanced", "nafnet_m"), ("dncnn",))
+_QUICK_WAVES = (("basic",),)
+
+# Each figure is the median of so many rounds, each of so many seconds.
+_ROUNDS, _SECONDS = 3, 0.5
+_QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.1
+
+
+def _measured(programs: dict[str, tuple[str, str]], quick: bool) -> dict[str, Any]:
+    """Measures programs, (program, model) each, in turn."""
+    # Several processes share the device's memory.
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    running = {
+        label: interleaved.start(
+            "experiments.benchmark.gpu_cases",
+            [*arguments, *(["quick"] if quick else [])],
+            environment,
+        )
+        for label, arguments in programs.items()
+    }
+    return interleaved.measure_and_stop(
+        running,
+        rounds=_QUICK_ROUNDS if quick else _ROUNDS,
+        seconds=_QUICK_SECONDS if quick else _SECONDS,
+    )
+
+
+def has_torch() -> bool:
+    """Returns whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+# The rows.
+
+
+def _shares(
+    cost: dict[str, float] | None, images: float, limits: dict[str, Any]
+) -> dict[str, float] | None:
+    """Returns what share of the device's limits a speed is.
+
+    Args:
+      cost: of a batch.
+      images: batches a second.
+      limits: bytes and operations a second.
+    """
+    if cost is None:
+        return None
+    return {
+        "operations": cost["operations"],
+        "bytes": cost["bytes"],
+        "compute_ms": 1000 * cost["operations"] / limits["operations_per_second"],
+        "memory_ms": 1000 * cost["bytes"] / limits["bytes_per_second"],
+        "compute_share": images * cost["operations"] / limits["operations_per_second"],
+        "memory_share": images * cost["bytes"] / limits["bytes_per_second"],
+    }
+
+
+def make_row(
+    rows: dict[str, dict[str, Any]], batch: int, limits: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns what the JSON file holds of a case.
+
+    Args:
+      rows: of each program, from `turns.measure`.
+      batch: images.
+      limits: `bytes_per_second` and `operations_per_second` of the device.
+
+    Returns:
+      `images_per_second` and `rounds` by program; `ratio_to_torch`; `floor` and
+      `program`: bytes and operations of a batch, the milliseconds that each alone
+      takes at the device's limits, and what shares of these limits are reached;
+      `share_of_limit`, the greater one of the floor's. `errors` where some failed.
+    """
+    good = {name: row for name, row in rows.items() if "error" not in row}
+    speeds = {name: row["per_second"] for name, row in good.items()}
+    found: dict[str, Any] = {
+        "batch": batch,
+        "images_per_second": speeds,
+        "rounds": {name: row["rounds"] for name, row in good.items()},
+    }
+    if failed := {n: row["error"] for n, row in rows.items() if "error" in row}:
+        found["errors"] = failed
+    if "ours" in good:
+        batches = speeds["ours"] / batch
+        for kind in ("floor", "program"):
+            found[kind] = _shares(good["ours"].get(kind), batches, limits)
+        found["milliseconds"] = 1000 / batches
+        floor = found["floor"]
+        found["share_of_limit"] = max(floor["compute_share"], floor["memory_share"])
+    if "torch" in good:
+        found["torch_compiled"] = good["torch"]["compiled"]
+    if {"ours", "torch"} <= set(good):
+        found["ratio_to_torch"] = speeds["ours"] / speeds["torch"]
+    return found
+
+
+def _measure_wave(
+    wave: tuple[str, ...], quick: bool, limits: dict[str, Any]
+) -> dict[str, Any]:
+    """Measures networks; returns rows named MODEL WHAT SIDE."""
+    kinds = ("ours", "torch") if has_torch() else ("ours",)
+    programs = {f"{kind} {name}": (kind, name) for name in wave for kind in kinds}
+    measured = _measured(programs, quick)
+    found: dict[str, Any] = {}
+    for name in wave:
+        for case, every in measured.items():
+            rows = {k: every[f"{k} {name}"] for k in kinds if f"{k} {name}" in every}
+            what, _, side = case.rpartition(" ")
+            same = measured.get(f"{gpu_cases.TRAIN} {side}", {}).get(f"torch {name}")
+            if what == gpu_cases.BARE and rows and same:
+                rows["torch"] = same  # PyTorch's step tells no metrics: it has but one
+            if rows:
+                # A program that did not start has no side.
+                size = gpu_cases.batch_size(int(side), quick) if what else 0
+                found[f"{name} {case}"] = make_row(rows, size, limits)
+    return found
+
+
+def _measure_limits(quick: bool) -> dict[str, Any]:
+    rows = _measured({"limits": ("limits", "-")}, quick)
+    for case in rows.values():
+        if "error" in case["limits"]:
+            raise RuntimeError(case["limits"]["error"])
+    copy, product = rows["copy"]["limits"], rows["product"]["limits"]
+    return {
+        "device": copy["device"],
+        "platform": copy["platform"],
+        "bytes_per_second": copy["per_second"],
+        "operations_per_second": product["per_second"],
+    }
+
+
+def _measure_input(quick: bool) -> dict[str, Any]:
+    """Measures steps with their input; `waiting_share` is of the step's time."""
+    found: dict[str, Any] = {}
+    for case, rows in _measured({"input": ("input", "-")}, quick).items():
+        row = rows["input"]
+        if "error" in row:
+            raise RuntimeError(f"input, {case}: {row['error']}")
+        name, _, what = case.partition(" ")
+        found.setdefault(name, {})[what] = row["per_second"]
+    for speeds in found.values():
+        alone = speeds["one batch"]
+        speeds["waiting_share"] = {
+            what: max(0.0, 1 - speeds[what] / alone) for what in ("device", "npy")
+        }
+    return found
+
+
+# What decides the rows, besides the package.
+_FILES = (
+    "gpu",
+    "gpu_cases",
+    "damage",
+    "roofline",
+    "torch_models",
+    "interleaved",
+)
+
+
+def _code() -> str:
+    """Returns a hash of the code that is measured and of that which measures."""
+    digest = hashlib.sha256(provenance.code()["sources"].encode())
+    for name in _FILES:
+        digest.update(pathlib.Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _kept(out: str, same: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a file holds that was measured alike; nothing else of it."""
+    path = pathlib.Path(out)
+    if not path.is_file():
+        return {}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}  # a file that was cut off holds no rows to keep
+    return before if all(before.get(k) == v for k, v in same.items()) else {}
+
+
+def _whole(rows: dict[str, Any], name: str) -> bool:
+    """Returns whether all of a model was measured, and of its twin where it can be."""
+    own = [row for case, row in rows.items() if case.startswith(f"{name} ")]
+    wanted = {"share_of_limit"} | ({"ratio_to_torch"} if has_torch() else set())
+    return bool(own) and all(wanted <= set(row) for row in own)
+
+
+def _rounded(found: Any) -> Any:
+    """Returns JSON's objects with numbers of four digits."""
+    if isinstance(found, dict):
+        return {key: _rounded(value) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_rounded(value) for value in found]
+    return float(f"{found:.4g}") if isinstance(found, float) else found
+
+
+def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what a part gives; its failure as text, since the others count too."""
+    try:
+        return work()
+    except RuntimeError as error:
+        return {"error": str(error)}
+
+
+def measure(quick: bool, out: str) -> dict[str, Any]:
+    """Measures all models, the damage and the input.
+
+    Args:
+      quick: one small model, small images, one short round, to see that it runs.
+      out: JSON file; what it holds of the same code and device is kept, and what is
+        measured is written to it at once.
+
+    Returns:
+      `limits` of the device; `rows` by model, what is done and side (`make_row`);
+      `input`; `damage`; `torch`, its version; `code`.
+    """
+    limits = _rounded(_measure_limits(quick))
+    same = {"quick": quick, "code": _code(), "device": limits["device"]}
+    kept = _kept(out, same)
+    limits = kept.get("limits", limits)  # those of the rows that are kept
+    found: dict[str, Any] = {
+        "benchmark": "gpu",
+        **same,
+        "torch": provenance.packages(["torch"]).get(
+            "torch", "not installed: ours is measured alone"
+        ),
+        "limits": limits,
+        "rows": kept.get("rows", {}),
+    }
+    parts: list[tuple[str, Callable[[], dict[str, Any]]]] = []
+    for wave in _QUICK_WAVES if quick else _WAVES:
+        missing = tuple(name for name in wave if not _whole(found["rows"], name))
+        if missing:
+            work = functools.partial(_measure_wave, missing, quick, limits)
+            parts.append(("rows", work))
+    found["rows"] = {k: row for k, row in found["rows"].items() if "errors" not in row}
+    others = {
+        "damage": lambda: _tried(lambda: damage.measure(quick)),
+        "input": lambda: _tried(lambda: _measure_input(quick)),
+    }
+    for number, (name, work) in enumerate(others.items(), 1):
+        if "error" not in kept.get(name, {"error": "missing"}):
+            found[name] = kept[name]
+        else:
+            parts.insert(number, (name, work))  # after the first models
+    for name, work in tqdm.tqdm(parts, unit="part"):
+        found[name] = found.get(name, {}) | _rounded(work())
+        config.write_text(out, json.dumps(found, indent=1) + "\n")
+    return found

@@ -1,0 +1,203 @@
+"""Measures `restore`: speed beside Keras, memory by size, start-up.
+
+python -m experiments.benchmark restore
+"""
+
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyvips
+import skimage
+from etils import epy
+
+from restoration.devices import backend
+
+with epy.lazy_imports():
+    from experiments.tables import keras_reference
+    from restoration import models
+    from restoration.inference import engine, tiling
+    from restoration.models import pretrained
+
+# Megapixels of the pictures whose memory is measured, and those of a quick run.
+_SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
+
+# Pixels of the tiles that both frameworks compute, and how often.
+_PIXELS, _QUICK_PIXELS, _REPEATS = 2_400_000, 150_000, 5
+
+# Runs a command from a small process: what starts a command counts to its peak.
+_WAIT = """
+import os, sys
+quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def _photograph() -> pyvips.Image:
+    folder = pathlib.Path(skimage.__file__).parent / "data"
+    return pyvips.Image.new_from_file(str(folder / "coffee.png"))[0:3]
+
+
+def _large_tiff(path: pathlib.Path, megapixels: int) -> None:
+    """Writes a photograph beside itself until it has so many pixels."""
+    side = round((megapixels * 1e6) ** 0.5)
+    image = _photograph()
+    across, down = side // image.width + 1, side // image.height + 1
+    image.replicate(across, down).crop(0, 0, side, side).tiffsave(str(path))
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
+    """Runs a command; returns seconds and the peak of its memory in bytes."""
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _WAIT, *command],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds = time.monotonic() - start
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-500:]}")
+    # Linux counts in KiB, macOS in bytes.
+    return seconds, int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _restore_command(
+    source: pathlib.Path, target: pathlib.Path, model: str
+) -> list[str]:
+    return [
+        sys.executable, "-m", "restoration.restore", "-i", str(source), "-o",
+        str(target), "-n", model, "--overwrite", "--device=cpu",
+    ]  # fmt: skip
+
+
+def _environment(cache: pathlib.Path) -> dict[str, str]:
+    """Returns the environment with an empty or kept cache of compiled programs."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    return kept | {"XDG_CACHE_HOME": str(cache)}
+
+
+def measure_start(folder: pathlib.Path, model: str) -> dict[str, float]:
+    """Returns seconds from a command to its small result: cache empty, and kept."""
+    small = folder / "small.png"
+    _photograph().crop(0, 0, 128, 128).pngsave(str(small))
+    command = _restore_command(small, folder / "small", model)
+    environment = _environment(folder / "cache")
+    first, *others = (_run(command, environment)[0] for _ in range(4))
+    return {"first_seconds": first, "cached_seconds": statistics.median(others)}
+
+
+def measure_memory(
+    folder: pathlib.Path, model: str, sizes: tuple[int, ...]
+) -> list[dict[str, float]]:
+    """Returns peak memory and speed of the whole command on large TIFF files."""
+    figures = []
+    for megapixels in sizes:
+        source = folder / f"{megapixels}.tif"
+        _large_tiff(source, megapixels)
+        command = _restore_command(source, folder / "large", model)
+        seconds, peak = _run(command, _environment(folder / "cache"))
+        figures.append(
+            {
+                "megapixels": megapixels,
+                "seconds": seconds,
+                "megapixels_per_second": megapixels / seconds,
+                "peak_bytes": peak,
+            }
+        )
+        source.unlink()
+        for path in (folder / "large").iterdir():
+            path.unlink()
+    return figures
+
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+    call()  # compiles
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def measure_speed(name: str, pixels: int) -> dict[str, Any]:
+    """Returns the speed on tiles in memory, ours and the Keras twin's.
+
+    Both see the same tiles in batches of the same size; a model that Keras has no
+    twin of is measured alone. The twin of a residual model is the network without the
+    addition.
+
+    Args:
+      name: of shipped weights.
+      pixels: of about so many tiles' worth.
+
+    Returns:
+      Megapixels of tiles a second, and what of them is used (the cores).
+    """
+    weights = engine.load_weights(name, "")
+    used = engine.make_engine(weights)
+    grid = used.grid((1000, 1000))
+    height, width = grid.tile
+    image = np.asarray(_photograph().numpy()[:256, :256], np.float32) / 255
+    count = grid.batch * max(1, round(pixels / (grid.batch * height * width)))
+    tile = np.tile(image, (-(-height // 256), -(-width // 256), 1))[:height, :width]
+    tiles = np.repeat(tile[None], count, 0)
+    compute = tiling.make_compute(models.get_model(weights.model), grid)
+
+    def ours() -> None:
+        for first in range(0, count, grid.batch):
+            np.asarray(compute(weights.parameters, tiles[first : first + grid.batch]))
+
+    megapixels = count * height * width / 1e6
+    figures = {
+        "device": used.device,
+        "tile": grid.tile,
+        "batch": grid.batch,
+        "used_share": math.prod(grid.core) / (height * width),
+        "megapixels_per_second": megapixels / _median_seconds(ours),
+    }
+    if name in keras_reference.WIDTHS:
+        twin = keras_reference.build(name)
+        keras_reference.set_weights(twin, weights.parameters)
+        seconds = _median_seconds(
+            lambda: twin.predict(tiles, batch_size=grid.batch, verbose=0)
+        )
+        figures["keras_megapixels_per_second"] = megapixels / seconds
+    return figures
+
+
+def measure(
+    quick: bool, names: Sequence[str] = (), before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Measures shipped models.
+
+    Args:
+      quick: whether small pictures are taken, to see that all runs.
+      names: of the models; by default all that are shipped.
+      before: what was measured of others.
+
+    Returns:
+      `models`: for each `speed` (tiles in memory), `start` and `memory` (the command).
+    """
+    backend.keep_freed_memory(large=False)  # as the command does, for Keras too
+    sizes = _QUICK_SIZES if quick else _SIZES
+    found: dict[str, Any] = dict(before or {})
+    for name in names or pretrained.shipped():
+        with tempfile.TemporaryDirectory() as folder:
+            place = pathlib.Path(folder)
+            found[name] = {
+                "start": measure_start(place, name),
+                "memory": measure_memory(place, name, sizes),
+                "speed": measure_speed(name, _QUICK_PIXELS if quick else _PIXELS),
+            }
+    return {"models": found}

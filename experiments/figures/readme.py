@@ -1,0 +1,482 @@
+"""Writes the README's result tables and picture.
+
+    python -m experiments.figures.readme
+
+The tables come from the JSON files that the experiments wrote; the picture,
+`docs/demo.png`, from the folder that `make demo` wrote, when it is there.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from experiments.pretrain import ablations, quality
+from experiments.tables import findings, tables
+from experiments.transfer import reproduce, transfer_report
+from restoration import models
+from restoration.base import cli, config, errors
+from restoration.evaluation import scores
+from restoration.images import frames
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadmeOptions:
+    """Options of `python -m experiments.figures.readme`."""
+
+    readme: str = config.option("README.md", help="file to update")
+    experiments: str = config.option(
+        "experiments/README.md", help="another file to update"
+    )
+    docs: str = config.option("docs", help="folder of further files to update")
+    demo: str = config.option("demo", help="folder that `make demo` wrote")
+    picture: str = config.option("docs/demo.png", help="picture to write")
+
+
+def results_table() -> str:
+    """Returns what the demo's network reached as Markdown."""
+    card = _measured("demo")
+    lines = [
+        "| split | images | | MSE | PSNR (dB) | SSIM |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
+    for split, figures in card["figures"].items():
+        for side in ("input", "restored"):
+            mse, psnr, ssim = (figures[side][metric] for metric in scores.METRICS)
+            lines.append(
+                f"| {split} | {figures['count']} | {side} | {mse:.5f} | {psnr:.2f} "
+                f"| {ssim:.4f} |"
+            )
+    return "\n".join([*lines, "", f"Protocol: {card['protocol']}.", ""])
+
+
+def report_table() -> str:
+    """Returns the seed report's test figures beside ours as Markdown.
+
+    The full run is shown where all its files are, else the quick one, as such.
+    """
+    results = tables.committed(quick=False) or tables.committed(quick=True)
+    if not results:
+        return "Not run yet: `python -m experiments.tables --table all --quick`.\n"
+    lines = [
+        "| table | model | epochs | pairs | PSNR (dB), report | input | ours "
+        "| Keras twin |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for line in tables.lines_of(results):
+        if line["split"] == "test":
+            shown = [
+                tables.written(line, "psnr", who)
+                for who in ("seed", "input", "ours", "twin")
+            ]
+            lines.append(
+                f"| {line['table']} | {line['model']} | {line['epochs']} "
+                f"| {line['pairs']:,} | {' | '.join(shown)} |"
+            )
+    return "\n".join([*lines, "", tables.scale_note(results), ""])
+
+
+def ten_seeds_table() -> str:
+    """Returns the twin's and our test PSNR over ten seeds as Markdown."""
+    folder = tables.FOLDER / "results" / "quick" / "ten_seeds"
+    results = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    ]
+    if not results:
+        return "Not run yet.\n"
+    lines = ["| pairs | runs | ours, dB | Keras twin, dB |", "|--:|--:|--:|--:|"]
+    tests = [line for line in tables.lines_of(results) if line["split"] == "test"]
+    for line in sorted(tests, key=lambda line: line["pairs"]):
+        shown = (tables.written(line, "psnr", who) for who in ("ours", "twin"))
+        lines.append(f"| {line['pairs']} | {line['runs']} | {' | '.join(shown)} |")
+    return "\n".join([*lines, ""])
+
+
+def findings_table() -> str:
+    """Returns what `experiments.tables.findings` found as Markdown."""
+    found = _measured("findings") or _measured("quick/findings")
+    return findings.to_markdown(found) if found else "Not run yet.\n"
+
+
+def ablations_table() -> str:
+    """Returns what each part of the pretraining recipe was worth as Markdown."""
+    names = ("ablations", "two_seeds/ablations", "optimizers/ablations")
+    texts = map(ablations.to_markdown, filter(None, map(_measured, names)))
+    return "\n".join(texts) or "Not run yet.\n"
+
+
+def transfer_table() -> str:
+    """Returns when a start from other weights paid as Markdown."""
+    names = ("transfer", "low_rate/transfer", "efficientnet/transfer")
+    found = [_measured(name) for name in names]
+    texts = map(transfer_report.to_markdown, filter(None, found))
+    return "\n".join(texts) or "Not run yet.\n"
+
+
+def reproduce_table() -> str:
+    """Returns how near our own DnCNN comes to the published one as Markdown."""
+    found = _measured("reproduce")
+    return reproduce.to_markdown(found) if found else "Not run yet.\n"
+
+
+def overlays_table() -> str:
+    """Returns what scanned dirt in training is worth on the benchmark as Markdown."""
+    return quality.table(quality.RESULTS.parent / "overlays" / "quality.json")
+
+
+def _measured(name: str) -> dict | None:
+    """Returns what a benchmark wrote; None where it was not run."""
+    path = tables.FOLDER / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+# What most of a run's time went to, from profiles of one core.
+_BOUNDS = {
+    "`clean --dry_run`": "decoding twice (Pillow, TensorFlow); at first starting them",
+    "`prepare`: TFRecord, pixels": "decoding with libvips",
+    "`prepare`: TFRecord, files": "decoding with libvips, as a check",
+    "`prepare`: ArrayRecord, pixels": "compressing",
+    "`prepare`: npy": "decoding with libvips",
+    "training batches: folder, PNG": "decoding, on both cores",
+    "training batches: TFRecord, pixels": "copies and checksums under Python's lock",
+    "training batches: TFRecord, files": "decoding, and a call into Python a pair",
+    "training batches: ArrayRecord, pixels": "decompressing",
+    "training batches: npy": "copying rows",
+}
+
+
+def data_table() -> str:
+    """Returns what `experiments.benchmark data` measured as Markdown."""
+    found = _measured("data")
+    tenth, whole = sorted(found["runs"], key=int)
+    runs = found["runs"]
+
+    def row(name: str, of: Callable[[dict], dict | None]) -> str:
+        cells = [of(runs[tenth]), of(runs[whole])]
+        shown = [
+            part
+            for cell in cells
+            for part in (
+                (f"{cell['pairs_per_second']:,.0f}", f"{cell['peak_mb']:,}")
+                if cell
+                else ("–", "–")
+            )
+        ]
+        cores = (cells[1] or cells[0])["cores"]
+        return (
+            f"| {name} | {shown[0]} | {shown[2]} | {cores} | {shown[1]} | {shown[3]} "
+            f"| {_BOUNDS[name]} |"
+        )
+
+    lines = [
+        f"| | pairs/s of {int(tenth):,} | of {int(whole):,} | cores used "
+        f"| MB at {int(tenth):,} | at {int(whole):,} | bound by |",
+        "|---|--:|--:|--:|--:|--:|---|",
+        row("`clean --dry_run`", lambda run: run["clean"]),
+    ]
+    for kind, label in (
+        ("prepare", "`prepare`: {}"),
+        ("pipeline", "training batches: {}"),
+    ):
+        for form in runs[tenth][kind]:
+            lines.append(
+                row(
+                    label.format(form),
+                    lambda run, kind=kind, form=form: run[kind].get(form),
+                )
+            )
+    machine, decode = found["machine"], found["decode_ms"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}); pairs of 256×256 PNG; "
+        f"training batches of {found['batch']} crops of {found['crop']}×"
+        f"{found['crop']}, page cache warm; memory is what no file backs. To decode "
+        f"one file takes Pillow {decode['pillow']} ms, libvips {decode['libvips']} ms, "
+        f"TensorFlow {decode['tensorflow']} ms of one core."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def scale_table() -> str:
+    """Returns what 100 million pairs would take, from the data benchmark."""
+    found = _measured("data")
+    tenth, whole = (found["runs"][name] for name in sorted(found["runs"], key=int))
+    count = 100_000_000
+    raw, files = "TFRecord, pixels", "TFRecord, files"
+    made = {raw: whole["prepare"][raw], files: tenth["prepare"][files]}
+    size = {form: 1e9 * row["gigabytes"] / row["pairs"] for form, row in made.items()}
+    shards = -(-count // (256 * 2**20 // (2 * 3 * 256**2)))
+
+    def core_hours(row: dict[str, float]) -> float:
+        return count * row["cores"] / row["pairs_per_second"] / 3600
+
+    lines = [
+        "| | measured here | for 100 million pairs |",
+        "|---|--:|--:|",
+        *(
+            f"| storage, {form} | {size[form] / 1e3:.0f} kB a pair "
+            f"| {count * size[form] / 1e12:.0f} TB |"
+            for form in made
+        ),
+        f"| shards of 256 MiB of pixels | – | {shards:,} |",
+    ]
+    for name, row in (("clean", whole["clean"]), (f"prepare, {raw}", made[raw])):
+        hours = core_hours(row)
+        lines.append(
+            f"| `{name}` | {row['pairs_per_second']:.0f} pairs/s on {row['cores']} "
+            f"cores | {hours:,.0f} core-hours: {hours / 1000:.1f} h on 1,000 cores |"
+        )
+    lines += [
+        "",
+        "| training reads from | pairs of crops/s, one core | cores for 10,000/s "
+        "| bytes read for these |",
+        "|---|--:|--:|--:|",
+    ]
+    pair, rows = 2 * 3 * 256**2, 2 * 3 * 256 * found["crop"]
+    for form, read in (("folder, PNG", size[files]), (raw, pair), ("npy", rows)):
+        measured = whole["pipeline"][form]
+        each = measured["pairs_per_second"] / measured["cores"]
+        lines.append(
+            f"| {form} | {each:,.0f} | {10_000 / each:.0f} | {read / 1e5:.1f} GB/s |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def cpu_table() -> str:
+    """Returns what `experiments.benchmark cpu` measured as Markdown."""
+    found = _measured("cpu")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark cpu`.\n"
+    lines = [
+        "| images/s | ours | Keras | Keras, oneDNN | ours over the faster |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for case, row in found["images_per_second"].items():
+        name, what, side = case.split("_")
+        what = {"train": "training", "infer": "inference"}[what]
+        speeds = " | ".join(
+            f"{row[who]:.1f}" for who in ("ours", "keras", "keras, oneDNN")
+        )
+        lines.append(
+            f"| {name}, {what}, {side}×{side} | {speeds} "
+            f"| {found['ratio_to_keras'][case]:.2f} |"
+        )
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}), batches of "
+        f"{found['batch']}, float32, medians of rounds in turn, each in a process of "
+        "its own. TensorFlow switches its oneDNN kernels on by itself on some "
+        "processors and not on this one."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def layers_table() -> str:
+    """Returns what convolutions alone cost, beside the whole, as Markdown."""
+    found, whole = _measured("layers"), _measured("cpu")
+    if not found or not whole:
+        return "Not run yet: `python -m experiments.benchmark layers`.\n"
+    lines = [
+        "| milliseconds a batch | ours: convolutions | of the whole "
+        "| Keras, oneDNN: convolutions | of the whole | ours over theirs |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    side, batch = found["side"], found["batch"]
+    for name, model in found["models"].items():
+        for what, parts in (
+            ("infer", ("forward",)), ("train", ("forward", "gradients"))
+        ):  # fmt: skip
+            speeds = whole["images_per_second"][f"{name}_{what}_{side}"]
+            cells, alone = [], []
+            for program in ("ours", "keras, oneDNN"):
+                alone.append(sum(model["sums"][program][part] for part in parts))
+                everything = 1000 * batch / speeds[program]
+                cells.append(f"{alone[-1]:,.0f} | {everything:,.0f}")
+            lines.append(
+                f"| {name}, {'inference' if what == 'infer' else 'training'} "
+                f"| {' | '.join(cells)} | {alone[0] / alone[1]:.2f} |"
+            )
+    note = (
+        f"{batch} images of {side}×{side}; each convolution alone, ours in the pieces "
+        "that training takes, medians of rounds in turn; the whole is the table "
+        "above, of another run."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def restore_table() -> str:
+    """Returns what `experiments.benchmark restore` measured as Markdown."""
+    found = _measured("restore")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark restore`.\n"
+    lines = [
+        "| model | tiles, Mpx/s | Keras | first picture, s (again) "
+        "| TIFF of Mpx | Mpx/s | peak MB |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, row in found["models"].items():
+        speed, start = row["speed"], row["start"]
+        keras = speed.get("keras_megapixels_per_second")
+        head = (
+            f"{name} | {speed['megapixels_per_second']:.2f} "
+            f"| {f'{keras:.2f}' if keras else '–'} "
+            f"| {start['first_seconds']:.1f} ({start['cached_seconds']:.1f})"
+        )
+        for size in row["memory"]:
+            lines.append(
+                f"| {head} | {size['megapixels']} "
+                f"| {size['megapixels_per_second']:.2f} "
+                f"| {size['peak_bytes'] / 1e6:,.0f} |"
+            )
+            head = " | | | "
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}). Tiles: the network alone "
+        "on the tiles that `restore` computes; Keras: `predict` of the same network "
+        "on the same tiles. TIFF: the whole command, file to file."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def damage_table() -> str:
+    """Returns what `experiments.benchmark damage` measured on one core as Markdown."""
+    found = _measured("damage")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark damage`.\n"
+    ours, host = found["one_core"]["ours"], found["one_core"].get("opencv", {})
+    lines = [
+        "| one core, pictures/s | ours | OpenCV, NumPy | ours over theirs |",
+        "|---|--:|--:|--:|",
+    ]
+    for kind, speed in ours.items():
+        theirs = host.get(kind)
+        shown = (f"{theirs:,.0f}", f"{speed / theirs:.2f}") if theirs else ("–", "–")
+        lines.append(f"| {kind} | {speed:,.0f} | {' | '.join(shown)} |")
+    side = f"{found['side']}×{found['side']}"
+    note = f"{found['machine']['processor']}; pictures of {side}, one at a time."
+    return "\n".join([*lines, "", note, ""])
+
+
+# What is assumed of the network between accelerators: bytes a second of one device,
+# and seconds from one to the next, for 8 in a host and for hosts side by side.
+_LINKS = {8: (300e9, 3e-6), 64: (50e9, 8e-6), 256: (50e9, 8e-6), 1024: (50e9, 8e-6)}
+_STEP_SECONDS = 0.01
+
+
+def devices_table() -> str:
+    """Returns what sharing a training step would cost, worked out, as Markdown."""
+    lines = [
+        "| model | gradients a step | " + " | ".join(map(str, _LINKS)) + " devices |",
+        "|---|--:|" + "--:|" * len(_LINKS),
+    ]
+    for name in sorted(models.MODELS):
+        count = models.count_parameters(
+            models.abstract_parameters(models.get_model(name))
+        )
+        cells = []
+        for devices, (speed, latency) in _LINKS.items():
+            moved = 2 * (devices - 1) / devices * 4 * count
+            # A tree passes the first byte on; a ring would for every device.
+            seconds = moved / speed + 2 * math.log2(devices) * latency
+            share = _STEP_SECONDS / (_STEP_SECONDS + seconds)
+            cells.append(f"{1e6 * seconds:,.0f} µs, {100 * share:.1f} %")
+        lines.append(f"| {name} | {4 * count / 1e6:.2f} MB | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+# What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
+BLOCKS = {
+    "results": results_table,
+    "data": data_table,
+    "tables": report_table,
+    "findings": findings_table,
+    "ten_seeds": ten_seeds_table,
+    "scale": scale_table,
+    "devices": devices_table,
+    "cpu": cpu_table,
+    "layers": layers_table,
+    "restore": restore_table,
+    "damage": damage_table,
+    "quality": quality.table,
+    "overlays": overlays_table,
+    "ablations": ablations_table,
+    "transfer": transfer_table,
+    "reproduce": reproduce_table,
+}
+
+
+def fill(text: str, name: str, *, source: str) -> str:
+    """Returns a README's text with one block written anew.
+
+    Args:
+      text: the README.
+      name: one of `BLOCKS`.
+      source: the file's name, for the error.
+
+    Raises:
+      InputError: when the text holds no place for the block.
+    """
+    marks = re.compile(
+        rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL
+    )
+    if not marks.search(text):
+        raise errors.InputError(
+            f"{source}: holds no <!-- {name}: ... --> and <!-- end of {name} -->"
+        )
+    return marks.sub(lambda found: found[1] + BLOCKS[name]() + found[2], text)
+
+
+def contact_sheet(demo: pathlib.Path) -> np.ndarray:
+    """Returns worn, restored and true test frames side by side.
+
+    Args:
+      demo: folder that `make demo` wrote.
+
+    Returns:
+      float (height, width, 3) in [0, 1]: the first frame of every other test clip,
+      two clips a row.
+    """
+
+    def padded(image: np.ndarray, around: int) -> np.ndarray:
+        edges = ((around, around), (around, around), (0, 0))
+        return np.pad(image, edges, constant_values=1)
+
+    clips = []
+    for degraded in sorted((demo / "test_input").glob("*_000.png"))[::2]:
+        restored = demo / "restored" / f"{degraded.stem}_restored.png"
+        target = demo / "data" / "output" / degraded.name
+        images = [padded(frames.read(path), 1) for path in (degraded, restored, target)]
+        clips.append(padded(np.hstack(images), 4))
+    even = len(clips) // 2 * 2
+    return np.vstack([np.hstack(clips[i : i + 2]) for i in range(0, even, 2)])
+
+
+def main(options: ReadmeOptions) -> None:
+    """Entry point."""
+    docs = pathlib.Path(options.docs)
+    for file, names in (
+        (options.readme, ("quality", "results", "data", "tables")),
+        (
+            options.experiments,
+            ("ten_seeds", "findings", "ablations", "transfer", "reproduce"),
+        ),
+        (docs / "scale.md", ("scale", "devices")),
+        (docs / "performance.md", ("cpu", "layers", "restore", "damage")),
+        (docs / "quality.md", ("quality", "overlays")),
+    ):
+        text = pathlib.Path(file).read_text(encoding="utf-8")
+        for name in names:
+            text = fill(text, name, source=str(file))
+        config.write_text(file, text)
+        print(file)
+    if pathlib.Path(options.demo).is_dir():
+        frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))
+        print(options.picture)
+
+
+if __name__ == "__main__":
+    cli.run(main, ReadmeOptions)

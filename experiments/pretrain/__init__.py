@@ -1,0 +1,1 @@
+"""The shipped weights: their training and their quality."""

@@ -1,0 +1,546 @@
+"""Breaks training runs in every way that can be thought of, and compares.
+
+    python -m experiments.robustness.faults kill --rounds 50
+    python -m experiments.robustness.faults damage disk
+
+`kill` ends real training commands with SIGKILL at random moments, many of them while a
+checkpoint is written, and starts them again: the end must be that of a run that was
+left alone, bit for bit. `damage` changes the files of the latest checkpoint; it must be
+noticed and named, and the one before used. `disk` lets the disk fill up.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import multiprocessing
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+from etils import epy
+
+from restoration.base import cli, config, errors
+from restoration.data import pairs
+from restoration.images import frames
+from restoration.training import provenance
+
+with epy.lazy_imports():
+    import jax
+
+    from restoration import models, train
+    from restoration.data import array_files
+    from restoration.training import checkpoint, optim, repeat, step
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results" / "faults.json"
+
+# How the runs that are killed read their pairs.
+SOURCES = ("folder", "arrays", "device")
+
+# What is done to a checkpoint.
+DAMAGES = ("bit flipped", "cut short", "emptied", "file deleted", "seal changed",
+           "half written")  # fmt: skip
+
+# Seconds after which a command hangs.
+_PATIENCE = 600
+
+# In a name space of its own, which needs no privilege: a small disk on which a command
+# fails, that then grows, so that the command can be started again.
+_SMALL_DISK = """
+work=$1; out=$2; small=$3; shift 3
+mount -t tmpfs -o size=${small}k tmpfs "$work" || exit 99
+"$@" >"$out/said0" 2>&1; echo $? >"$out/code0"
+mount -o remount,size=256m tmpfs "$work" || exit 98
+"$@" >"$out/said1" 2>&1; echo $? >"$out/code1"
+cp -r "$work/run" "$out/run"
+"""
+_OWN_SPACE = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultOptions:
+    """Options of `python -m experiments.robustness.faults`."""
+
+    what: tuple[str, ...] = config.option(help="kill, damage, disk", positional=True)
+    rounds: int = config.option(50, help="runs to kill or damage", minimum=1)
+    seed: int = config.option(0, help="seed of moments and damage", minimum=0)
+    out: str = config.option(str(RESULTS), help="JSON file", short="o")
+
+    def __post_init__(self):
+        """Checks choices."""
+        config.check(self)
+        for what in self.what:
+            if what not in ("kill", "damage", "disk"):
+                raise errors.InputError(f"{what}: choose kill, damage or disk")
+
+
+def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Writes a few small pairs, and the same prepared as arrays.
+
+    Args:
+      folder: an empty one.
+
+    Returns:
+      The `--data_dir` of each of `SOURCES`.
+    """
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 14), ("validation", 3), ("test", 1)):
+        for number in range(count):
+            truth = generator.random((4, 4, 3)).repeat(6, 0).repeat(5, 1)
+            noisy = np.clip(truth + generator.normal(0, 0.1, truth.shape), 0, 1)
+            place = folder / "pairs" / split
+            frames.write(place / "output" / f"{split}_{number}.png", truth)
+            frames.write(place / "input" / f"{split}_{number}.png", noisy)
+    prepared = folder / "arrays"
+    prepared.mkdir()
+    array_files.write(prepared, pairs.find_splits(folder / "pairs"))
+    return {"folder": folder / "pairs", "arrays": prepared, "device": prepared}
+
+
+def run_options(
+    source: str, data_dir: pathlib.Path, workdir: pathlib.Path, epochs: int
+) -> config.TrainConfig:
+    """Returns a run with everything that has a state, and checkpoints all the time.
+
+    Lines of the log and checkpoints fall on different steps.
+    """
+    return config.TrainConfig(
+        data_dir=str(data_dir), workdir=str(workdir), epochs=epochs, batch_size=4,
+        image_size=16, schedule="cosine", warmup_steps=5, clip_norm=1.0, ema_decay=0.9,
+        checkpoint_every=3, log_every=5, evaluate_every=2,
+        cache="device" if source == "device" else "none",
+    )  # fmt: skip
+
+
+def command(options: config.TrainConfig) -> list[str]:
+    """Returns the command line of a run."""
+    return [sys.executable, "-m", "restoration.train"] + [
+        f"--{name}={value}"
+        for name, value in dataclasses.asdict(options).items()
+        if value != config.TrainConfig.__dataclass_fields__[name].default
+    ]
+
+
+@contextlib.contextmanager
+def _compiled(folder: pathlib.Path) -> Iterator[dict[str, str]]:
+    """Gives the environment of a command that takes its programs from a folder."""
+    with tempfile.TemporaryDirectory() as own:
+        shutil.copytree(folder, own, dirs_exist_ok=True)
+        yield os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": own,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+        }
+
+
+# Forked from a process that has imported these, a run starts in a fraction of the time.
+_PRELOADED = ["tensorflow", "jax", "flax.linen", "optax", "orbax.checkpoint",
+              "restoration.training.loop", "restoration.train"]  # fmt: skip
+
+
+def _run(options: config.TrainConfig, compiled: str, said: str) -> None:
+    """Trains in this process: what a run that may be killed does."""
+    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    train.main(options)
+
+
+@contextlib.contextmanager
+def _started(
+    options: config.TrainConfig, compiled: pathlib.Path, *, keep: bool = False
+) -> Iterator[multiprocessing.Process]:
+    """Starts a run in a process of its own, which does not outlive the context.
+
+    Compiled programs are copied first, since a kill may cut one that is being
+    written; those that the run adds are kept if that is asked for.
+    """
+    compiled.mkdir(exist_ok=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    with tempfile.TemporaryDirectory() as own:
+        shutil.copytree(compiled, own, dirs_exist_ok=True)
+        said = str(compiled.parent / "said")
+        running = context.Process(target=_run, args=(options, own, said))
+        running.start()
+        try:
+            yield running
+        finally:
+            running.kill()
+            running.join()
+        if keep:
+            shutil.copytree(own, compiled, dirs_exist_ok=True)
+
+
+def finish(options: config.TrainConfig, compiled: pathlib.Path) -> None:
+    """Starts a run, or what is left of it, and waits for its end.
+
+    Args:
+      options: of the run.
+      compiled: folder of compiled programs.
+
+    Raises:
+      InputError: when it fails.
+    """
+    with _started(options, compiled, keep=True) as running:
+        running.join(_PATIENCE)
+        code = running.exitcode
+    if code:
+        said = (compiled.parent / "said").read_text(errors="replace")
+        raise errors.InputError(f"exit {code}: {said[-400:]}")
+
+
+def _wait_for(running: multiprocessing.Process, seen: Callable[[], bool]) -> bool:
+    """Waits until something is seen; returns False when the run ends before."""
+    end = time.monotonic() + _PATIENCE
+    while running.is_alive() and time.monotonic() < end:
+        if seen():
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def _left(workdir: pathlib.Path) -> str:
+    """Returns in the midst of what a run was killed."""
+    folder = workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if any("tmp" in name for name in names):
+        return "writing a checkpoint"
+    if any(name.endswith(".deleted") for name in names):
+        return "deleting a checkpoint"
+    whole = [folder / name for name in names if name.isdecimal()]
+    if any(not (path / "seal.json").is_file() for path in whole):
+        return "sealing a checkpoint"
+    return "between checkpoints" if whole else "before the first checkpoint"
+
+
+def kill_once(
+    options: config.TrainConfig,
+    compiled: pathlib.Path,
+    generator: np.random.Generator,
+    *,
+    target: str,
+) -> str:
+    """Starts a run and kills it.
+
+    Args:
+      options: of the run.
+      compiled: folder of compiled programs.
+      generator: draws the moment.
+      target: "start" kills at any moment from the start on, "training" after the
+        first checkpoint, "writing" soon after a checkpoint begins to be written.
+
+    Returns:
+      In the midst of what it was killed; "" when it had ended before.
+    """
+    workdir = pathlib.Path(options.workdir)
+    folder = workdir / "checkpoints"
+
+    def writing() -> bool:
+        return any(folder.glob("*.orbax-checkpoint-tmp*"))
+
+    with _started(options, compiled) as running:
+        if target == "start":
+            time.sleep(generator.uniform(0, 6))
+        elif _wait_for(running, lambda: any(folder.glob("*/seal.json"))):
+            time.sleep(generator.uniform(0, 2))
+            if target == "writing" and _wait_for(running, writing):
+                time.sleep(generator.uniform(0, 0.03))
+        if not running.is_alive():
+            return ""
+        running.kill()
+        running.join()
+    return _left(workdir)
+
+
+def kill(
+    rounds: int,
+    seed: int,
+    folder: pathlib.Path,
+    epochs: int = 12,
+    sources: Sequence[str] = SOURCES,
+    on_round: Callable[[dict], object] = lambda found: None,
+) -> dict:
+    """Kills runs, starts them again, and compares their ends with one left alone.
+
+    Args:
+      rounds: how many runs; each is killed once or twice.
+      seed: of the moments.
+      folder: an empty one, to work in.
+      epochs: of each run.
+      sources: how runs read their pairs, in turn.
+      on_round: is given the counts after each run, so that a stop loses none.
+
+    Returns:
+      "rounds", "kills", how many of them fell where, "equal", how many runs ended
+      with the same log and state, and "different", what differed in the others.
+    """
+    data, compiled = make_data(folder), folder / "compiled"
+    for source in sources:
+        whole = run_options(source, data[source], folder / f"whole_{source}", epochs)
+        finish(whole, compiled)
+    found: dict[str, Any] = {
+        "rounds": 0, "kills": 0, "killed while": {}, "equal": 0, "different": [],
+    }  # fmt: skip
+    for number in tqdm.trange(rounds, unit="run", desc="kill"):
+        generator = np.random.default_rng((seed, number))
+        source = sources[number % len(sources)]
+        workdir = folder / "killed"
+        options = run_options(source, data[source], workdir, epochs)
+        for _ in range(1 + int(generator.random() < 0.2)):
+            target = generator.choice(
+                ["start", "training", "writing"], p=[0.15, 0.35, 0.5]
+            )
+            place = kill_once(options, compiled, generator, target=target)
+            if place:
+                found["kills"] += 1
+                found["killed while"].setdefault(place, 0)
+                found["killed while"][place] += 1
+        finish(options, compiled)
+        different = repeat.compare(folder / f"whole_{source}", workdir)
+        found["equal"] += not different
+        found["different"] += [f"round {number}: {line}" for line in different]
+        found["rounds"] += 1
+        on_round(found)
+        shutil.rmtree(workdir)
+    return found
+
+
+def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> str:
+    """Damages a checkpoint; returns the name that must be told."""
+    files = sorted(
+        (file for file in path.rglob("*") if file.is_file() and file.stat().st_size),
+        key=str,
+    )
+    files = [file for file in files if file.name != "seal.json"]
+    file = files[int(generator.integers(len(files)))]
+    name = file.relative_to(path).as_posix()
+    if kind == "half written":
+        # As if the system had gone down: some files, and no seal.
+        (path / "seal.json").unlink()
+        for lost in generator.choice(files, len(files) // 2, replace=False):
+            lost.unlink()
+        return "not sealed"
+    if kind == "seal changed":
+        file, name = path / "seal.json", "seal.json"
+    data = bytearray(file.read_bytes())
+    if kind in ("bit flipped", "seal changed"):
+        place = int(generator.integers(len(data)))
+        if kind == "seal changed":  # white space between its parts means nothing
+            while chr(data[place]).isspace():
+                place = int(generator.integers(len(data)))
+        data[place] ^= 1 << int(generator.integers(8))
+    elif kind == "cut short":
+        del data[int(generator.integers(len(data))) :]
+    elif kind == "emptied":
+        data.clear()
+    file.write_bytes(data)
+    if kind == "file deleted":
+        file.unlink()
+    return name
+
+
+class _Warnings(logging.Handler):
+    """Keeps what is warned of."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a line."""
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    handler = _Warnings()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler.lines
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _new_state(options: config.TrainConfig) -> Any:
+    return step.init_state(
+        models.get_model(options.model),
+        optim.make_optimizer(options, 1),
+        jax.random.key(1),
+        ema=bool(options.ema_decay),
+    )
+
+
+def damage(rounds: int, seed: int, folder: pathlib.Path) -> dict:
+    """Damages the latest checkpoint of a run and opens the run again.
+
+    Args:
+      rounds: how often, of each kind of damage.
+      seed: of the damage.
+      folder: an empty one, to work in.
+
+    Returns:
+      For each kind "tried", "named" (a warning told the file and the step that is
+      used instead) and "restored" (that step's state, bit for bit).
+    """
+    data = make_data(folder)
+    run = folder / "run"
+    options = run_options("arrays", data["arrays"], run, 2)
+    train.train(options)
+    last, before = sorted(int(p.name) for p in (run / "checkpoints").iterdir())[::-1][
+        :2
+    ]
+    copy = folder / "copy"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "checkpoints" / str(last))
+    expected = checkpoint.digest(copy)
+    found = {}
+    for kind in DAMAGES:
+        found[kind] = {"tried": rounds, "named": 0, "restored": 0}
+        for number in tqdm.trange(rounds, unit="checkpoint", desc=kind):
+            generator = np.random.default_rng((seed, DAMAGES.index(kind), number))
+            shutil.rmtree(copy)
+            shutil.copytree(run, copy)
+            name = _damage(copy / "checkpoints" / str(last), kind, generator)
+            with _warnings() as lines:
+                manager = checkpoint.open_manager(copy, keep=options.keep)
+                state = checkpoint.restore_latest(manager, _new_state(options))
+                manager.close()
+            told = [line for line in lines if name in line and str(before) in line]
+            found[kind]["named"] += len(told) == 1
+            same = int(state.step) == before and checkpoint.digest(copy) == expected
+            found[kind]["restored"] += same
+    return found
+
+
+def has_small_disks() -> bool:
+    """Returns whether small disks of their own can be made here, without privilege."""
+    if not shutil.which(_OWN_SPACE[0]):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+        return not subprocess.run([*_OWN_SPACE, *mount], capture_output=True).returncode
+
+
+def _fill_disk(
+    options: config.TrainConfig,
+    environment: dict[str, str],
+    out: pathlib.Path,
+    kilobytes: int,
+) -> list[tuple[int, str]]:
+    """Trains on a disk that fills up, then with room; returns codes and words."""
+    work = pathlib.Path(options.workdir).parent
+    script = ["sh", "-c", _SMALL_DISK, "sh", str(work), str(out), str(kilobytes)]
+    done = subprocess.run(
+        [*_OWN_SPACE, *script, *command(options)],
+        capture_output=True, text=True, timeout=2 * _PATIENCE, env=environment,
+    )  # fmt: skip
+    if done.returncode:
+        raise errors.InputError(f"no small disk: {done.stderr[-200:]}")
+    return [
+        (int((out / f"code{part}").read_text()), (out / f"said{part}").read_text())
+        for part in (0, 1)
+    ]
+
+
+def disk(rounds: int, seed: int, folder: pathlib.Path, epochs: int = 8) -> dict:
+    """Lets the disk fill up in the midst of training, makes room, and goes on.
+
+    Args:
+      rounds: how often; the disks differ in size.
+      seed: of the sizes.
+      folder: an empty one, to work in.
+      epochs: of each run.
+
+    Returns:
+      "rounds"; "told", how many runs ended with
+      exit code 2 and one line that says why; "equal", how many of them, started
+      again, ended as a run that was left alone; and "different", what was not so.
+    """
+    if not has_small_disks():
+        raise errors.InputError(
+            "disk: no small disk can be made here (unshare and mount of util-linux, "
+            "name spaces for users); try another machine"
+        )
+    data, compiled = make_data(folder), folder / "compiled"
+    # Longer than the part before the fault, which must be a run of its own.
+    whole = dataclasses.replace(
+        run_options("arrays", data["arrays"], folder / "whole", epochs),
+        schedule="constant",
+    )
+    finish(whole, compiled)
+    found: dict[str, Any] = {"rounds": rounds, "told": 0, "equal": 0, "different": []}
+    for number in tqdm.trange(rounds, unit="run", desc="disk"):
+        generator = np.random.default_rng((seed, number))
+        out = folder / f"out{number}"
+        work = folder / "disk"
+        for path in (out, work):
+            path.mkdir(exist_ok=True)
+        options = dataclasses.replace(whole, workdir=str(work / "run"))
+        with _compiled(compiled) as environment:
+            size = int(generator.integers(600, 1500))
+            parts = _fill_disk(options, environment, out, size)
+        (code, said), (again, _) = parts
+        lines = [line for line in said.splitlines() if "no space left" in line]
+        told = code == 2 and len(lines) == 1 and "Traceback" not in said
+        found["told"] += told
+        different = repeat.compare(folder / "whole", out / "run")
+        found["equal"] += again == 0 and not different
+        if not told or again or different:
+            found["different"].append([number, code, said[-300:], again, *different])
+    return found
+
+
+def _keep(path: pathlib.Path, what: str, found: dict) -> None:
+    """Writes counts beside those of other faults."""
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    results[what] = found
+    results["machine"] = {
+        "devices": provenance.devices(), "packages": provenance.packages(),
+    }  # fmt: skip
+    config.write_text(path, json.dumps(results, indent=1) + "\n")
+
+
+def _is_kept(found: dict) -> bool:
+    """Returns whether counts say that a promise was kept every time."""
+    tried = found["rounds"] if "rounds" in found else found["tried"]
+    promised = ("equal", "told", "named", "restored")
+    return all(found[name] == tried for name in promised if name in found)
+
+
+def main(options: FaultOptions) -> int:
+    """Does what is asked, writes the counts; 1 when a promise was broken."""
+    path = pathlib.Path(options.out)
+    kept = True
+    for what in options.what or ("kill", "damage", "disk"):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            if what == "kill":
+                found = kill(
+                    options.rounds, options.seed, folder,
+                    on_round=functools.partial(_keep, path, what),
+                )  # fmt: skip
+            else:
+                work = damage if what == "damage" else disk
+                found = work(options.rounds, options.seed, folder)
+        _keep(path, what, found)
+        print(what, found)
+        parts = found.values() if what == "damage" else [found]
+        kept &= all(map(_is_kept, parts))
+    return int(not kept)
+
+
+if __name__ == "__main__":
+    cli.run(main, FaultOptions)

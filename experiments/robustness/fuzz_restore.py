@@ -1,0 +1,208 @@
+"""Feeds `restore` damaged picture files: none may crash it or leave a part.
+
+Each format is tried in a process of its own, so that a crash of a decoder is
+counted instead of ending the run.
+"""
+
+import io
+import multiprocessing
+import os
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from restoration.inference import engine, jobs, layout, restore_file, tiling
+
+FORMATS = ("png", "jpg", "tif", "webp", "bmp")
+
+# Of the extra `formats`; of our readers, `restore` alone takes them.
+EXTRA = ("jp2", "heic")
+KINDS = (*FORMATS, *EXTRA)
+
+# Sizes and offsets that readers may stumble over.
+_NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
+
+# A file that takes longer hangs, seconds.
+_PATIENCE = 30
+
+
+class Outcome(NamedTuple):
+    """What became of a damaged file.
+
+    Attributes:
+      refused: whether there is no result.
+      partial: whether other files than the result were left.
+      surprised: whether the error is not told as bad input.
+      line: the error, or "".
+    """
+
+    refused: bool
+    partial: bool
+    surprised: bool
+    line: str
+
+
+def identity() -> engine.Engine:
+    """Returns an engine that leaves pictures alone: the files are what is tried."""
+    grid = layout.Grid(tile=(64, 64), context=8, overlap=8, stride=4, batch=1)
+
+    def restore(blocks: Any, size: tuple[int, int], prepare: Any) -> Any:
+        def compute(tiles: np.ndarray) -> np.ndarray:
+            return tiles[:, *grid.inner]
+
+        return tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
+
+    return engine.Engine(None, "none", restore, lambda: False, lambda size: grid)
+
+
+def originals(kind: str) -> list[bytes]:
+    """Returns intact files of a format, small and each of another encoding."""
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, 48).astype(np.uint8)
+    values = np.dstack([np.add.outer(ramp[:40], ramp) // 2] * 3).astype(np.uint8)
+    values += generator.integers(0, 8, values.shape, np.uint8)
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    color = Image.fromarray(values)
+    variants = {
+        "png": [(color, {}), (color.convert("P"), {}), (color.convert("LA"), {})],
+        "jpg": [(color, {}), (color, {"progressive": True}), (color.convert("L"), {}),
+                (color.convert("CMYK"), {})],
+        "tif": [(color, {}), (color, {"compression": "tiff_lzw"}),
+                (color, {"compression": "tiff_adobe_deflate"}),
+                (color, {"compression": "jpeg"}), (color.convert("RGBA"), {}),
+                (color, {"save_all": True, "append_images": [color]})],
+        "webp": [(color, {}), (color, {"lossless": True}), (color.convert("RGBA"), {})],
+        "bmp": [(color, {}), (color.convert("L"), {})],
+    }  # fmt: skip
+    variants["jp2"] = [
+        (color, {}), (color, {"irreversible": True}), (color.convert("L"), {}),
+        (color.convert("RGBA"), {}),
+    ]  # fmt: skip
+    variants["heic"] = [(color, {"quality": 90}), (color.convert("RGBA"), {})]
+    names = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"}
+    if kind == "heic":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    result = []
+    for image, options in variants[kind]:
+        file = io.BytesIO()
+        given = {} if kind in ("bmp", "jp2") else {"exif": exif.tobytes()}
+        image.save(file, names.get(kind, kind.upper()), **given, **options)
+        result.append(file.getvalue())
+    return result
+
+
+def damaged(data: bytes, generator: np.random.Generator) -> bytes:
+    """Returns a file with bytes changed, taken out or repeated, or its end cut."""
+    changed = bytearray(data)
+    for _ in range(int(generator.integers(1, 6))):
+        kind = generator.integers(0, 6)
+        # Most of what decides how a file is read stands at its start and end.
+        near = min(len(changed), 512) if generator.random() < 0.6 else len(changed)
+        place = int(generator.integers(0, max(1, near)))
+        if generator.random() < 0.2:
+            place = max(0, len(changed) - 1 - place)
+        length = int(generator.integers(1, 40))
+        if kind <= 2:
+            changed[place : place + 1] = generator.bytes(1)
+        elif kind == 3:
+            changed[place : place + 4] = _NUMBERS[generator.integers(3)]
+        elif kind == 4:
+            del changed[place : place + length]
+        else:
+            changed[place:place] = changed[place : place + length]
+    if generator.random() < 0.2:
+        del changed[int(generator.integers(0, len(changed) + 1)) :]
+    return bytes(changed)
+
+
+def try_one(data: bytes, source: pathlib.Path, restorer: engine.Engine) -> Outcome:
+    """Restores a file of some bytes.
+
+    Args:
+      data: what the file holds.
+      source: its path, in a folder of its own; its suffix tells the format.
+      restorer: from `identity`.
+
+    Returns:
+      What happened.
+    """
+    # Small files may claim great sizes; those are refused.
+    settings = restore_file.Settings(overwrite=True, max_pixels=4_000_000)
+    target = source.parent / "out" / f"{source.stem}_restored{source.suffix}"
+    source.write_bytes(data)
+    target.unlink(missing_ok=True)
+    job = jobs.Job(source, target, pathlib.PurePosixPath(source.name))
+    done = restore_file.restore_file(job, restorer, settings)
+    left = [] if not target.parent.is_dir() else list(target.parent.iterdir())
+    partial = left != ([] if done.error else [target])
+    return Outcome(bool(done.error), partial, "please report" in done.error, done.error)
+
+
+def _try_all(kind: str, rounds: range, seed: int, folder: str, sent: Any) -> None:
+    """Restores damaged files, telling each outcome as it comes."""
+    intact, restorer = originals(kind), identity()
+    source = pathlib.Path(folder) / f"damaged.{kind}"
+    for number in rounds:
+        generator = np.random.default_rng((seed, number))
+        data = damaged(intact[number % len(intact)], generator)
+        sent.put((number, try_one(data, source, restorer)))
+
+
+def fuzz(
+    kind: str, *, rounds: int, seed: int, folder: str | os.PathLike
+) -> dict[str, Any]:
+    """Tries damaged files of one format.
+
+    Args:
+      kind: of KINDS.
+      rounds: how many.
+      seed: of the damage.
+      folder: where to work.
+
+    Returns:
+      Counts: `restored`, `refused`, and what must be 0: `crashed` (the process
+      died), `hung`, `partial` (other files than the result were left), `surprised`
+      (an error that is not told as bad input); and up to five `examples` of those.
+    """
+    counts: dict[str, Any] = dict.fromkeys(
+        ("restored", "refused", "crashed", "hung", "partial", "surprised"), 0
+    )
+    counts["examples"] = []
+    context = multiprocessing.get_context("spawn")
+    first = 0
+    while first < rounds:
+        sent = context.Queue()
+        process = context.Process(
+            target=_try_all, args=(kind, range(first, rounds), seed, str(folder), sent)
+        )
+        process.start()
+        waited = time.monotonic()
+        while first < rounds:
+            try:
+                number, outcome = sent.get(timeout=0.5)
+            except Exception:  # the queue's own Empty
+                late = time.monotonic() - waited > _PATIENCE
+                if process.is_alive() and not late:
+                    continue
+                if not sent.empty():
+                    continue
+                counts["hung" if late else "crashed"] += 1
+                counts["examples"].append({"number": first, "kind": kind})
+                first += 1
+                process.kill()
+                break
+            first, waited = number + 1, time.monotonic()
+            counts["refused" if outcome.refused else "restored"] += 1
+            counts["partial"] += outcome.partial
+            counts["surprised"] += outcome.surprised
+            if outcome.partial or outcome.surprised:
+                counts["examples"].append({"number": number, "error": outcome.line})
+        process.join(timeout=5)
+    counts["examples"] = counts["examples"][:5]
+    return counts

@@ -1,0 +1,1 @@
+"""The seed report's five tables, made again."""

@@ -1,0 +1,558 @@
+"""Regenerates the seed report's five tables.
+
+    python -m experiments.tables --table all --quick
+
+Each row is trained on stand-in pairs (`experiments.tables.standin`), with the seed's
+own program beside it in Keras where that is affordable. A row whose result exists for
+the same configuration and code is not computed again, and a run that was cut goes
+on. Writes one JSON file a row, and the tables as Markdown, CSV and an HTML page.
+"""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import markupsafe
+import numpy as np
+from etils import epy
+
+from experiments.tables import runs, standin
+from restoration.base import config
+from restoration.data import pairs
+from restoration.devices import backend
+from restoration.evaluation import scores
+from restoration.reports import charts, page
+
+with epy.lazy_imports():
+    from experiments.tables import keras_reference
+    from restoration.data import arrays
+    from restoration.evaluation import metrics
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1]
+
+# The report's five tables, and two more that it could not afford.
+TABLES: dict[str, dict[str, Any]] = {
+    "1": {"model": "basic", "epochs": 100, "fractions": (0.02, 0.12, 0.32)},
+    "2": {"model": "basic", "epochs": 300, "fractions": (0.02, 0.12)},
+    "3": {"model": "basic", "epochs": 200, "fractions": (0.32,)},
+    "4": {"model": "advanced", "epochs": 100, "fractions": (0.02, 0.12)},
+    "5": {"model": "advanced", "epochs": 200, "fractions": (0.02, 0.12)},
+    "6": {"model": "basic", "epochs": 300, "fractions": (1.0,)},
+    "7": {"model": "advanced", "epochs": 300, "fractions": (1.0,), "seeds": 1},
+}
+ALL = ("1", "2", "3", "4", "5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large the experiments are.
+
+    Attributes:
+      pairs: of all splits, of which the rows take their fractions.
+      image_size: side of the pairs, pixels.
+      batch_size: pairs a step.
+      epochs: share of the report's epochs.
+      twin: tables for which the Keras twin runs too.
+    """
+
+    pairs: int
+    image_size: int
+    batch_size: int
+    epochs: float
+    twin: tuple[str, ...]
+
+
+# At full size the twin would need 80 hours of two cores.
+FULL = Scale(standin.PAIRS, 256, 16, 1.0, twin=())
+QUICK = Scale(2_400, 32, 4, 0.06, twin=("1",))
+
+
+@dataclasses.dataclass(frozen=True)
+class TablesOptions:
+    """Options of `python -m experiments.tables`."""
+
+    table: str = config.option(
+        "all", help="which table; all: the report's five", choices=("all", *TABLES)
+    )
+    quick: bool = config.option(
+        False, help="fewer and smaller pairs, fewer epochs, the Keras twin beside"
+    )
+    data_dir: str = config.option(
+        "", help="folder of clean pictures; by default scikit-image's photographs"
+    )
+    pairs: int = config.option(0, help="pairs of all splits; 0: by scale", minimum=0)
+    image_size: int = config.option(
+        0, help="side of the pairs, pixels; 0: by scale", minimum=0
+    )
+    batch_size: int = config.option(0, help="pairs a step; 0: by scale", minimum=0)
+    input_psnr: float = config.option(28.0, help="mean PSNR of the worn pictures, dB")
+    seeds: int = config.option(
+        3, help="runs of each row, with seeds 0, 1, ...; table 7 has one", minimum=1
+    )
+    bfloat16: bool = config.option(False, help="compute in bfloat16")
+    results: str = config.option(
+        "", help="folder of the results; default: experiments/results (/quick)"
+    )
+    workdir: str = config.option(
+        "build/tables", help="folder of runs that are under way"
+    )
+    out: str = config.option(
+        "build/tables", short="o", help="folder of tables.md, .csv and .html"
+    )
+
+    def __post_init__(self):
+        """Checks limits and choices."""
+        config.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the report's tables (its three lines are the splits).
+
+    Attributes:
+      table: its number.
+      model: name of the network.
+      epochs: as the report has it.
+      fraction: of all pairs.
+    """
+
+    table: str
+    model: str
+    epochs: int
+    fraction: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RowConfig:
+    """All that a row's numbers follow from, besides the code.
+
+    Attributes:
+      row: the report's.
+      standin: the pairs.
+      pairs: how many of them the row takes, of all splits.
+      run: the training; its seed is the first one.
+      seeds: number of runs.
+      twin: whether the Keras twin runs too.
+    """
+
+    row: Row
+    standin: standin.StandinOptions
+    pairs: int
+    run: runs.Run
+    seeds: int
+    twin: bool
+
+
+def rows_of(table: str) -> list[Row]:
+    """Returns the rows of a table, or of the report's five for "all"."""
+    return [
+        Row(number, TABLES[number]["model"], TABLES[number]["epochs"], fraction)
+        for number in (ALL if table == "all" else (table,))
+        for fraction in TABLES[number]["fractions"]
+    ]
+
+
+def row_config(options: TablesOptions, row: Row) -> RowConfig:
+    """Returns what a row means with these options."""
+    scale = QUICK if options.quick else FULL
+    image_size = options.image_size or scale.image_size
+    data = standin.StandinOptions(
+        data_dir=options.data_dir,
+        pairs=options.pairs or scale.pairs,
+        image_size=image_size,
+        input_psnr=options.input_psnr,
+    )
+    run = runs.Run(
+        model=row.model,
+        recipe=dataclasses.replace(runs.SEED, bfloat16=options.bfloat16),
+        epochs=max(1, round(row.epochs * scale.epochs)),
+        batch_size=options.batch_size or scale.batch_size,
+        image_size=image_size,
+        seed=0,
+    )
+    return RowConfig(
+        row=row,
+        standin=data,
+        pairs=round(row.fraction * data.pairs),
+        run=run,
+        seeds=min(options.seeds, TABLES[row.table].get("seeds", options.seeds)),
+        twin=row.table in scale.twin,
+    )
+
+
+def results_folder(options: TablesOptions) -> pathlib.Path:
+    """Returns where the rows' results are."""
+    default = FOLDER / "results" / ("quick" if options.quick else "")
+    return pathlib.Path(options.results or default)
+
+
+def _stem(wanted: RowConfig) -> str:
+    run = wanted.run
+    return f"t{wanted.row.table}_{run.model}_{run.epochs}_{wanted.pairs}"
+
+
+def _as_json(wanted: RowConfig) -> dict[str, Any]:
+    """Returns a row's configuration as reading its JSON file gives it."""
+    values = dataclasses.asdict(wanted) | {"standin": standin.identity(wanted.standin)}
+    return json.loads(json.dumps(values))
+
+
+def load(path: pathlib.Path, wanted: RowConfig) -> dict[str, Any] | None:
+    """Returns a row's result if it is of this configuration and code, else None."""
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = found["config"] == _as_json(wanted) and found["code"] == runs.code_version()
+    return found if same else None
+
+
+def committed(*, quick: bool) -> list[dict[str, Any]]:
+    """Returns the kept results of the report's five tables, of whatever code.
+
+    Args:
+      quick: those of the quick run or of the full one.
+
+    Returns:
+      The results in the tables' order; none unless all rows are there.
+    """
+    options = TablesOptions(quick=quick)
+    paths = [
+        results_folder(options) / f"{_stem(row_config(options, row))}.json"
+        for row in rows_of("all")
+    ]
+    if not all(path.is_file() for path in paths):
+        return []
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def statistics(values: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    """Returns mean and sample standard deviation of each metric of each split.
+
+    Args:
+      values: for each run, metrics by split.
+
+    Returns:
+      {split: {metric: {"mean", "std"}}}; std is None for a single run.
+    """
+    values = list(values)
+    return {
+        split: {
+            metric: {
+                "mean": float(np.mean([v[split][metric] for v in values])),
+                "std": float(np.std([v[split][metric] for v in values], ddof=1))
+                if len(values) > 1
+                else None,
+            }
+            for metric in scores.METRICS
+        }
+        for split in pairs.SPLITS
+    }
+
+
+def compute(
+    wanted: RowConfig,
+    pairs_of: "Callable[[RowConfig], tuple[dict[str, arrays.PairArrays], dict]]",
+    workdir: pathlib.Path,
+) -> dict[str, Any]:
+    """Trains and measures one row.
+
+    Args:
+      wanted: the row.
+      pairs_of: gives the row's pairs by split, and their data card.
+      workdir: folder of the row's runs.
+
+    Returns:
+      What the row's JSON file holds.
+    """
+    data, card = pairs_of(wanted)
+    ours, twins = [], []
+    for seed in range(wanted.seeds):
+        run = dataclasses.replace(wanted.run, seed=seed)
+        folder = workdir / f"seed_{seed}"
+        print(f"{_stem(wanted)}, seed {seed}", flush=True)
+        ours.append({"seed": seed} | runs.result(run, data, folder))
+        if wanted.twin:
+            twins.append({"seed": seed} | keras_reference.result(run, data, folder))
+    first = ours[0]["scores"]
+    return {
+        **dataclasses.asdict(wanted.row),
+        "pairs": wanted.pairs,
+        "quick": wanted.run.epochs != wanted.row.epochs,
+        "code": runs.code_version(),
+        "config": _as_json(wanted),
+        "protocol": metrics.PROTOCOL,
+        "data": card,
+        "counts": {split: len(members.input) for split, members in data.items()},
+        "input": {split: first[split]["input"] for split in pairs.SPLITS},
+        "ours": statistics(
+            {split: sides["restored"] for split, sides in run["scores"].items()}
+            for run in ours
+        ),
+        "twin": statistics(run["scores"] for run in twins) if twins else None,
+        "seconds": {
+            "ours": round(float(np.mean([run["seconds"] for run in ours])), 2),
+            "twin": round(float(np.mean([run["seconds"] for run in twins])), 2)
+            if twins
+            else None,
+        },
+        "machine": runs.machine(),
+        "runs": ours,
+        "twin_runs": twins,
+    }
+
+
+def pairs_source() -> Callable[[RowConfig], tuple[dict[str, Any], dict[str, Any]]]:
+    """Returns what draws a row's pairs, and keeps what rows share."""
+    prepare = functools.cache(standin.prepare)
+
+    @functools.lru_cache(maxsize=1)
+    def of_fraction(options: standin.StandinOptions, fraction: float) -> tuple:
+        drawn = prepare(options)
+        sampled = pairs.sample(drawn.splits, fraction, seed=options.seed)
+        data = {
+            split: standin.draw(drawn, pairs.require(sampled, split, "stand-in"))
+            for split in pairs.SPLITS
+        }
+        return data, standin.card(drawn)
+
+    return lambda wanted: of_fraction(wanted.standin, wanted.row.fraction)
+
+
+def tables(options: TablesOptions) -> list[dict[str, Any]]:
+    """Computes the rows that have no result yet.
+
+    Args:
+      options: which rows, on which pairs, at which size.
+
+    Returns:
+      The results of all rows, in the tables' order.
+
+    Raises:
+      InputError: for pictures that cannot serve, and for a run that was stopped.
+    """
+    workdir = pathlib.Path(options.workdir)
+    pairs_of, results = pairs_source(), []
+    for row in rows_of(options.table):
+        wanted = row_config(options, row)
+        path = results_folder(options) / f"{_stem(wanted)}.json"
+        found = load(path, wanted)
+        if found is None:
+            runs.keep_compiled(workdir / "compiled")
+            # Runs of another configuration or code must not be gone on with.
+            folder = workdir / f"{_stem(wanted)}_{_fingerprint(wanted)}"
+            started = time.monotonic()
+            found = compute(wanted, pairs_of, folder)
+            config.write_text(path, json.dumps(found, indent=1) + "\n")
+            shutil.rmtree(folder)
+            print(f"{path}: {time.monotonic() - started:.0f} s", flush=True)
+        results.append(found)
+    return results
+
+
+def _fingerprint(wanted: RowConfig) -> str:
+    text = json.dumps(_as_json(wanted), sort_keys=True)
+    return f"{pairs.hash_fraction(text + runs.code_version()):.12f}"[2:]
+
+
+@functools.cache
+def seed_numbers() -> dict[tuple[str, float, str], dict[str, float]]:
+    """Returns the report's metrics by (table, fraction, split)."""
+    with (FOLDER / "seed_tables.csv").open(encoding="utf-8") as file:
+        return {
+            (line["table"], float(line["fraction"]), line["split"]): {
+                metric: float(line[metric]) for metric in scores.METRICS
+            }
+            for line in csv.DictReader(file)
+        }
+
+
+def lines_of(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the tables flat: one line for each row and split.
+
+    Args:
+      results: from `tables`.
+
+    Returns:
+      What the row is; then for each metric the seed's, the input's, ours and the
+      twin's with their standard deviations (None where there is none), and the
+      seconds of one training run.
+    """
+    lines = []
+    for result in results:
+        for split in pairs.SPLITS:
+            seed = seed_numbers().get((result["table"], result["fraction"], split))
+            line = {
+                **{key: result[key] for key in ("table", "model", "fraction")},
+                "epochs": result["config"]["run"]["epochs"],
+                "seed_epochs": result["epochs"],
+                "pairs": result["pairs"],
+                "split": split,
+                "images": result["counts"][split],
+                "runs": len(result["runs"]),
+            }
+            for metric in scores.METRICS:
+                line[f"{metric}_seed"] = seed[metric] if seed else None
+                line[f"{metric}_input"] = result["input"][split][metric]
+                for who in ("ours", "twin"):
+                    found = (result[who] or {}).get(split, {}).get(metric, {})
+                    line[f"{metric}_{who}"] = found.get("mean")
+                    line[f"{metric}_{who}_std"] = found.get("std")
+            for who in ("ours", "twin"):
+                line[f"seconds_{who}"] = result["seconds"][who]
+            lines.append(line)
+    return lines
+
+
+def to_csv(results: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the tables as CSV, see `lines_of`; numbers with six digits."""
+    lines = lines_of(results)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in line.items()}
+        )
+    return text.getvalue()
+
+
+_DIGITS = {"mse": 5, "psnr": 2, "ssim": 4}
+
+
+def written(line: Mapping[str, Any], metric: str, who: str) -> str:
+    """Returns a number as the tables show it, ± its standard deviation if any."""
+    mean, std = line[f"{metric}_{who}"], line.get(f"{metric}_{who}_std")
+    if mean is None:
+        return "–"
+    digits = _DIGITS[metric]
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
+def _heading(line: Mapping[str, Any]) -> str:
+    name = f"Table {line['table']}" if line["table"] in ALL else "Beyond the report"
+    return f"{name}: {line['model']}, {line['seed_epochs']} epochs"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def scale_note(results: Sequence[Mapping[str, Any]]) -> str:
+    """Returns in words at which size, on what and how often the rows were run."""
+    first = results[0]
+    run, data, card = first["config"]["run"], first["config"]["standin"], first["data"]
+    size = (
+        f"reduced size: {run['epochs'] / first['epochs']:.0%} of the epochs, fractions "
+        f"of {data['pairs']:,} pairs in place of {standin.PAIRS:,}"
+        if first["quick"]
+        else f"full size: fractions of {data['pairs']:,} pairs"
+    )
+    return (
+        f"{'Quick run' if first['quick'] else 'Full run'}, {size}, "
+        f"{run['image_size']}×{run['image_size']} pixels, batches of "
+        f"{run['batch_size']}. Pairs: stand-in, from {card['pictures']}, input PSNR "
+        f"{card['input_psnr_found']:.1f} dB. Mean ± standard deviation over seeds."
+    )
+
+
+def to_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the tables as Markdown, the report's numbers beside ours."""
+    parts, heading = [scale_note(results), ""], ""
+    for line in lines_of(results):
+        if _heading(line) != heading:
+            heading = _heading(line)
+            parts += [
+                f"**{heading}**", "",
+                "| pairs | split | MSE seed | ours | Keras twin | PSNR input | seed "
+                "| ours | Keras twin | SSIM seed | ours | Keras twin "
+                "| time ours | twin |",
+                "|--:|---" + "|--:" * 12 + "|",
+            ]  # fmt: skip
+        cells = [f"{line['pairs']:,}", line["split"]]
+        for metric in scores.METRICS:
+            whose = ("input",) * (metric == "psnr") + ("seed", "ours", "twin")
+            cells += [written(line, metric, who) for who in whose]
+        cells += [_duration(line[f"seconds_{who}"]) for who in ("ours", "twin")]
+        parts.append(f"| {' | '.join(cells)} |")
+        if line["split"] == pairs.SPLITS[-1]:
+            parts.append("")
+    text = "\n".join([*parts, f"Protocol: {results[0]['protocol']}.", ""])
+    return text.replace("|\n\n|", "|\n|")
+
+
+def _chart(result: Mapping[str, Any], name: str) -> markupsafe.Markup:
+    """Draws loss or PSNR of a row's first run over the epochs."""
+    curves = result["runs"][0]["curves"]
+    write = (lambda y: f"{y:.3g}") if name == "loss" else (lambda y: f"{y:.2f} dB")
+    return markupsafe.Markup(
+        charts.draw(
+            {
+                split: list(zip(found["epoch"], found[name], strict=True))
+                for split, found in curves.items()
+            },
+            id=f"t{result['table']}-{result['pairs']}-{name}",
+            x_label="epochs",
+            y_label="Loss (MSE)" if name == "loss" else "PSNR, dB",
+            write=write,
+            lower_is_better=name == "loss",
+        )
+    )
+
+
+def to_html(results: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the tables and the curves as one self-contained page."""
+    sections: dict[str, dict[str, Any]] = {}
+    for result in results:
+        lines = lines_of([result])
+        section = sections.setdefault(_heading(lines[0]), {"lines": [], "curves": []})
+        for line in lines:
+            shown = {
+                f"{metric}_{who}": written(line, metric, who)
+                for metric in scores.METRICS
+                for who in ("seed", "input", "ours", "twin")
+            }
+            times = {who: _duration(line[f"seconds_{who}"]) for who in ("ours", "twin")}
+            section["lines"].append(line | shown | {"times": times})
+        section["curves"].append(
+            {
+                "title": f"{result['pairs']:,} pairs",
+                "charts": [_chart(result, name) for name in ("loss", "psnr")],
+            }
+        )
+    return page.render(
+        "tables.html.j2",
+        title="The seed report's tables, regenerated",
+        styles=("tables.css",),
+        folder=FOLDER / "templates",
+        sections=sections,
+        note=scale_note(results),
+        protocol=results[0]["protocol"],
+        card=results[0]["data"],
+        machine=results[0]["machine"],
+    )
+
+
+def main(options: TablesOptions) -> None:
+    """Entry point."""
+    backend.keep_freed_memory()
+    results = tables(options)
+    folder = pathlib.Path(options.out)
+    name = "tables" if options.table == "all" else f"table_{options.table}"
+    for suffix, write in (("md", to_markdown), ("csv", to_csv), ("html", to_html)):
+        config.write_text(folder / f"{name}.{suffix}", write(results))
+        print(folder / f"{name}.{suffix}")
+    for result in results:
+        times = {k: v for k, v in result["seconds"].items() if v is not None}
+        print(
+            f"table {result['table']}, {result['model']}, {result['pairs']} pairs: "
+            + ", ".join(f"{who} {_duration(v)}" for who, v in times.items())
+        )

@@ -1,0 +1,1 @@
+"""What networks trained for something else bring."""

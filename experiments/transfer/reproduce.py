@@ -1,0 +1,410 @@
+"""Reproduces a published number: color DnCNN, trained here (Zhang et al. 2017).
+
+    python -m experiments.transfer.reproduce --weights dncnn.mat --pictures KODAK
+    python -m experiments.transfer.reproduce --weights ... --pictures ... --train_on D
+
+The first line measures published denoisers on pictures with Gaussian noise; the second
+trains DnCNN with our own trainer too and measures it on the same noise. A run that was
+cut goes on. Writes reproduce.json.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epy
+
+from experiments.tables import runs, standin
+from experiments.transfer import fitting
+from restoration.base import cli, config, errors
+from restoration.data import pairs
+from restoration.devices import backend
+from restoration.images import frames
+
+with epy.lazy_imports():
+    import jax
+    import jax.numpy as jnp
+
+    from experiments.transfer import denoisers, ffdnet
+    from restoration.evaluation import metrics
+    from restoration.models import dncnn
+
+_FOLDER = pathlib.Path(__file__).resolve().parents[1]
+
+# Ours should come so near to the published weights, dB.
+NEAR = 0.3
+
+# As the paper has it: patches of 50×50 for the blind network, batches of 128. Muon and
+# a cosine take the place of its gradient descent over 150,000 steps: what that is worth
+# is in experiments/README.md.
+FULL = fitting.Budget(
+    steps=60_000,
+    batch_size=128,
+    image_size=50,
+    learning_rate=1e-2,
+    optimizer="muon",
+    loss="mse",
+    ema_decay=0.999,
+    points=60,
+)
+# Side of the patches where the network learns one noise alone, in the paper too.
+_ONE_NOISE_SIDE = 40
+
+# What a grey picture is made of (Rec. 709, as scikit-image has it).
+_GREY = (0.2125, 0.7154, 0.0721)
+
+# Pictures that are measured on the way.
+_WATCHED = 4
+
+QUICK = dataclasses.replace(FULL, steps=30, batch_size=4, ema_decay=0.9, points=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReproduceOptions:
+    """Options of `python -m experiments.transfer.reproduce`."""
+
+    pictures: tuple[str, ...] = config.option(
+        help="folder of clean pictures to measure on; may be repeated"
+    )
+    weights: tuple[str, ...] = config.option(
+        (), help="published denoiser, .mat or .safetensors; may be repeated"
+    )
+    sigma: float = config.option(
+        25.0, help="of the noise that is measured, of 255", minimum=0.0, maximum=75.0
+    )
+    train_on: str = config.option(
+        "", help="folder of clean pictures to train DnCNN on; else nothing is trained"
+    )
+    blind: bool = config.option(
+        True, help="train with noise of 0 to 55; else with that of --sigma alone"
+    )
+    quick: bool = config.option(False, help="train for a few steps, to try it out")
+    steps: int = config.option(0, help="of the training; 0: by scale", minimum=0)
+    batch_size: int = config.option(0, help="patches a step; 0: by scale", minimum=0)
+    ema_decay: float = config.option(
+        0.0, help="of the averaged weights; 0: by scale", minimum=0.0, maximum=0.99999
+    )
+    points: int = config.option(
+        0, help="of the curve, where the run is saved too; 0: by scale", minimum=0
+    )
+    seed: int = config.option(0, help="of weights, patches and noise", minimum=0)
+    results: str = config.option(
+        "", help="folder of reproduce.json; default: experiments/results (/quick)"
+    )
+    workdir: str = config.option(
+        "build/reproduce", help="folder of the run that is under way"
+    )
+
+    def __post_init__(self):
+        """Checks limits."""
+        config.check(self)
+        if not (self.weights or self.train_on):
+            raise errors.InputError("nothing to measure; give --weights or --train_on")
+
+
+def budget_of(options: ReproduceOptions) -> fitting.Budget:
+    """Returns how the network is trained with these options."""
+    budget = QUICK if options.quick else FULL
+    return dataclasses.replace(
+        budget,
+        image_size=budget.image_size if options.blind else _ONE_NOISE_SIDE,
+        **{
+            name: getattr(options, name) or getattr(budget, name)
+            for name in ("steps", "batch_size", "ema_decay", "points")
+        },
+    )
+
+
+def clean_crops(
+    key: "jax.Array", clean: standin.Clean, *, batch_size: int, image_size: int
+) -> Any:
+    """Cuts squares of clean pictures of any size; jittable.
+
+    Args:
+      key: PRNG key.
+      clean: the pictures; larger ones are drawn as often as small ones.
+      batch_size: number of squares.
+      image_size: their side, pixels.
+
+    Returns:
+      float32 (batch_size, image_size, image_size, 3) in [0, 1].
+    """
+    which, where = jax.random.split(key)
+    chosen = jax.random.randint(which, (batch_size,), 0, len(clean.offset))
+    place = jax.random.uniform(where, (batch_size, 2))
+    size = jnp.stack([clean.height, clean.width], axis=-1)[chosen]
+    start = (place * (size - image_size + 1)).astype(jnp.int32)
+    span = jnp.arange(image_size)
+    rows = (start[:, :1] + span) * size[:, 1:] + start[:, 1:]
+    rows = clean.offset[chosen][:, None] + rows
+    squares = clean.pixels[rows[:, :, None] + span]
+    return squares.astype(jnp.float32) / 255
+
+
+def blind_batch(key: "jax.Array", clean: standin.Clean, **sizes: int) -> dict:
+    """Draws squares with noise of any strength up to the paper's."""
+    cut, noise = jax.random.split(key)
+    return fitting.with_any_noise(noise, clean_crops(cut, clean, **sizes))
+
+
+@dataclasses.dataclass(frozen=True)
+class OneNoise:
+    """Draws squares with noise of one strength.
+
+    Attributes:
+      sigma: of 255.
+    """
+
+    sigma: float
+
+    def __call__(self, key: "jax.Array", clean: standin.Clean, **sizes: int) -> dict:
+        """See `fitting.Draw`."""
+        cut, noise = jax.random.split(key)
+        squares = clean_crops(cut, clean, **sizes)
+        degraded = fitting.with_noise(noise, squares, self.sigma)
+        return {"input": degraded, "output": squares}
+
+
+def is_grey(parameters: Any) -> bool:
+    """Returns whether a denoiser takes pictures of one channel."""
+    return parameters["params"]["conv_1"]["kernel"].shape[2] == 1
+
+
+def psnr_of(
+    restore: Callable[[Any], Any],
+    folder: str,
+    *,
+    sigma: float,
+    seed: int,
+    grey: bool = False,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """Measures a denoiser on the pictures of a folder.
+
+    Args:
+      restore: noisy float (1, height, width, channels) to clean of the same shape.
+      folder: of clean pictures.
+      sigma: of the noise, of 255; the noisy picture is not clipped, as in the papers.
+      seed: of the noise, which is the same for all denoisers.
+      grey: whether pictures are made grey before.
+      limit: so many pictures at most, the first ones.
+
+    Returns:
+      Mean "psnr" of restored pictures and "input" of noisy ones, dB, both clipped to
+      [0, 1]; "pictures", how many.
+
+    Raises:
+      InputError: for a folder without pictures.
+    """
+    names = list(frames.list_images(folder))[:limit]
+    if not names:
+        raise errors.InputError(f"{folder}: no pictures; give a folder that holds some")
+    before, after = [], []
+    for number, name in enumerate(names):
+        clean = frames.read(pathlib.Path(folder) / name)
+        if grey:
+            clean = (clean @ np.float32(_GREY))[..., None]
+        clean = jnp.asarray(clean, jnp.float32)[None]
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        noisy = fitting.with_noise(key, clean, sigma)
+        for found, image in ((before, noisy), (after, restore(noisy))):
+            found.append(float(metrics.psnr(jnp.clip(image, 0, 1), clean)[0]))
+    return {
+        "psnr": float(np.mean(after)),
+        "input": float(np.mean(before)),
+        "pictures": len(names),
+    }
+
+
+def _measure_all(
+    model: Any, parameters: Any, options: ReproduceOptions
+) -> dict[str, dict[str, float]]:
+    """Returns what `psnr_of` gives for each folder, by the folder's name."""
+    restore = jax.jit(model.apply)
+    return {
+        pathlib.Path(folder).name: psnr_of(
+            lambda noisy: restore(parameters, noisy),
+            folder,
+            sigma=options.sigma,
+            seed=options.seed,
+            grey=is_grey(parameters),
+        )
+        for folder in options.pictures
+    }
+
+
+def measure_published(path: str, options: ReproduceOptions) -> dict[str, Any]:
+    """Measures published weights.
+
+    Args:
+      path: the file.
+      options: noise and pictures; FFDNet is told the noise.
+
+    Returns:
+      "file", its "sha256", "network", whether it is "grey", and "psnr" by folder, see
+      `psnr_of`.
+
+    Raises:
+      InputError: for a file or a folder that cannot serve.
+    """
+    layers = denoisers.read(path)
+    told = len(layers) == ffdnet.FFDNet.layers
+    sigma = options.sigma / 255 if told else None
+    model, parameters = denoisers.load(path, sigma=sigma)
+    return {
+        "file": pathlib.Path(path).name,
+        "sha256": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest(),
+        "network": type(model).__name__,
+        "grey": is_grey(parameters),
+        "psnr": _measure_all(model, parameters, options),
+    }
+
+
+def train_ours(options: ReproduceOptions) -> dict[str, Any]:
+    """Trains DnCNN, or goes on, and measures it.
+
+    Args:
+      options: pictures, noise and steps.
+
+    Returns:
+      "budget", "blind", "trained_on", "curve" (PSNR on the first pictures of the
+      first folder) and "psnr" by folder.
+
+    Raises:
+      InputError: for a folder that cannot serve.
+    """
+    model, budget = dncnn.DnCNN(), budget_of(options)
+    sources = standin.find_sources(options.train_on)
+    clean = standin.load_clean(sources, budget.image_size)
+    draw = blind_batch if options.blind else OneNoise(options.sigma)
+    restore = jax.jit(model.apply)
+
+    def measure(parameters: Any) -> float:
+        found = psnr_of(
+            lambda noisy: restore(parameters, noisy),
+            options.pictures[0],
+            sigma=options.sigma,
+            seed=options.seed,
+            limit=_WATCHED,
+        )
+        return round(found["psnr"], 4)
+
+    side = budget.image_size
+    initial = jax.jit(model.init)(
+        jax.random.key(options.seed), jnp.zeros((1, side, side, 3))
+    )
+    # At first nothing is taken for noise.
+    last = initial["params"][f"conv_{model.layers}"]
+    last["kernel"] = jnp.zeros_like(last["kernel"])
+    fitted = fitting.fit(
+        model,
+        initial,
+        draw,
+        clean,
+        budget,
+        seed=options.seed,
+        workdir=pathlib.Path(options.workdir) / _name(options, sources),
+        measure=measure,
+    )
+    return {
+        "budget": dataclasses.asdict(budget),
+        "blind": options.blind,
+        "trained_on": f"{len(sources)} pictures",
+        "curve": fitted.curve,
+        "psnr": _measure_all(model, fitted.parameters, options),
+    }
+
+
+def _name(options: ReproduceOptions, sources: Mapping[str, Any]) -> str:
+    """Returns a run's folder: of these pictures, options and code alone."""
+    told = [
+        dataclasses.asdict(budget_of(options)),
+        options.blind or options.sigma,
+        options.seed,
+        sorted(sources),
+        options.pictures[0],
+        runs.code_version(),
+    ]
+    return f"dncnn_{pairs.hash_fraction(json.dumps(told)):.12f}".replace("0.", "")
+
+
+def reproduce(options: ReproduceOptions) -> dict[str, Any]:
+    """Measures published denoisers, and ours if it is to be trained.
+
+    Args:
+      options: weights, pictures and training.
+
+    Returns:
+      What `reproduce.json` holds; "near" by published network and folder tells
+      whether ours comes within `NEAR` of it, or better.
+
+    Raises:
+      InputError: for files that cannot serve.
+    """
+    published = [measure_published(path, options) for path in options.weights]
+    ours = train_ours(options) if options.train_on else None
+    near = {
+        one["file"]: {
+            folder: ours["psnr"][folder]["psnr"] >= found["psnr"] - NEAR
+            for folder, found in one["psnr"].items()
+        }
+        for one in published
+        if ours and one["network"].startswith("DnCNN") and not one["grey"]
+    }
+    found = {
+        "quick": options.quick,
+        "sigma": options.sigma,
+        "protocol": "PSNR of RGB in [0, 1] for each picture, then averaged; Gaussian "
+        "noise, not clipped before restoring",
+        "published": published,
+        "ours": ours,
+        "near": near,
+        "machine": runs.machine(),
+    }
+    default = _FOLDER / "results" / ("quick" if options.quick else "")
+    path = pathlib.Path(options.results or default) / "reproduce.json"
+    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def to_markdown(found: Mapping[str, Any]) -> str:
+    """Returns a line for each network and folder, and how ours was trained."""
+    rows = [(one["file"], one["psnr"]) for one in found["published"]]
+    rows += [("ours", found["ours"]["psnr"])] if found["ours"] else []
+    lines = [
+        f"| denoiser | pictures | noisy, σ {found['sigma']:g} | restored |",
+        "|---|---|--:|--:|",
+    ]
+    lines += [
+        f"| {name} | {folder} ({value['pictures']}) | {value['input']:.2f} "
+        f"| {value['psnr']:.2f} |"
+        for name, by_folder in rows
+        for folder, value in by_folder.items()
+    ]
+    notes = [f"Protocol: {found['protocol']}; dB."]
+    if ours := found["ours"]:
+        budget, machine = ours["budget"], found["machine"]
+        place = f"{machine['devices']} x {machine['device']}"
+        if machine["backend"] == "cpu":
+            place = f"{machine['cores']} CPU cores"
+        noise = "noise of any σ up to 55" if ours["blind"] else "noise of this σ alone"
+        notes.append(
+            f"Ours: {budget['steps']:,} steps of {budget['batch_size']} patches of "
+            f"{budget['image_size']}×{budget['image_size']} with {noise}, from "
+            f"{ours['trained_on']}, on {place}."
+        )
+    return "\n".join([*lines, "", " ".join(notes), ""])
+
+
+def main(options: ReproduceOptions) -> None:
+    """Entry point."""
+    backend.keep_freed_memory()
+    print(to_markdown(reproduce(options)))
+
+
+if __name__ == "__main__":
+    cli.run(main, ReproduceOptions)

@@ -1,0 +1,1 @@
+"""What is wrong with a paired folder, and moving it aside reversibly."""

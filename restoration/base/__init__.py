@@ -1,0 +1,1 @@
+"""How a command is asked and answers: options, flags, one-line errors, whole files."""

@@ -1,0 +1,1 @@
+"""Pairs found, split, stored, sampled and fed as batches."""

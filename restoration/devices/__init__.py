@@ -1,0 +1,1 @@
+"""What is computed on: CPU, GPU and TPU, the mesh, several processes."""

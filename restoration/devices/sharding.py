@@ -1,0 +1,77 @@
+"""The mesh and the two shardings: state on every device, batch split."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from restoration.base import errors
+
+
+def make_mesh(*, local: bool = False) -> Mesh:
+    """Returns a mesh of one axis, `data`, over all devices of all processes.
+
+    The axis is Auto: with JAX' default, Explicit, a pixel-shuffle reshape
+    raises ShardingTypeError.
+
+    Args:
+      local: whether it has the devices of this process alone.
+    """
+    devices = jax.local_devices() if local else jax.devices()
+    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of the training state."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batch(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a batch: its first axis over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts arrays that every process holds alike on all devices.
+
+    Unlike `jax.device_put`, which sends all of them around to compare them.
+
+    Args:
+      tree: of arrays on the host.
+      mesh: see `make_mesh`.
+
+    Returns:
+      The tree, its arrays replicated.
+    """
+    whole = replicated(mesh)
+    return jax.tree.map(
+        lambda rows: jax.make_array_from_process_local_data(whole, np.asarray(rows)),
+        tree,
+    )
+
+
+def keep_local(tree: Any, mesh: Mesh) -> Any:
+    """Returns replicated arrays on the devices of this process alone.
+
+    Args:
+      tree: of arrays that are replicated over any mesh.
+      mesh: of this process.
+
+    Returns:
+      The tree, its arrays replicated over that mesh.
+    """
+    held = jax.tree.map(
+        lambda leaf: leaf if leaf.is_fully_addressable else leaf.addressable_data(0),
+        tree,
+    )
+    return jax.device_put(held, replicated(mesh))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises InputError unless the devices can share a batch evenly."""
+    if batch_size % jax.device_count():
+        raise errors.InputError(
+            f"--batch_size={batch_size}: must be a multiple of the "
+            f"{jax.device_count()} devices"
+        )

@@ -1,0 +1,1 @@
+"""MSE, PSNR and SSIM of each image, their means and tables."""

@@ -1,0 +1,1 @@
+"""Films decoded, cut into shots, aligned and compared."""

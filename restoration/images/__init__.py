@@ -1,0 +1,1 @@
+"""Image files, from plain frames to archive-grade pictures with their metadata."""

@@ -1,0 +1,242 @@
+"""JPEG 2000 and HEIC through the packages of the extra `formats`.
+
+Both are read and written whole, not in strips.
+"""
+
+import dataclasses
+import io
+import os
+import pathlib
+import struct
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from etils import epy
+from PIL import Image
+
+from restoration.base import errors
+from restoration.images.metadata import blocks
+
+with epy.lazy_imports():
+    import imagecodecs
+    import pillow_heif
+
+_JP2, _HEIC = (".jp2", ".jpx"), (".heic", ".heif")
+SUFFIXES = (*_JP2, *_HEIC)
+
+# The markers SOC and SIZ, with which a codestream begins.
+_JP2_STREAM = b"\xff\x4f\xff\x51"
+
+# What pillow-heif raises for damaged files, besides ValueError.
+_HEIC_ERRORS = (RuntimeError, EOFError, SyntaxError)
+
+_JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What such a file holds; `notes` tell what cannot be given back."""
+
+    format: str
+    width: int
+    height: int
+    bands: int
+    dtype: str
+    blocks: blocks.Blocks
+    notes: tuple[str, ...] = ()
+
+
+def recognises(start: bytes) -> bool:
+    """Returns whether a file's first 32 bytes are of one of these formats."""
+    return start.startswith(_JP2_START) or _is_heic(start)
+
+
+def _is_heic(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
+
+
+def _missing(path: str | os.PathLike, package: str) -> errors.InputError:
+    return errors.InputError(
+        f"{path}: needs the package {package}; pip install 'film-restoration[formats]'"
+    )
+
+
+def _start(path: str | os.PathLike) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(32)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields (name, whole box) of a JPEG 2000 file."""
+    place = 0
+    while place + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, place + 8)
+        length = length or len(data) - place
+        if length < 8:
+            raise blocks.MalformedError("a box of no length")
+        yield name, data[place : place + length]
+        place += length
+
+
+def _open_heic(path: str | os.PathLike) -> "pillow_heif.HeifFile":
+    try:
+        return pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    except ImportError:
+        raise _missing(path, "pillow-heif") from None
+    except _HEIC_ERRORS as error:
+        raise blocks.MalformedError(str(error)) from None
+
+
+def _inspect_heic(path: pathlib.Path) -> Header:
+    image = _open_heic(path)
+    deep = ";" in image.mode
+    bands = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[image.mode.split(";")[0]]
+    notes = []
+    if len(image) > 1:
+        notes.append("only the main picture of several in the file was restored")
+    if deep:
+        notes.append("written with 12 bits")
+    info = image.info
+    exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    found = blocks.Blocks(
+        exif, info.get("xmp") or b"", b"", info.get("icc_profile") or b""
+    )
+    return Header(
+        "heic", *image.size, bands, "uint16" if deep else "uint8", found, tuple(notes)
+    )
+
+
+def _jp2_header(path: pathlib.Path) -> tuple[tuple[int, int], int]:
+    """Returns the width and height of a JPEG 2000 file's picture and its bits."""
+    found = dict(_boxes(path.read_bytes()))
+    missing = {b"jp2h", b"jp2c"} - found.keys()
+    if missing:
+        raise blocks.MalformedError(f"no box {missing.pop().decode()}")
+    # After the box's own head: height, width, channels, bits less one.
+    place = found[b"jp2h"].index(b"ihdr") + 4 + 10
+    bits = (found[b"jp2h"][place] & 0x7F) + 1
+    # What is decoded is as large as the codestream says: ISO 15444-1, A.5.1.
+    stream = found[b"jp2c"].index(_JP2_STREAM) + len(_JP2_STREAM)
+    right, bottom, left, top = struct.unpack_from(">4I", found[b"jp2c"], stream + 4)
+    return (right - left, bottom - top), bits
+
+
+def _inspect_jp2(path: pathlib.Path, check: Callable[[int, int], None]) -> Header:
+    with Image.open(path, formats=("JPEG2000",)) as image:
+        width, height = image.size
+        profile = image.info.get("icc_profile") or b""
+    size, bits = _jp2_header(path)
+    if size != (width, height):
+        raise blocks.MalformedError("two sizes")
+    check(width, height)
+    values = _decode_jp2(path)
+    bands = 1 if values.ndim == 2 else values.shape[2]
+    if bits != 8 * values.dtype.itemsize or values.dtype.kind != "u":
+        raise blocks.MalformedError(f"{bits} bits of {values.dtype}; 8 and 16 are read")
+    return Header(
+        "jp2", width, height, bands, str(values.dtype), blocks.Blocks(icc=profile)
+    )
+
+
+def inspect(
+    path: pathlib.Path, check: Callable[[int, int], None] = lambda width, height: None
+) -> Header:
+    """Returns what a file of these formats holds.
+
+    Args:
+      path: the file.
+      check: raises where a picture of some width and height is too large; called
+        before anything is decoded.
+
+    Raises:
+      InputError: when the package that reads it is not installed.
+    """
+    if not _is_heic(_start(path)):
+        return _inspect_jp2(path, check)
+    header = _inspect_heic(path)
+    check(header.width, header.height)
+    return header
+
+
+def _decode_jp2(path: pathlib.Path) -> np.ndarray:
+    try:
+        codecs = imagecodecs.jpeg2k_decode
+    except ImportError:
+        raise _missing(path, "imagecodecs") from None
+    try:
+        return codecs(path.read_bytes())
+    except RuntimeError as error:  # of imagecodecs
+        raise blocks.MalformedError(str(error)) from None
+
+
+def decode(path: pathlib.Path) -> np.ndarray:
+    """Returns the stored values of a file of these formats."""
+    if not _is_heic(_start(path)):
+        return _decode_jp2(path)
+    image = _open_heic(path)
+    try:
+        return np.asarray(image)
+    except _HEIC_ERRORS as error:
+        raise blocks.MalformedError(str(error)) from None
+
+
+def _encode_jp2(
+    target: pathlib.Path, values: np.ndarray, source: pathlib.Path, strip: bool
+) -> None:
+    """Writes the boxes of the source around a codestream of other values."""
+    values = values[..., 0] if values.shape[-1] == 1 else values
+    stream = imagecodecs.jpeg2k_encode(
+        values, level=0, reversible=True, codecformat="j2k"
+    )
+    result = io.BytesIO()
+    for name, box in _boxes(source.read_bytes()):
+        if strip and name in (b"uuid", b"xml ", b"uinf"):
+            continue
+        if name == b"jp2c":
+            box = struct.pack(">I4s", len(stream) + 8, b"jp2c") + stream
+        result.write(box)
+    target.write_bytes(result.getvalue())
+
+
+def _encode_heic(
+    target: pathlib.Path, values: np.ndarray, found: blocks.Blocks
+) -> None:
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[values.shape[-1]]
+    deep = values.dtype == np.uint16
+    image = pillow_heif.from_bytes(
+        mode=f"{mode};16" if deep else mode,
+        size=(values.shape[1], values.shape[0]),
+        data=np.ascontiguousarray(values).tobytes(),
+    )
+    options = {
+        "exif": found.exif and b"Exif\0\0" + found.exif,
+        "xmp": found.xmp,
+        "icc_profile": found.icc,
+    }
+    given = {name: data for name, data in options.items() if data}
+    image.save(str(target), quality=95, chroma="444", **given)
+
+
+def encode(
+    target: pathlib.Path, values: np.ndarray, source: pathlib.Path, strip: bool
+) -> None:
+    """Writes a file of the source's format.
+
+    Args:
+      target: the file to write.
+      values: array (height, width, bands) of the source's type and size.
+      source: where metadata is taken from.
+      strip: whether only what the pixels need is taken.
+    """
+    header = inspect(source)
+    try:
+        if header.format == "jp2":
+            _encode_jp2(target, values, source, strip)
+        else:
+            found = blocks.Blocks(icc=header.blocks.icc) if strip else header.blocks
+            _encode_heic(target, values, found)
+    except (RuntimeError, ValueError) as error:
+        raise blocks.MalformedError(str(error)) from None

@@ -1,0 +1,128 @@
+"""Chunks of PNG files."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from restoration.images.metadata import blocks
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP = b"XML:com.adobe.xmp"
+
+# They tell of the pixels' encoding (a palette, significant bits), which the
+# writer decides, or of an animation.
+_ENCODING = {b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT", b"acTL", b"fcTL", b"fdAT"}
+_COLOR = {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI"}
+
+# What a compressed block may hold; a few bytes can claim gigabytes.
+_MOST_BYTES = 1 << 26
+
+Chunk = tuple[bytes, bytes]
+
+
+def _chunks(file: BinaryIO) -> Iterator[Chunk]:
+    """Yields (name, data) of every chunk but the pixels; the file stands after it."""
+    if blocks.take(file, 8) != _SIGNATURE:
+        raise blocks.MalformedError("not a PNG file")
+    while True:
+        length, name = struct.unpack(">I4s", blocks.take(file, 8))
+        if name == b"IDAT":
+            file.seek(length + 4, os.SEEK_CUR)
+            continue
+        data = blocks.take(file, length)
+        blocks.take(file, 4)
+        yield name, data
+        if name == b"IEND":
+            return
+
+
+def is_animated(path: str | os.PathLike) -> bool:
+    """Returns whether a PNG file holds an animation."""
+    with open(path, "rb") as file:
+        return any(name == b"acTL" for name, _ in _chunks(file))
+
+
+def _metadata(path: str | os.PathLike, profile: bool = True) -> list[Chunk]:
+    # Upper case: critical, such as IHDR and IEND.
+    with open(path, "rb") as file:
+        return [
+            (name, data)
+            for name, data in _chunks(file)
+            if name[:1].islower()
+            and name not in _ENCODING
+            and (profile or name not in _COLOR)
+        ]
+
+
+def _put(path: str | os.PathLike, chunks: list[Chunk]) -> None:
+    """Writes chunks right after the header, instead of the file's own."""
+    with blocks.rewriting(path) as (old, new):
+        new.write(blocks.take(old, 8 + 25))
+        for name, data in chunks:
+            head = struct.pack(">I", len(data)) + name + data
+            new.write(head + struct.pack(">I", zlib.crc32(name + data)))
+        while True:
+            head = blocks.take(old, 8)
+            length, name = struct.unpack(">I4s", head)
+            if name == b"IDAT" or name == b"PLTE" or name == b"tRNS":
+                new.write(head + blocks.take(old, length + 4))
+            elif name == b"IEND":
+                new.write(head + blocks.take(old, length + 4))
+                return
+            else:
+                old.seek(length + 4, os.SEEK_CUR)
+
+
+def carry(
+    source: str | os.PathLike, target: str | os.PathLike, *, profile: bool = True
+) -> None:
+    """Puts the metadata chunks of one PNG file into another, replacing its own.
+
+    Args:
+      source: where they are.
+      target: the file to change.
+      profile: whether what tells of the colors goes too.
+    """
+    _put(target, _metadata(source, profile))
+
+
+def _inflated(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        inflated = inflater.decompress(data, _MOST_BYTES)
+    except zlib.error:
+        raise blocks.MalformedError("a compressed block is damaged") from None
+    if not inflater.eof:
+        raise blocks.MalformedError("a compressed block is cut off, or too large")
+    return inflated
+
+
+def read(path: str | os.PathLike) -> blocks.Blocks:
+    """Returns the blocks of a PNG file; PNG has no place for IPTC."""
+    exif = xmp = icc = b""
+    for name, data in _metadata(path):
+        if name == b"eXIf":
+            exif = data
+        elif name == b"iCCP":
+            icc = _inflated(data[data.index(b"\0") + 2 :])
+        elif name == b"iTXt" and data.startswith(_XMP + b"\0"):
+            compressed = data[len(_XMP) + 1]
+            # After two flags: language and translated keyword, each ended by 0.
+            text = data[len(_XMP) + 3 :].split(b"\0", 2)[-1]
+            xmp = _inflated(text) if compressed else text
+    return blocks.Blocks(exif=exif, xmp=xmp, icc=icc)
+
+
+def insert(path: str | os.PathLike, found: blocks.Blocks) -> list[str]:
+    """Puts blocks into a PNG file; returns the names of those without room."""
+    chunks = [(n, d) for n, d in _metadata(path) if n == b"pHYs"]
+    if found.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(found.icc)))
+    if found.exif:
+        chunks.append((b"eXIf", found.exif))
+    if found.xmp:
+        chunks.append((b"iTXt", _XMP + b"\0\0\0\0\0" + found.xmp))
+    _put(path, chunks)
+    return ["IPTC"] if found.iptc else []

@@ -1,0 +1,1 @@
+"""One picture or a million restored: tiles, engine, color, result file."""

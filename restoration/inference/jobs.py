@@ -1,0 +1,182 @@
+"""Which pictures a command line names, and where each one's result goes."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from restoration.base import errors
+from restoration.images import picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One picture to restore.
+
+    Attributes:
+      source: the picture.
+      target: the file to write.
+      relative: the picture's path below the folder that was named, or its name.
+    """
+
+    source: pathlib.Path
+    target: pathlib.Path
+    relative: pathlib.PurePosixPath
+
+
+def is_picture(name: str) -> bool:
+    """Returns whether a name is a picture's, though perhaps of no format we read."""
+    suffix = pathlib.PurePath(name).suffix.lower()
+    known = suffix in picture.SUFFIXES or suffix in picture.REFUSED
+    return known and not name.startswith(".")
+
+
+def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
+    """Yields the pictures of a folder, in order, as paths relative to it.
+
+    Symbolic links to folders are not followed; hidden folders are passed over.
+
+    Raises:
+      InputError: when a folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise errors.InputError(f"{folder}: {error.strerror}; check the path") from None
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            if recursive and not entry.name.startswith("."):
+                for path in walk(pathlib.Path(entry.path), recursive=True):
+                    yield pathlib.PurePosixPath(entry.name) / path
+        elif is_picture(entry.name) and entry.is_file():
+            yield pathlib.PurePosixPath(entry.name)
+
+
+_Found = tuple[pathlib.Path, pathlib.PurePosixPath, str]
+
+
+def _named(
+    inputs: Sequence[str], output: pathlib.Path, suffix: str, recursive: bool
+) -> Iterator[_Found]:
+    """Yields (picture, relative path, folder's name) of each input, no result twice."""
+    results = output.resolve()
+    for given in inputs:
+        path = pathlib.Path(given)
+        if path.is_dir():
+            count = 0
+            for relative in walk(path, recursive=recursive):
+                found = path / relative
+                if _is_result(found, path, results, suffix):
+                    continue
+                count += 1
+                yield found, relative, path.resolve().name
+            if not count:
+                raise errors.InputError(
+                    f"{path}: no images ({', '.join(picture.SUFFIXES)}); "
+                    "--recursive looks into sub-folders"
+                )
+        elif path.exists():
+            yield path, pathlib.PurePosixPath(path.name), path.resolve().parent.name
+        else:
+            raise errors.InputError(f"{path}: no such file or folder")
+
+
+def _is_result(
+    found: pathlib.Path, folder: pathlib.Path, results: pathlib.Path, suffix: str
+) -> bool:
+    """Whether a picture that was come upon is what an earlier run wrote."""
+    inside = found.parent.resolve().is_relative_to(results)
+    if folder.resolve().is_relative_to(results):
+        # Originals and results lie together: names tell them apart.
+        ending = rf".*_{re.escape(suffix)}(\.\w+_(difference|damage)(_\d+)?)?"
+        return bool(suffix) and re.fullmatch(ending, found.stem) is not None
+    return inside
+
+
+def _candidates(
+    relative: pathlib.PurePosixPath, folder: str, end: str, extension: str
+) -> list[pathlib.PurePosixPath]:
+    """Returns the names that a result may have, the plainest first."""
+    plain = relative.with_name(f"{relative.stem}{end}{extension}")
+    kind = relative.suffix.removeprefix(".")
+    told = relative.with_name(f"{relative.stem}_{kind}{end}{extension}")
+    return [plain, told, folder / plain, folder / told]
+
+
+def _assigned(
+    found: Sequence[_Found], end: str, ext: str
+) -> list[pathlib.PurePosixPath]:
+    """Returns a name for each picture's result, so that no two are alike.
+
+    Pictures that would share a name all take their longer one, so that names do not
+    depend on the order.
+    """
+    options = [
+        _candidates(
+            relative, folder, end, relative.suffix if ext == "auto" else f".{ext}"
+        )
+        for _, relative, folder in found
+    ]
+    names = [candidates[0] for candidates in options]
+    for step in range(1, len(options[0]) if options else 0):
+        counts = collections.Counter(names)
+        shared = [place for place, name in enumerate(names) if counts[name] > 1]
+        if not shared:
+            break
+        for place in shared:
+            names[place] = options[place][step]
+    return names
+
+
+def find(
+    inputs: Iterable[str], output: str, *, suffix: str, ext: str, recursive: bool
+) -> list[Job]:
+    """Returns the pictures to restore, in the order of the command line.
+
+    A picture that is named twice is restored once. What lies in the output folder,
+    where that is inside an input folder, is no input.
+
+    Args:
+      inputs: pictures and folders.
+      output: the folder for the results; sub-folders are kept.
+      suffix: written after each name.
+      ext: format of the results, "auto" for each picture's own.
+      recursive: whether to look into sub-folders.
+
+    Returns:
+      The jobs; no two have the same target.
+
+    Raises:
+      InputError: for a path that does not exist, a folder without images, results
+        that would replace their originals or one another.
+    """
+    folder = pathlib.Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise errors.InputError(f"{folder}: not a folder; choose another -o")
+    found = {}
+    for item in _named(list(inputs), folder, suffix, recursive):
+        found.setdefault(item[0].resolve(), item)
+    items = list(found.values())
+    names = _assigned(items, f"_{suffix}" if suffix else "", ext)
+    jobs = [
+        Job(source, folder / name, relative)
+        for (source, relative, _), name in zip(items, names, strict=True)
+    ]
+    taken = {}
+    for job in jobs:
+        target = job.target.parent.resolve() / job.target.name
+        if target in found:
+            raise errors.InputError(
+                f"{job.source}: the result would replace {found[target][0]}; "
+                "choose another -o or --suffix"
+            )
+        if target in taken:
+            raise errors.InputError(
+                f"{job.source} and {taken[target]}: both would be restored to "
+                f"{job.target}; restore them to different folders"
+            )
+        taken[target] = job.source
+    return jobs

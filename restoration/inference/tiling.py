@@ -1,0 +1,230 @@
+"""Restoring images of any size through tiles of one static shape.
+
+A pixel's result depends on no more than the model's halo around it, so a tile's
+inner part, its core, is exactly what the whole image would give. Cores overlap
+by a ramp and are blended with a smooth window, which hides what differs in
+models that are not exactly local. Beyond its borders an image is continued by
+reflection, so that the result does not depend on where tiles lie.
+
+Images pass through as strips: rows come in, restored rows go out, and only
+about one row of tiles is in memory.
+
+A model that sees far needs large tiles, so there are a few shapes of them, and each
+image takes the one that computes least, unless its strip would be large.
+"""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from restoration.inference import layout, preserve
+
+# Pixels of the rows that are handed on at once.
+_PIXELS = 1 << 18
+
+# Rows of a strip that are moved at once.
+_MOVED = 16
+
+
+def window(core: int, overlap: int) -> np.ndarray:
+    """Returns blending weights along one axis: raised cosine over each ramp.
+
+    Args:
+      core: pixels a core covers.
+      overlap: pixels that rise, and fall.
+
+    Returns:
+      float32 (core,), above 0.
+    """
+    rise = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(1, overlap)) ** 2
+    weights = np.ones(core, np.float32)
+    weights[:overlap] *= rise.astype(np.float32)
+    weights[core - overlap :] *= rise[::-1].astype(np.float32)
+    return weights
+
+
+def mirrored(places: np.ndarray, length: int) -> np.ndarray:
+    """Returns the places inside 0 to length - 1 that reflection puts at `places`."""
+    places = np.mod(places, 2 * length)
+    return np.minimum(places, 2 * length - 1 - places)
+
+
+def make_compute(
+    model: Any, grid: layout.Grid, *, preserved: preserve.Rule | None = None
+) -> Callable[[Any, np.ndarray], jnp.ndarray]:
+    """Returns compute(parameters, tiles), jitted: the restored cores of tiles.
+
+    Args:
+      model: Flax module.
+      grid: how tiles lie.
+      preserved: what of the images stays.
+
+    Returns:
+      A function of parameters and float (batch, *tile, 3) that gives float32
+      (batch, *core, 3) in [0, 1].
+    """
+
+    @jax.jit
+    def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
+        restored = model.apply(parameters, tiles)
+        if preserved:
+            restored = preserved.apply(tiles, jnp.clip(restored, 0, 1))
+        return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
+
+    return compute
+
+
+_Placed = tuple[int, int, np.ndarray]
+
+
+def _cut(
+    blocks: Iterable[np.ndarray],
+    grid: layout.Grid,
+    size: tuple[int, int],
+    prepare: Callable[[np.ndarray], np.ndarray],
+) -> Iterator[_Placed]:
+    """Yields (top, left, tile) row by row of tiles, reading no further than needed."""
+    height, width = size
+    blocks, band, first, have = iter(blocks), collections.deque(), 0, 0
+    down, across = (np.arange(-grid.context, side - grid.context) for side in grid.tile)
+    tops, lefts = layout.core_starts(grid, size)
+    columns = [(left, mirrored(left + across, width)) for left in lefts]
+    for top in tops:
+        rows = mirrored(top + down, height)
+        while have <= rows.max():
+            band.append(next(blocks))
+            have += len(band[-1])
+        # The blocks stay apart, as they came: joined they would take memory twice.
+        while first + len(band[0]) <= rows.min():
+            first += len(band.popleft())
+        for left, places in columns:
+            begin, end = places.min(), places.max() + 1
+            joined = np.concatenate([block[:, begin:end] for block in band])
+            tile = joined[(rows - first)[:, None], places - begin]
+            yield top, left, prepare(tile)
+
+
+def _computed(
+    tiles: Iterable[_Placed], compute: Callable[[np.ndarray], Any], grid: layout.Grid
+) -> Iterator[_Placed]:
+    """Yields (top, left, core); a batch is computed while the next is cut."""
+    tiles, running = iter(tiles), collections.deque()
+
+    def finished() -> Iterator[_Placed]:
+        group, cores = running.popleft()
+        for (top, left, _), core in zip(group, np.asarray(cores), strict=False):
+            yield top, left, core
+
+    while group := list(itertools.islice(tiles, grid.batch)):
+        stacked = np.zeros((grid.batch, *grid.tile, 3), np.float32)
+        for place, (_, _, tile) in enumerate(group):
+            stacked[place] = tile
+        if running:  # two at once would take the program's memory twice
+            jax.block_until_ready(running[-1][1])
+        running.append((group, compute(stacked)))
+        if len(running) > 1:
+            yield from finished()
+    while running:
+        yield from finished()
+
+
+def _summed(weights: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Returns the sum of the windows that begin at some places along one axis."""
+    total = np.zeros(places[-1] + len(weights), np.float32)
+    for start in places:
+        total[start : start + len(weights)] += weights
+    return total
+
+
+def _blended(
+    cores: Iterable[_Placed], grid: layout.Grid, size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Yields finished rows of blended cores, float32 (rows, width, 3)."""
+    (height, width), (core_height, core_width) = size, grid.core
+    windows = [window(core, grid.overlap) for core in grid.core]
+    weights = (windows[0][:, None] * windows[1][None, :])[..., None]
+    down, across = map(_summed, windows, layout.core_starts(grid, size))
+    strip, current = np.zeros((core_height, len(across), 3), np.float32), 0
+
+    def rows(count: int) -> Iterator[np.ndarray]:
+        step = max(1, _PIXELS // width)
+        for begin in range(0, count, step):
+            end = min(begin + step, count)
+            weight = down[current + begin : current + end, None] * across[:width]
+            yield strip[begin:end, :width] / weight[..., None]
+
+    for top, left, core in cores:
+        if top != current:
+            yield from rows(top - current)
+            kept = current + core_height - top
+            # By and by: at once NumPy would put a copy of all in between.
+            for first in range(0, kept, _MOVED):
+                last = min(first + _MOVED, kept)
+                strip[first:last] = strip[first + top - current : last + top - current]
+            strip[kept:] = 0
+            current = top
+        strip[:, left : left + core_width] += core * weights
+    yield from rows(height - current)
+
+
+def restore_strips(
+    compute: Callable[[np.ndarray], Any],
+    blocks: Iterable[np.ndarray],
+    grid: layout.Grid,
+    size: tuple[int, int],
+    *,
+    prepare: Callable[[np.ndarray], np.ndarray] = lambda tile: tile,
+) -> Iterator[np.ndarray]:
+    """Restores an image that comes and goes in rows.
+
+    Args:
+      compute: float32 tiles (batch, *tile, 3) to restored cores (batch, *core, 3),
+        as `make_compute` gives them.
+      blocks: the image's rows from the top, arrays (rows, width, channels).
+      grid: how tiles lie.
+      size: the image's height and width.
+      prepare: makes of a tile of the blocks' values float RGB in [0, 1].
+
+    Yields:
+      Restored rows from the top, float32 (rows, width, 3) in [0, 1].
+    """
+    tiles = _cut(blocks, grid, size, prepare)
+    yield from _blended(_computed(tiles, compute, grid), grid, size)
+
+
+def make_restore(
+    model: Any, *, tile: int, overlap: int = layout.OVERLAP, batch: int = 1
+) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """Returns restore(parameters, image) for images of any size.
+
+    Args:
+      model: Flax module.
+      tile: side of the tiles that the model sees, a multiple of its grid.
+      overlap: pixels over which neighbouring tiles are blended.
+      batch: tiles computed at once.
+
+    Returns:
+      A function of parameters and a float image (height, width, 3) in [0, 1]
+      that gives the restored image, float32 of the same shape. It compiles once.
+
+    Raises:
+      InputError: for a tile that does not fit the model.
+    """
+    grid = layout.make_grid(model, tile=(tile, tile), overlap=overlap, batch=batch)
+    compute = make_compute(model, grid)
+
+    def restore(parameters: Any, image: np.ndarray) -> np.ndarray:
+        rows = restore_strips(
+            lambda tiles: compute(parameters, tiles),
+            [np.asarray(image, np.float32)],
+            grid,
+            image.shape[:2],
+        )
+        return np.concatenate(list(rows))
+
+    return restore

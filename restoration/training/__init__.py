@@ -1,0 +1,1 @@
+"""One run: step, loop, checkpoints, log and record."""

@@ -1,0 +1,101 @@
+"""Repeats a training run from what its folder records, and compares the two."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+from typing import Any
+
+from etils import epy
+
+from restoration.base import config, errors
+from restoration.training import provenance, run_log
+
+with epy.lazy_imports():
+    from restoration.training import checkpoint, feed
+
+# What a log says of time alone.
+_TIMES = "images_per_second"
+
+
+def recorded(
+    before: str | os.PathLike, workdir: str | os.PathLike, data_dir: str = ""
+) -> config.TrainConfig:
+    """Returns the options that repeat a run.
+
+    Args:
+      before: the run's workdir.
+      workdir: of the repetition.
+      data_dir: where the data lie now; by default where they did.
+
+    Returns:
+      The recorded options, with these two folders.
+
+    Raises:
+      InputError: when there is no such run, or its data were never in a folder.
+    """
+    options = checkpoint.load_config(before)
+    if pathlib.Path(before).resolve() == pathlib.Path(workdir).resolve():
+        raise errors.InputError(
+            f"--workdir={workdir}: the run to repeat; give a new folder"
+        )
+    if not (data_dir or options.data_dir):
+        raise errors.InputError(
+            f"--repeat={before}: it was trained on arrays in memory, by a program; "
+            "start that program again"
+        )
+    return dataclasses.replace(
+        options, workdir=str(workdir), data_dir=data_dir or options.data_dir
+    )
+
+
+def warn(before: str | os.PathLike, options: config.TrainConfig) -> None:
+    """Warns of what differs by name: code, packages, devices, data.
+
+    Args:
+      before: the workdir of the run to repeat.
+      options: of the repetition.
+
+    Raises:
+      InputError: when the run's record or the data cannot be read.
+    """
+    here = provenance.now(options, feed.describe(options))
+    for line in provenance.differences(provenance.read(before)[-1], here):
+        logging.warning("--repeat: %s", line)
+
+
+def _rows(workdir: str | os.PathLike, last: int) -> list[dict[str, Any]]:
+    rows = run_log.read(pathlib.Path(workdir) / run_log.NAME)
+    return [
+        {name: value for name, value in row.items() if name != _TIMES}
+        for row in rows
+        if row["step"] <= last
+    ]
+
+
+def compare(before: str | os.PathLike, after: str | os.PathLike) -> list[str]:
+    """Compares two runs bit for bit: their logs, and the state after the last step.
+
+    Args:
+      before: workdir of one.
+      after: of the other; of the two what both have done is compared.
+
+    Returns:
+      In words what differs; nothing when they are equal.
+
+    Raises:
+      InputError: when one has no usable checkpoint.
+    """
+    (step, state), (other_step, other_state) = map(checkpoint.digest, (before, after))
+    last = min(step, other_step)
+    found = []
+    rows, other_rows = _rows(before, last), _rows(after, last)
+    if len(rows) != len(other_rows):
+        found.append(f"{len(rows)} lines logged -> {len(other_rows)}")
+    for row, other in zip(rows, other_rows, strict=False):
+        if str(row) != str(other):  # as text, since NaN is unlike itself
+            found.append(f"the log at step {row['step']}: {row} -> {other}")
+            break
+    if step == other_step and state != other_state:
+        found.append(f"the state after step {step}")
+    return found
