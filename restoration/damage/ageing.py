@@ -5,7 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from restoration.damage import cells, cracks, fields, folds, polylines
+from restoration.damage import cells, cracks, fields, folds
+from restoration.damage.drawing import density, heading
 from restoration.damage.fields import area, count, draw, limited, unit
 from restoration.damage.paint import Painted, paint
 
@@ -87,7 +88,12 @@ def random_flakes(
             (),
             {"amount": (0, 1), "tone": (0, 1), "warm": (0, 1), "lamp": (0, 6.2832)}
             | {"shadow": (-0.2, 0.8), "size": (0, 1), "angular": (0, 1)}
-            | {"border": (-2, 1), "under": (0, 1), "stretch": (0, 1), "angle": (0, 3.1416)}
+            | {
+                "border": (-2, 1),
+                "under": (0, 1),
+                "stretch": (0, 1),
+                "angle": (0, 3.1416),
+            }
             | {"rounding": (0, 1), "step": (0.3, 1.2)},
         ),
         (
@@ -103,16 +109,16 @@ def random_flakes(
         cells=(45 * scale, 22 * scale, 11 * scale, 5.5 * scale, 2.6 * scale, 9 * scale,
                1.5 * scale, 5.5 * scale),
     )  # fmt: skip
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.2)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.2)
     exists = count(one.rounding, 0.9 * amount, lines)
     size = jnp.array(shape, jnp.float32)
     place = jnp.stack([line.row, line.column], -1) * size
     length = 384 * scale * line.length
     centre = (
         place[:, None]
-        + (length[:, None] * ball.along)[..., None] * polylines.heading(line.angle)[:, None]
+        + (length[:, None] * ball.along)[..., None] * heading(line.angle)[:, None]
         + (0.4 * scale * line.width[:, None] * ball.across)[..., None]
-        * polylines.heading(line.angle + math.pi / 2)[:, None]
+        * heading(line.angle + math.pi / 2)[:, None]
     )
     centre = jnp.where(exists[:, None, None] > 0, centre, _AWAY)
     radius = scale * line.width[:, None] * ball.size
@@ -124,12 +130,16 @@ def random_flakes(
     )
     edge = jnp.min(folds.borders(shape), axis=0)
     near = jnp.minimum(near, 1.3)
-    near = near + jnp.minimum(amount, 1.1) * jnp.maximum(one.border, 0) * jnp.exp(-edge / (11 * scale))
+    near = near + jnp.minimum(amount, 1.1) * jnp.maximum(one.border, 0) * jnp.exp(
+        -edge / (11 * scale)
+    )
     ready = near + 0.22 * slow + 0.15 * wide
 
     # Angular pieces fall off whole, small beside large ones.
     cell = scale * (3.5 + 10 * one.size**2)
-    warp = 0.12 * cell * jnp.stack([middle, other]) + 0.3 * scale * jnp.stack([fine, tiny])
+    warp = 0.12 * cell * jnp.stack([middle, other]) + 0.3 * scale * jnp.stack(
+        [fine, tiny]
+    )
     cut = cells.cells(
         keys[2],
         shape,
@@ -145,8 +155,10 @@ def random_flakes(
         jnp.where(here, 1, -1) * cut.distance,
     )
     # Ragged ones follow the noise.
-    ragged = 4.2 * scale * (
-        1.6 * ready + 0.55 * flake + 0.5 * coarse + 0.3 * middle + 0.2 * fine - 1.75
+    ragged = (
+        4.2
+        * scale
+        * (1.6 * ready + 0.55 * flake + 0.5 * coarse + 0.3 * middle + 0.2 * fine - 1.75)
     )
     depth = jnp.where(one.angular < 0.5, angular, ragged + 0.4 * scale * tiny)
     depth = jnp.where((near > 0.03) & (amount > 0), depth, _AWAY)
@@ -163,7 +175,7 @@ def random_flakes(
     return paint(
         image,
         opacity=jnp.stack([shade, bare]),
-        colour=jnp.stack([0.04 * jnp.ones_like(white), white]),
+        color=jnp.stack([0.04 * jnp.ones_like(white), white]),
     )
 
 
@@ -197,11 +209,9 @@ def random_silvering(
     slow, wide, coarse, fine = fields.smooth_noise(
         keys[1], shape, cells=(80 * scale, 28 * scale, 9 * scale, 2.2 * scale)
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.0)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.0)
     reach = scale * jnp.maximum(side.reach, 3)
-    near = jnp.max(
-        jnp.exp(-folds.borders(shape) / reach) * (side.reach > 0), axis=0
-    )
+    near = jnp.max(jnp.exp(-folds.borders(shape) / reach) * (side.reach > 0), axis=0)
     near = jnp.maximum(near, (one.anywhere < 0.25) * jnp.clip(0.6 * slow - 0.2, 0, 1))
     cloud = near + one.patchy * (0.3 * slow + 0.25 * wide + 0.08 * coarse) - 0.25
     cloud = jnp.clip(1.3 * cloud, 0, 1) * jnp.minimum(amount, 1.0)
@@ -210,8 +220,8 @@ def random_silvering(
     sheen = one.strength * cloud * dark * jnp.clip(0.9 + 0.1 * fine, 0, 1)
     light = 0.5 + 0.4 * one.light + 0.06 * wide + 0.03 * fine
     tint = jnp.array([-0.09, -0.01, 0.07]) * one.blue
-    colour = jnp.clip(light[..., None] + tint, 0, 1)
-    return paint(image, opacity=sheen[None], colour=colour[None])
+    color = jnp.clip(light[..., None] + tint, 0, 1)
+    return paint(image, opacity=sheen[None], color=color[None])
 
 
 def random_fingerprints(
@@ -245,7 +255,7 @@ def random_fingerprints(
     slow, wide, coarse, fine = fields.smooth_noise(
         keys[1], shape, cells=(30 * scale, 14 * scale, 6 * scale, 1.7 * scale)
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.0)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.0)
     exists = count(one.rounding, 1.1 * amount, slots)[:, None, None]
     rows, columns = jnp.ogrid[: shape[0], : shape[1]]
     down, right = rows - each.row * shape[0], columns - each.column * shape[1]
@@ -257,22 +267,22 @@ def random_fingerprints(
     oval = jnp.sqrt(jnp.square(u / each.long) + jnp.square(v))
     # Ridges circle a core; below it they straighten out to arches.
     from_core = u + 0.35 * each.below
-    core = jnp.sqrt(
-        jnp.square(v - each.aside) + jnp.square(0.75 * from_core) + 0.01
-    )
+    core = jnp.sqrt(jnp.square(v - each.aside) + jnp.square(0.75 * from_core) + 0.01)
     arch = from_core * 0.9 + 0.55 * jnp.square(v)
     blend = jnp.clip(0.5 - 1.4 * from_core, 0, 1)
     turned = jnp.arctan2(v - each.aside, from_core)
     lines = (1 - blend) * core + blend * (core + 0.25 * arch)
     lines = size * lines + scale * (1.5 * slow + 0.8 * wide)
-    phase = 2 * math.pi * lines / (scale * each.ridge) + each.swirl * turned + each.phase
+    phase = (
+        2 * math.pi * lines / (scale * each.ridge) + each.swirl * turned + each.phase
+    )
     ridge = jnp.clip(0.5 + 0.9 * jnp.sin(phase) + 0.25 * fine + each.press, 0, 1)
     inside = jnp.clip((1 + 0.1 * slow + 0.05 * coarse - oval) * 4.5, 0, 1)
     patchy = jnp.clip(0.75 + 0.35 * slow + 0.25 * wide + 0.15 * coarse, 0, 1)
     opacity = jnp.max(each.strength * exists * inside * patchy * ridge, axis=0)
     grey = jnp.where(one.bright < 0.5, 0.95 - 0.3 * one.tone, 0.25 * one.tone)
-    colour = grey * jnp.array([1.0, 0.98, 0.94])
-    return paint(image, opacity=opacity[None], colour=colour[None])
+    color = grey * jnp.array([1.0, 0.98, 0.94])
+    return paint(image, opacity=opacity[None], color=color[None])
 
 
 def random_tape(
@@ -303,22 +313,27 @@ def random_tape(
             (slots, 1, 1),
             {"row": (0, 1), "column": (0, 1), "angle": (0, 3.1416), "along": (0, 1)}
             | {"width": (18, 62), "length": (0.15, 1.4), "strength": (0.18, 0.62)}
-            | {"edge": (0, 0.6), "gloss": (-0.15, 0.35), "saw": (2.5, 6), "dirt": (0, 0.7)}
+            | {
+                "edge": (0, 0.6),
+                "gloss": (-0.15, 0.35),
+                "saw": (2.5, 6),
+                "dirt": (0, 0.7),
+            }
             | {"streak": (-0.8, 0.8)},
         ),
     )
-    slow, wide, coarse, fine, tiny = fields.smooth_noise(
-        keys[1],
-        shape,
-        cells=(60 * scale, 22 * scale, 9 * scale, 3.5 * scale, 1.6 * scale),
+    slow, wide, coarse, fine = fields.smooth_noise(
+        keys[1], shape, cells=(60 * scale, 22 * scale, 9 * scale, 3.5 * scale)
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=0.7)
+    amount = density(severity) * fields.spread(one.amount, octaves=0.7)
     exists = count(one.rounding, 0.7 * amount, slots)[:, None, None]
     rows, columns = jnp.ogrid[: shape[0], : shape[1]]
     down, right = rows - each.row * shape[0], columns - each.column * shape[1]
     # Half of the strips run along the sides.
     angle = jnp.where(
-        each.along < 0.5, jnp.round(each.angle / 1.5708) * 1.5708 + 0.06 * slow, each.angle
+        each.along < 0.5,
+        jnp.round(each.angle / 1.5708) * 1.5708 + 0.06 * slow,
+        each.angle,
     )
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     u, v = down * sin + right * cos, down * cos - right * sin
@@ -335,11 +350,17 @@ def random_tape(
     film = 0.93 + 0.07 * slow
     body = each.strength * jnp.where(one.glue < 0.35, glue, film)
     # Dust sticks to the edges.
-    dust = each.dirt * jnp.exp(-depth / (2.2 * scale)) * jnp.clip(0.6 + 0.5 * fine, 0, 1)
+    dust = (
+        each.dirt * jnp.exp(-depth / (2.2 * scale)) * jnp.clip(0.6 + 0.5 * fine, 0, 1)
+    )
     rim = each.edge * jnp.exp(-depth / (5 * scale))
     body = body * (1 + rim)
     gloss = jnp.exp(-jnp.square((v / half - each.streak) / 0.3))
-    gloss = jnp.maximum(each.gloss, 0) * gloss * jnp.clip(0.7 + 0.5 * slow + 0.2 * coarse, 0, 1)
+    gloss = (
+        jnp.maximum(each.gloss, 0)
+        * gloss
+        * jnp.clip(0.7 + 0.5 * slow + 0.2 * coarse, 0, 1)
+    )
     # Bubbles and wrinkles shine.
     gloss = gloss + 0.25 * jnp.clip(1.2 * wide + 0.8 * fine - 2.2, 0, 1)
     amber = jnp.array([0.86, 0.74, 0.42]) - one.yellow * jnp.array([0.2, 0.28, 0.24])
@@ -352,7 +373,7 @@ def random_tape(
     return paint(
         image,
         opacity=jnp.stack(layers),
-        colour=jnp.stack([amber, jnp.full(3, 0.18), jnp.array([1.0, 0.99, 0.95])]),
+        color=jnp.stack([amber, jnp.full(3, 0.18), jnp.array([1.0, 0.99, 0.95])]),
     )
 
 
@@ -379,7 +400,12 @@ def random_tidemarks(
             (),
             {"amount": (0, 1), "rounding": (0, 1), "brown": (0, 1), "rim": (0.15, 0.75)}
             | {"tint": (-0.05, 0.28), "soft": (2, 16), "rings": (-0.8, 0.8)}
-            | {"apart": (6, 22), "ragged": (0.4, 1.4), "pale": (0, 1), "width": (0.7, 2.4)}
+            | {
+                "apart": (6, 22),
+                "ragged": (0.4, 1.4),
+                "pale": (0, 1),
+                "width": (0.7, 2.4),
+            }
             | {"border": (0, 1)},
         ),
         ((slots,), {"row": (0, 1), "column": (0, 1), "size": (16, 85)}),
@@ -390,13 +416,15 @@ def random_tidemarks(
         shape,
         cells=(48 * scale, 20 * scale, 9 * scale, 4 * scale, 1.8 * scale, 30 * scale),
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.0)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.0)
     exists = count(one.rounding, 1.2 * amount, slots)
     size = jnp.array(shape, jnp.float32)
     place = jnp.stack([each.row, each.column], -1)
     # Many come in from a border.
     pushed = jnp.round(place) * 1.1 - 0.05
-    place = jnp.where(one.border < 0.4, jnp.where(place < place[:, ::-1], pushed, place), place)
+    place = jnp.where(
+        one.border < 0.4, jnp.where(place < place[:, ::-1], pushed, place), place
+    )
     place = jnp.where(exists[:, None] > 0, place * size, _AWAY)
     extent = scale * each.size
     offset = jnp.stack([ball.down, ball.right], -1)
@@ -430,7 +458,7 @@ def random_tidemarks(
     return paint(
         image,
         opacity=wet * jnp.stack([tint, line]),
-        colour=jnp.stack([jnp.clip(pale, 0, 1), brown]),
+        color=jnp.stack([jnp.clip(pale, 0, 1), brown]),
     )
 
 
@@ -456,7 +484,12 @@ def random_mould(
         (
             (),
             {"amount": (0, 1), "rounding": (0, 1), "together": (0.6, 1), "tone": (0, 1)}
-            | {"bright": (0, 1), "green": (0, 1), "feathery": (0.2, 1), "size": (0.6, 1.5)}
+            | {
+                "bright": (0, 1),
+                "green": (0, 1),
+                "feathery": (0.2, 1),
+                "size": (0.6, 1.5),
+            }
             | {"strength": (0.3, 0.9)},
         ),
         ((dots,), _SCATTER | {"size": (0, 1), "opacity": (0.3, 1)}),
@@ -468,7 +501,7 @@ def random_mould(
         shape,
         cells=(14 * scale, 6 * scale, 2.8 * scale, 1.4 * scale, 4 * scale),
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.5)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.5)
     exists = count(one.rounding, 90 * amount * area(shape), dots)
     width = scale * one.size * (0.8 + 3.4 * each.size**4)
     dotted = fields.discs(
@@ -499,8 +532,8 @@ def random_mould(
     opacity = one.strength * jnp.maximum(dotted, 0.85 * blotted)
     light = jnp.where(one.bright < 0.4, 0.95 - 0.25 * one.tone, 0.05 + 0.35 * one.tone)
     tint = one.green**2 * jnp.array([-0.05, 0.03, -0.07])
-    colour = jnp.clip(light + tint + 0.04 * coarse[..., None], 0, 1)
-    return paint(image, opacity=opacity[None], colour=colour[None])
+    color = jnp.clip(light + tint + 0.04 * coarse[..., None], 0, 1)
+    return paint(image, opacity=opacity[None], color=color[None])
 
 
 def random_foxing(
@@ -533,7 +566,7 @@ def random_foxing(
     coarse, middle, fine = fields.smooth_noise(
         keys[1], shape, cells=(7 * scale, 3 * scale, 1.6 * scale)
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.8)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.8)
     exists = count(one.rounding, 18 * amount * area(shape), slots)
     place = _scattered(each, one, shape, 8 * scale, clusters)
     place = jnp.where(exists[:, None] > 0, place, _AWAY)
@@ -545,9 +578,11 @@ def random_foxing(
     ragged = 1 + 0.25 * coarse + 0.2 * middle + 0.12 * fine
     core = jnp.clip(1.5 * core * ragged - 0.35, 0, 1) * one.strength
     halo = jnp.clip(halo * ragged - 0.04, 0, 1) * one.halo * one.strength
-    rust = jnp.array([0.44, 0.29, 0.15]) + (one.hue - 0.5) * jnp.array([0.16, 0.16, 0.14])
+    rust = jnp.array([0.44, 0.29, 0.15]) + (one.hue - 0.5) * jnp.array(
+        [0.16, 0.16, 0.14]
+    )
     return paint(
         image,
         opacity=jnp.stack([halo, core]),
-        colour=jnp.stack([jnp.clip(1.35 * rust, 0, 1), rust]),
+        color=jnp.stack([jnp.clip(1.35 * rust, 0, 1), rust]),
     )

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from restoration.damage import cells, fields, polylines
+from restoration.damage.drawing import density, heading
 from restoration.damage.fields import area, count, draw, limited, unit
 from restoration.damage.paint import Painted, paint
 
@@ -27,11 +28,6 @@ _LOOK = {
     "rough": (0.2, 0.8),
     "kink": (0.25, 0.75),
 }
-
-
-def density(severity: jax.Array) -> jax.Array:
-    """Returns how much damage there is: growing ever more slowly, 1 at severity 1."""
-    return 1.18 * severity / (0.22 + severity) + 0.04 * severity
 
 
 def paper(
@@ -68,7 +64,7 @@ def _paint(key, image, lines, one, *, reach) -> Painted:
     """Paints strokes as cracks: a shadow, moved away from the lamp, and the paper."""
     shape = image.shape[:2]
     scale = unit(shape)
-    away = polylines.heading(one.lamp) * scale * 0.9
+    away = heading(one.lamp) * scale * 0.9
     shadow = polylines.moved(lines, away, widened=0.5 * scale)
     opacity = polylines.drawn(shape, (shadow, lines), reach=reach)
     dark = jnp.maximum(one.shadow, 0) * opacity[0]
@@ -79,7 +75,7 @@ def _paint(key, image, lines, one, *, reach) -> Painted:
     return paint(
         image,
         opacity=jnp.stack([dark, opacity[1]]),
-        colour=jnp.stack([0.04 * jnp.ones_like(white), white]),
+        color=jnp.stack([0.04 * jnp.ones_like(white), white]),
     )
 
 
@@ -186,7 +182,7 @@ def random_long_cracks(
     ends = jnp.clip(6 * (1.01 - jnp.abs(jnp.linspace(-1, 1, points))), 0, 1)
     lines = polylines.tree(
         grown,
-        start=middle - 0.5 * length[:, None] * polylines.heading(each.angle),
+        start=middle - 0.5 * length[:, None] * heading(each.angle),
         angle=each.angle,
         length=length,
         straight=0.7,
@@ -253,18 +249,22 @@ def random_craquelure(
     )
     amount = density(severity) * fields.spread(one.amount, octaves=1.0)
     near = 1.6 * jnp.exp(-edge / (30 * scale)) * (one.border < 0.4)
-    region = slow + 0.35 * wide + near - 1.3 + 1.2 * jnp.minimum(amount, 1.6) * one.level
+    region = (
+        slow + 0.35 * wide + near - 1.3 + 1.2 * jnp.minimum(amount, 1.6) * one.level
+    )
     region = jnp.clip(1.4 * region, 0, 1) * (amount > 0)
     # Not every border broke: those that did grow with the region.
     broken = cut.border < one.whole * jnp.sqrt(region)
-    width = scale * one.width * (0.45 + 0.55 * region) * jnp.exp(0.45 * thick + 0.25 * fine)
+    width = (
+        scale * one.width * (0.45 + 0.55 * region) * jnp.exp(0.45 * thick + 0.25 * fine)
+    )
     width = width * broken
     line = jnp.clip(width / 2 + 0.5 - cut.distance, 0, 1) * jnp.clip(width, 0, 1)
     line = line * (0.5 + 0.5 * one.strength) * jnp.clip(2.5 * region, 0, 1)
     tone = jnp.where(one.filled < 0.45, 0.05 + 0.3 * one.tone, 1.0 - 0.5 * one.tone**2)
     white = paper(keys[4], shape, tone=tone, warm=one.warm**2)
     # Cells curl up: a faint shade along one side of each.
-    light = polylines.heading(one.lamp)
+    light = heading(one.lamp)
     towards = (
         (rows - cut.centre[0]) * light[0] + (columns - cut.centre[1]) * light[1]
     ) / size
@@ -273,5 +273,5 @@ def random_craquelure(
     return paint(
         image,
         opacity=jnp.stack([shade, line]),
-        colour=jnp.stack([0.05 * jnp.ones_like(white), white]),
+        color=jnp.stack([0.05 * jnp.ones_like(white), white]),
     )

@@ -5,7 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from restoration.damage import cracks, fields, polylines
+from restoration.damage import cracks, fields
+from restoration.damage.drawing import density
 from restoration.damage.fields import count, draw, limited, unit
 from restoration.damage.paint import Painted, paint
 
@@ -55,7 +56,7 @@ def random_folds(
             | {"begin": (-0.5, 1.3), "rim": (-0.4, 1), "jagged": (0.1, 0.9)},
         ),
     )
-    expected = 1.5 * cracks.density(severity) * fields.spread(one.amount, octaves=0.8)
+    expected = 1.5 * density(severity) * fields.spread(one.amount, octaves=0.8)
     exists = count(one.rounding, expected, slots)[:, None, None]
     slow, wide, coarse, middle, fine, flake, tiny = fields.smooth_noise(
         keys[1],
@@ -69,7 +70,9 @@ def random_folds(
     square = jnp.array([0.0, math.pi / 2, math.pi / 4])[:, None, None]
     loose = jnp.array([0.15, 0.12, 0.8])[:, None, None]
     # Folds of letters go along the sides; those of accidents go anywhere.
-    base = jnp.where(one.across < 0.4, jnp.round(one.angle / 1.5708) * 1.5708, one.angle)
+    base = jnp.where(
+        one.across < 0.4, jnp.round(one.angle / 1.5708) * 1.5708, one.angle
+    )
     angle = base + square + loose * each.turn
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     along = down * sin + right * cos
@@ -130,7 +133,7 @@ def random_folds(
                 jnp.maximum(crack.max(axis=0), lost),
             ]
         ),
-        colour=jnp.stack([black + 0.03, 0.93 + black, black + 0.03, white]),
+        color=jnp.stack([black + 0.03, 0.93 + black, black + 0.03, white]),
     )
 
 
@@ -169,7 +172,7 @@ def random_tears(
             | {"jagged": (0.5, 1.6)},
         ),
     )
-    expected = 1.1 * cracks.density(severity) * fields.spread(one.amount, octaves=1.0)
+    expected = 1.1 * density(severity) * fields.spread(one.amount, octaves=1.0)
     exists = count(one.rounding, expected, slots)[:, None, None]
     wide, coarse, middle, fine, other, tiny = fields.smooth_noise(
         keys[1],
@@ -179,7 +182,9 @@ def random_tears(
     # Each begins on one of the four sides and heads inwards.
     side = jnp.floor(each.side)
     height, width = shape
-    row = jnp.where(side == 0, 0.0, jnp.where(side == 1, height - 1.0, each.place * height))
+    row = jnp.where(
+        side == 0, 0.0, jnp.where(side == 1, height - 1.0, each.place * height)
+    )
     column = jnp.where(
         side == 2, 0.0, jnp.where(side == 3, width - 1.0, each.place * width)
     )
@@ -198,10 +203,14 @@ def random_tears(
     flip = jnp.where(each.flip < 0, -1.0, 1.0)
     distance = flip * (distance + 0.5 * each.bend**3 * jnp.square(along) / length)
     jagged = scale * each.jagged
-    distance = distance + jagged * (3.0 * wide + 1.6 * coarse + 0.7 * middle + 0.4 * fine)
+    distance = distance + jagged * (
+        3.0 * wide + 1.6 * coarse + 0.7 * middle + 0.4 * fine
+    )
     # How far from its end, 1 at the border and 0 where it ends.
     left = jnp.clip(1 - along / length, 0, 1)
-    there = jnp.clip((length - along) / (4 * scale), 0, 1) * (along > -6 * scale) * exists
+    there = (
+        jnp.clip((length - along) / (4 * scale), 0, 1) * (along > -6 * scale) * exists
+    )
     gap = scale * jnp.maximum(each.gap, 0) * left
     paper_width = scale * (0.6 + 7 * each.rim**2) * jnp.sqrt(left)
     paper_width = paper_width * jnp.clip(0.75 + 0.55 * other + 0.35 * middle, 0.1, 2)
@@ -230,7 +239,7 @@ def random_tears(
     return paint(
         image,
         opacity=jnp.stack([most(shade), most(lip), most(torn), most(hole)]),
-        colour=jnp.stack([black + 0.02, black + 0.05, white, black + behind]),
+        color=jnp.stack([black + 0.02, black + 0.05, white, black + behind]),
     )
 
 
@@ -265,7 +274,7 @@ def random_worn_edges(
             | {"broken": (0, 1), "gap": (3, 14)},
         ),
     )
-    amount = cracks.density(severity) * fields.spread(one.amount, octaves=1.0)
+    amount = density(severity) * fields.spread(one.amount, octaves=1.0)
     happens = one.often < 1 - jnp.exp(-1.5 * amount)
     wide, coarse, middle, fine, flake, tiny = fields.smooth_noise(
         keys[1],
@@ -292,7 +301,9 @@ def random_worn_edges(
     there = corner.there < 1 - jnp.exp(-0.5 * amount)
     off = there & (corner.broken < 0.6)
     beyond = jnp.maximum(beyond, jnp.max(jnp.where(off, -inside, -_FAR), axis=0))
-    bare = scale * (0.5 + corner.gap * corner.rim**2) * jnp.clip(0.8 + 0.5 * flake, 0, 2)
+    bare = (
+        scale * (0.5 + corner.gap * corner.rim**2) * jnp.clip(0.8 + 0.5 * flake, 0, 2)
+    )
     worn = jnp.maximum(worn, jnp.max(jnp.where(off, bare - inside, -_FAR), axis=0))
     half = 0.5 * scale * (0.4 + 4.5 * corner.rim**2) * jnp.clip(0.7 + 0.6 * flake, 0, 2)
     crack = jnp.where(there & ~off, half - jnp.abs(inside), -_FAR)
@@ -318,5 +329,5 @@ def random_worn_edges(
     return paint(
         image,
         opacity=opacity,
-        colour=jnp.stack([black + 0.03, paper, black + behind]),
+        color=jnp.stack([black + 0.03, paper, black + behind]),
     )

@@ -1,9 +1,10 @@
 """What belongs into a picture and looks like damage: stars, wires, lettering, lace.
 
 A network that learns to find damage has to see these on spotless pictures too, or it
-takes them away. The convention is that of `restoration.damage`: key first, image second,
-severity 0 changes no bit. All return the image alone: they are no damage, so that the
-mask stays 0, and the picture with them on is what a network is to leave as it is.
+takes them away. The convention is that of `restoration.damage`: key first, image
+second, severity 0 changes no bit. All return the image alone: they are no damage, so
+that the mask stays 0, and the picture with them on is what a network is to leave as it
+is. On a grey picture they are grey.
 """
 
 import math
@@ -13,30 +14,30 @@ import jax.numpy as jnp
 from jax import lax
 
 from restoration.damage import ageing, cells, fields, polylines
-from restoration.damage.cracks import density
+from restoration.damage.drawing import density, heading
 from restoration.damage.fields import count, draw, limited, unit
 from restoration.damage.paint import paint
 
 _AWAY = -1e4
 
-# What is drawn for the colour of a thing: any hue, mostly pale, and how bright it is.
+# What is drawn for the color of a thing: any hue, mostly pale, and how bright it is.
 _HUE = {"red": (0, 1), "green": (0, 1), "blue": (0, 1), "grey": (0, 1), "tone": (0, 1)}
 
 
 def _tinted(image: jax.Array, one, light: jax.typing.ArrayLike) -> jax.Array:
-    """Returns (3,) a colour as bright as `light`: grey in half of colour pictures."""
-    colourful = jnp.mean(jnp.abs(image - image.mean(axis=-1, keepdims=True)))
+    """Returns (3,) a color as bright as `light`: grey in half of color pictures."""
+    colorful = jnp.mean(jnp.abs(image - image.mean(axis=-1, keepdims=True)))
     hue = jnp.stack([one.red, one.green, one.blue], -1)
     hue = hue / jnp.maximum(hue.mean(-1, keepdims=True), 0.1)
-    share = jnp.maximum(one.grey - 0.5, 0) * jnp.clip(40 * colourful, 0, 1)
+    share = jnp.maximum(one.grey - 0.5, 0) * jnp.clip(40 * colorful, 0, 1)
     return jnp.clip(light * (1 - share + share * hue), 0, 1)
 
 
 def _lay(image: jax.Array, *layers: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Lays pairs of an opacity (H, W) and a colour, (3,) or (H, W, 3), over a picture."""
+    """Lays pairs of an opacity (H, W) and a color, (3,) or (H, W, 3), over."""
     opacity = jnp.stack([one for one, _ in layers])
-    colours = jnp.stack([jnp.broadcast_to(c, image.shape) for _, c in layers])
-    return paint(image, opacity=opacity, colour=colours)[0]
+    colors = jnp.stack([jnp.broadcast_to(c, image.shape) for _, c in layers])
+    return paint(image, opacity=opacity, color=colors)[0]
 
 
 def _luma(image: jax.Array) -> jax.Array:
@@ -100,16 +101,24 @@ def random_stars(
         (
             (),
             _HUE
-            | {"amount": (0, 1), "rounding": (0, 1), "whole": (0, 1), "size": (0.9, 1.8)}
+            | {
+                "amount": (0, 1),
+                "rounding": (0, 1),
+                "whole": (0, 1),
+                "size": (0.9, 1.8),
+            }
             | {"horizon": (0.25, 1.5), "glow": (0, 0.16), "night": (0.05, 0.35)},
         ),
         ((small,), {"row": (0, 1), "column": (0, 1), "light": (0, 1), "size": (0, 1)}),
-        ((large,), {"row": (0, 1), "column": (0, 1), "light": (0.4, 1), "size": (1.5, 4)}),
+        (
+            (large,),
+            {"row": (0, 1), "column": (0, 1), "light": (0.4, 1), "size": (1.5, 4)},
+        ),
     )
     slow, wide, fine, cloud = fields.smooth_noise(
         keys[1], shape, cells=(60 * scale, 18 * scale, 5 * scale, 45 * scale)
     )
-    height, width = shape
+    height = shape[0]
     rows = jnp.arange(height)[:, None] / height
     # The skyline: the first row of the noise, the same all the way down.
     line = one.horizon + 0.08 * slow[:1] + 0.03 * wide[:1] + 0.012 * fine[:1]
@@ -200,7 +209,7 @@ def random_snow(
     exists = count(one.rounding, 230 * amount * extent, small)
     width = scale * one.size * (0.8 + 2.2 * flake.size**2.5)
     streak = width * one.fall**2 * 2.0
-    along = polylines.heading(math.pi / 2 + one.wind + flake.turn)
+    along = heading(math.pi / 2 + one.wind + flake.turn)
     step = jnp.linspace(-0.5, 0.5, steps)
     points = (jnp.stack([flake.row, flake.column], -1) * size)[:, None]
     points = points + (streak[:, None] * step)[..., None] * along[:, None]
@@ -261,13 +270,18 @@ def random_sequins(
     share = one.sparkle * facing
     dazzling = jnp.clip((share - cut.chance) / (0.3 * one.sparkle), 0, 1)
     light = (0.08 + 0.3 * one.tone) * (0.5 + cut.border) * facing
-    colour = light[..., None] * _tinted(image, one, 1.0) * (0.55 + 0.45 * round_[..., None])
+    color = (
+        light[..., None] * _tinted(image, one, 1.0) * (0.55 + 0.45 * round_[..., None])
+    )
     region = _region(one, ball, shape, whole=0.25)
     region = region * (one.happens < 2 * density(severity))
     return _lay(
         image,
-        (region * one.ground, jnp.clip(colour, 0, 1)),
-        (region * dazzling * round_, jnp.clip(0.75 + 0.5 * _tinted(image, one, 0.5), 0, 1)),
+        (region * one.ground, jnp.clip(color, 0, 1)),
+        (
+            region * dazzling * round_,
+            jnp.clip(0.75 + 0.5 * _tinted(image, one, 0.5), 0, 1),
+        ),
     )
 
 
@@ -293,8 +307,18 @@ def random_polka_dots(
             (),
             _HUE
             | _REGION
-            | {"period": (0, 1), "dot": (0.12, 0.4), "angle": (0, 3.1416), "warp": (0, 1)}
-            | {"ground": (-0.5, 1), "dark": (0, 1), "stagger": (0, 1), "happens": (0, 1)}
+            | {
+                "period": (0, 1),
+                "dot": (0.12, 0.4),
+                "angle": (0, 3.1416),
+                "warp": (0, 1),
+            }
+            | {
+                "ground": (-0.5, 1),
+                "dark": (0, 1),
+                "stagger": (0, 1),
+                "happens": (0, 1),
+            }
             | {"shading": (0.05, 0.3), "opacity": (0.6, 1)},
         ),
         _BALLS,
@@ -366,13 +390,13 @@ def random_buttons(
     index = jnp.arange(each)
     angle = jnp.where(row.upright < 0.5, math.pi / 2 + 0.1 * row.bend, row.angle)
     bend = jnp.where(pearls, 2.4, 0.5) * row.bend / each
-    headings = polylines.heading(angle + bend * (index - each / 2))
+    headings = heading(angle + bend * (index - each / 2))
     size = jnp.array(shape, jnp.float32)
     start = jnp.stack([row.row, row.column], -1) * size
     centre = start + jnp.cumsum(step[..., None] * headings, axis=1)
     shown = exists * (index < row.number)
     radius = jnp.broadcast_to(radius, shown.shape)
-    light = polylines.heading(one.lamp)
+    light = heading(one.lamp)
 
     def discs(move, part, opacity):
         return polylines.Strokes(
@@ -404,8 +428,8 @@ def random_buttons(
         reach=math.ceil(9.5 * scale),
     )
     body = jnp.where(one.grey < 0.7, 0.95 - 0.4 * one.tone**2, 0.08 + 0.3 * one.tone)
-    colour = _tinted(image, one, body)
-    tones = (jnp.zeros(3), 0.8 * colour, colour, 0.25 * colour, jnp.ones(3))
+    color = _tinted(image, one, body)
+    tones = (jnp.zeros(3), 0.8 * color, color, 0.25 * color, jnp.ones(3))
     return _lay(image, *zip(layers, tones, strict=True))
 
 
@@ -448,11 +472,20 @@ def random_eyes(
     v = down * jnp.cos(pair.angle) - right * jnp.sin(pair.angle)
     u = down * jnp.sin(pair.angle) + right * jnp.cos(pair.angle)
     lid = 1.05 - 0.42 * jnp.square(u / (1.3 * radius))
-    opening = jnp.clip((lid * radius * 0.8 - jnp.abs(v + 0.1 * radius)) / scale + 0.5, 0, 1)
+    opening = jnp.clip(
+        (lid * radius * 0.8 - jnp.abs(v + 0.1 * radius)) / scale + 0.5, 0, 1
+    )
     opening = opening * (jnp.abs(u) < 2.2 * radius)
-    lashes = jnp.clip(
-        1.4 - jnp.abs(lid * radius * 0.8 + v + 0.1 * radius) / (0.22 * radius + 0.5), 0, 1
-    ) * (jnp.abs(u) < 2.0 * radius) * (v < 0.2 * radius)
+    lashes = (
+        jnp.clip(
+            1.4
+            - jnp.abs(lid * radius * 0.8 + v + 0.1 * radius) / (0.22 * radius + 0.5),
+            0,
+            1,
+        )
+        * (jnp.abs(u) < 2.0 * radius)
+        * (v < 0.2 * radius)
+    )
     away = jnp.sqrt(jnp.square(u) + jnp.square(v))
     iris = jnp.clip((radius - away) / scale + 0.5, 0, 1) * opening
     pupil = jnp.clip((0.45 * radius - away) / scale + 0.5, 0, 1) * opening
@@ -470,12 +503,12 @@ def random_eyes(
     def most(opacity):
         return jnp.max(opacity * exists, axis=(0, 1))
 
-    colour = _tinted(image, one, 0.18 + 0.3 * one.tone)
+    color = _tinted(image, one, 0.18 + 0.3 * one.tone)
     return _lay(
         image,
         (most(0.85 * opening), jnp.full(3, 0.82) * (0.7 + 0.3 * one.tone)),
         (most(0.8 * lashes), jnp.full(3, 0.07)),
-        (most(iris), colour),
+        (most(iris), color),
         (most(0.9 * pupil), jnp.full(3, 0.03)),
         (most(jnp.maximum(first, second)), jnp.full(3, 0.98)),
     )
@@ -503,7 +536,12 @@ def random_wires(
         (
             (groups, 1, 1, 1),
             {"row": (0.05, 0.95), "column": (0.05, 0.95), "angle": (-0.6, 0.6)}
-            | {"sag": (-0.05, 0.25), "width": (0, 1), "gap": (3, 26), "number": (1, 4.9)}
+            | {
+                "sag": (-0.05, 0.25),
+                "width": (0, 1),
+                "gap": (3, 26),
+                "number": (1, 4.9),
+            }
             | {"upright": (0, 1), "end": (-1.2, 3), "opacity": (0.6, 1)}
             | {"bright": (0, 1)},
         ),
@@ -561,7 +599,12 @@ def random_branches(
         (
             (),
             _HUE
-            | {"amount": (0, 1), "rounding": (0, 1), "kink": (0.08, 0.3), "frost": (0, 1)}
+            | {
+                "amount": (0, 1),
+                "rounding": (0, 1),
+                "kink": (0.08, 0.3),
+                "frost": (0, 1),
+            }
             | {"rough": (0.03, 0.18)},
         ),
         (
@@ -592,10 +635,10 @@ def random_branches(
     )
     lamp = polylines.moved(lines, jnp.array([-0.8, -0.5]) * scale)
     lit, wood = polylines.drawn(shape, (lamp, lines), reach=math.ceil(4 * scale))
-    colour = _tinted(image, one, 0.05 + 0.22 * one.tone)
+    color = _tinted(image, one, 0.05 + 0.22 * one.tone)
     # Snow lies on them, or the sun shines from one side.
-    frost = jnp.where(one.frost < 0.35, 0.9, 2.2 * colour)
-    return _lay(image, (0.8 * lit, jnp.clip(frost, 0, 1)), (wood, colour))
+    frost = jnp.where(one.frost < 0.35, 0.9, 2.2 * color)
+    return _lay(image, (0.8 * lit, jnp.clip(frost, 0, 1)), (wood, color))
 
 
 def random_lettering(
@@ -620,7 +663,12 @@ def random_lettering(
             (),
             _HUE
             | {"row": (0.02, 0.95), "column": (-0.2, 0.6), "angle": (-0.1, 0.1)}
-            | {"height": (0, 1), "weight": (0.08, 0.22), "dark": (0, 1), "label": (0, 1)}
+            | {
+                "height": (0, 1),
+                "weight": (0.08, 0.22),
+                "dark": (0, 1),
+                "label": (0, 1),
+            }
             | {"rows": (1, 3.99), "written": (0, 1), "slant": (-0.1, 0.5)}
             | {"happens": (0, 1), "letters": (3, 16.9), "upright": (0, 1)},
         ),
@@ -702,7 +750,9 @@ def random_lettering(
     sin, cos = jnp.sin(one.angle), jnp.cos(one.angle)
     v, u = down * cos - right * sin, down * sin + right * cos
     inside = jnp.minimum(
-        jnp.minimum(v + 0.6 * height, 1.7 * height * jnp.floor(one.rows) + 0.1 * height - v),
+        jnp.minimum(
+            v + 0.6 * height, 1.7 * height * jnp.floor(one.rows) + 0.1 * height - v
+        ),
         jnp.minimum(u + 0.6 * height, height * (one.letters * 0.85 + 1) - u),
     )
     label = jnp.clip(inside + 0.5, 0, 1) * there
@@ -735,7 +785,12 @@ def random_hair(
         (
             (),
             _HUE
-            | {"amount": (0, 1), "rounding": (0, 1), "shine": (0.1, 0.6), "stray": (0, 1)},
+            | {
+                "amount": (0, 1),
+                "rounding": (0, 1),
+                "shine": (0.1, 0.6),
+                "stray": (0, 1),
+            },
         ),
         (
             (locks,),
@@ -834,12 +889,19 @@ def random_lace(
     diamonds = jnp.maximum(line(near(u + v)), line(near(u - v)))
     rings = line(jnp.abs(jnp.hypot(near(u), near(v)) - 0.33))
     flowers = jnp.hypot(near(u / 3), near(v / 3)) * 3
-    petals = 0.75 + 0.3 * jnp.cos(5 * jnp.arctan2(jnp.mod(u / 3 + 0.5, 1) - 0.5,
-                                                  jnp.mod(v / 3 + 0.5, 1) - 0.5))  # fmt: skip
+    around = jnp.arctan2(jnp.mod(u / 3 + 0.5, 1) - 0.5, jnp.mod(v / 3 + 0.5, 1) - 0.5)
+    petals = 0.75 + 0.3 * jnp.cos(5 * around)
     blossom = jnp.clip((petals - flowers) * period / 3 + 0.5, 0, 1)
     stripes = line(near(u) - one.thick * 0.5)
     checks = 0.5 * (near(u) < 0.25) + 0.5 * (near(v) < 0.25)
-    patterns = (mesh, diamonds, rings, jnp.maximum(0.6 * diamonds, blossom), stripes, checks)
+    patterns = (
+        mesh,
+        diamonds,
+        rings,
+        jnp.maximum(0.6 * diamonds, blossom),
+        stripes,
+        checks,
+    )
     which = jnp.clip((one.kind * 1.2).astype(jnp.int32), 0, 5)
     pattern = jnp.stack(patterns)[which]
     region = _region(one, ball, shape, whole=0.15)
@@ -881,7 +943,12 @@ def random_spectacles(
             (pairs, 1, 1, 1),
             {"row": (0.05, 0.95), "column": (0.05, 0.95), "angle": (-0.35, 0.35)}
             | {"size": (9, 36), "flat": (0.65, 1.0), "power": (2, 4), "width": (0, 1)}
-            | {"lamp": (0, 6.2832), "horn": (0, 1), "temple": (-0.3, 0.5), "glass": (0, 1)},
+            | {
+                "lamp": (0, 6.2832),
+                "horn": (0, 1),
+                "temple": (-0.3, 0.5),
+                "glass": (0, 1),
+            },
         ),
     )
     amount = density(severity) * fields.spread(one.amount, octaves=0.5)
@@ -905,7 +972,9 @@ def random_spectacles(
         jnp.abs(u) < 0.28 * size
     )
     outer = side * u - 2.2 * size
-    temple = jnp.clip(width / 2 + 0.5 - jnp.abs(v + 0.2 * size - pair.temple * outer), 0, 1)
+    temple = jnp.clip(
+        width / 2 + 0.5 - jnp.abs(v + 0.2 * size - pair.temple * outer), 0, 1
+    )
     temple = temple * (outer > 0) * (outer < 1.1 * size)
     frame = jnp.maximum(jnp.maximum(rim, temple), bridge) * exists
     # Metal shines where it faces the lamp.
@@ -953,7 +1022,10 @@ def random_bright_shapes(
             | {"angle": (0, 6.2832), "light": (0.6, 1), "folds": (0.02, 0.16)}
             | {"fold_angle": (0, 3.1416), "soft": (0.7, 2.2), "slope": (-0.25, 0.25)},
         ),
-        ((slots, sides, 1, 1), {"turn": (-0.5, 0.5), "away": (0.45, 1.1), "bow": (-1, 1)}),
+        (
+            (slots, sides, 1, 1),
+            {"turn": (-0.5, 0.5), "away": (0.45, 1.1), "bow": (-1, 1)},
+        ),
     )
     slow, wide, coarse, fine = fields.smooth_noise(
         keys[1], shape, cells=(45 * scale, 18 * scale, 7 * scale, 2 * scale)
@@ -975,17 +1047,15 @@ def random_bright_shapes(
     inside = inside + scale * jnp.maximum(one.fray, 0) * (0.9 * coarse + 0.7 * fine)
     body = jnp.clip(inside / (each.soft * scale) + 0.5, 0, 1) * exists
     # Folds run one way: noise along a direction, drawn out.
-    way = (
-        down * jnp.sin(each.fold_angle) + right * jnp.cos(each.fold_angle)
-    ) / size
+    way = (down * jnp.sin(each.fold_angle) + right * jnp.cos(each.fold_angle)) / size
     folds = jnp.sin(7 * way + 1.3 * slow + 0.3 * wide)
     shade = 1 + each.folds * (folds - 0.6) + each.slope * way
     # The edge turns away from the light.
     shade = shade * (0.82 + 0.18 * jnp.clip(inside / (6 * scale), 0, 1))
     result = image
     for number in range(slots):
-        colour = jnp.clip(each.light[number] * shade[number], 0, 1)[..., None]
-        result = _lay(result, (body[number], colour * _tinted(image, one, 1.0)))
+        color = jnp.clip(each.light[number] * shade[number], 0, 1)[..., None]
+        result = _lay(result, (body[number], color * _tinted(image, one, 1.0)))
     return result
 
 
@@ -1033,7 +1103,7 @@ def random_glints(
     step = jnp.linspace(-0.5, 0.5, steps)
     points = (jnp.stack([each.row, each.column], -1) * size)[:, None] + (
         length[:, None] * step
-    )[..., None] * polylines.heading(angle)[:, None]
+    )[..., None] * heading(angle)[:, None]
     taper = 1 - 1.6 * jnp.square(step)
     dashes = polylines.strokes(
         points, width[:, None] * taper, (exists * each.light)[:, None]
@@ -1089,7 +1159,9 @@ def random_lookalikes(
     keys = fields.split(key, number + 1)
     which = fields.uniform(keys[0], (number,)) * len(kinds)
     branches = [
-        lambda key, image, severity, kind=KINDS[name]: kind(key, image, severity=severity)
+        lambda key, image, severity, kind=KINDS[name]: kind(
+            key, image, severity=severity
+        )
         for name in kinds
     ]
     severity = limited(severity)

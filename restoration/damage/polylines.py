@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from restoration.damage import fields
+from restoration.damage.drawing import heading
 
 
 class Strokes(typing.NamedTuple):
@@ -19,11 +20,6 @@ class Strokes(typing.NamedTuple):
     centre: jax.Array
     width: jax.Array
     opacity: jax.Array
-
-
-def heading(angle: jax.Array) -> jax.Array:
-    """Returns (..., 2) unit vectors (row, column)."""
-    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
 def strokes(points: jax.Array, width: jax.Array, opacity: jax.Array) -> Strokes:
@@ -218,7 +214,9 @@ def _points(length: float, scale: float) -> int:
 _TWIGS, _SHORTER = 2, 0.3
 
 
-def tree_requests(trunks: int, branches: int, points: int, longest: float, scale: float):
+def tree_requests(
+    trunks: int, branches: int, points: int, longest: float, scale: float
+):
     """Returns what `fields.draw` is asked for, to grow trees: see `tree`."""
     long, short = _points(longest, scale), _points(_SHORTER * longest, scale)
     chance = {"chance": (0, 1)}
@@ -361,8 +359,6 @@ def tree(
         aside=0.35,
     )
     bridge_width = 0.5 * jnp.repeat(width, branches - 1)[:, None]
-    bridge_width = bridge_width * ragged(
-        bridge_chance.chance[:2], rough=rough
-    )
+    bridge_width = bridge_width * ragged(bridge_chance.chance[:2], rough=rough)
     lines.append(strokes(bridge, bridge_width, closed.reshape(-1, 1)))
     return joined(*lines, stems, twigs)

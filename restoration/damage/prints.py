@@ -120,7 +120,7 @@ def random_print_layer(
       kinds: static names of `KINDS`.
 
     Returns:
-      The dirt (H, W, 3), which is colour times opacity, and its mask (H, W).
+      The dirt (H, W, 3), which is color times opacity, and its mask (H, W).
     """
     black = jnp.zeros((*shape, 3))
     return random_print_damage(key, black, severity=severity, kinds=kinds)

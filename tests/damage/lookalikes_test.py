@@ -66,7 +66,7 @@ def test_draws_something_else_for_another_key(name):
 
 @random_kind
 def test_a_grey_picture_stays_grey(name):
-    """Colour on a grey picture would tell what was drawn from what was there."""
+    """Color on a grey picture would tell what was drawn from what was there."""
     grey = jnp.repeat(_image().mean(axis=-1, keepdims=True), 3, axis=-1)
     for key in KEYS:
         after = np.asarray(_draw(name)(key, grey, 2.0))

@@ -183,7 +183,10 @@ def test_cracks_are_thin(name):
     assert lines.any()
     # Half of the width, along all that was drawn.
     half = np.concatenate(
-        [ndimage.distance_transform_edt(np.pad(one, 1))[1:-1, 1:-1][one] for one in lines]
+        [
+            ndimage.distance_transform_edt(np.pad(one, 1))[1:-1, 1:-1][one]
+            for one in lines
+        ]
     )
     assert half.mean() < 2.5
     assert np.quantile(half, 0.99) < 5
@@ -194,13 +197,16 @@ def test_long_cracks_are_connected_and_cross_the_picture():
     assert len(lines) >= 4
     crossing = []
     for one in lines:
-        labels, number = ndimage.label(one, np.ones((3, 3)))
+        labels, _ = ndimage.label(one, np.ones((3, 3)))
         sizes = np.bincount(labels.ravel())[1:]
         # Most of what is drawn hangs together.
         assert sizes.max() > 0.3 * one.sum()
         box = ndimage.find_objects(labels)[int(sizes.argmax())]
         crossing.append(
-            max((part.stop - part.start) / side for part, side in zip(box, SHAPE, strict=True))
+            max(
+                (part.stop - part.start) / side
+                for part, side in zip(box, SHAPE, strict=True)
+            )
         )
     assert np.median(crossing) > 0.5
 
