@@ -5,33 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from restoration.damage import cells, cracks, fields, folds
-from restoration.damage.drawing import density, heading
+from restoration.damage import fields, folds
+from restoration.damage.drawing import density
 from restoration.damage.fields import area, count, draw, limited, unit
 from restoration.damage.paint import Painted, paint
-
-# Objects that do not exist lie here, in pixels.
-_AWAY = -1e4
-
-
-def glows(
-    shape: fields.Shape, *, centre: jax.Array, radius: jax.Array, strength: jax.Array
-) -> jax.Array:
-    """Returns (H, W): the sum of Gaussian spots, in one matrix product.
-
-    Args:
-      shape: (H, W).
-      centre: (N, 2) in pixels.
-      radius: (N,) where half of the strength is left, in pixels.
-      strength: (N,).
-    """
-    rows = jnp.arange(shape[0])[:, None] - centre[:, 0]
-    columns = jnp.arange(shape[1])[:, None] - centre[:, 1]
-    return fields.product(
-        "hn,wn->hw",
-        strength * jnp.exp2(-jnp.square(rows / radius)),
-        jnp.exp2(-jnp.square(columns / radius)),
-    )
 
 
 def _scattered(each, one, shape: fields.Shape, margin: float, clusters) -> jax.Array:
@@ -45,13 +22,13 @@ def _scattered(each, one, shape: fields.Shape, margin: float, clusters) -> jax.A
       clusters: (K,) `row`, `column` in [0, 1) and `spread` as a share of 384 units.
     """
     size = jnp.array(shape, jnp.float32)
-    place = jnp.stack([each.row, each.column], -1)
-    free = place * (size + 2 * margin) - margin
+    position = jnp.stack([each.row, each.column], -1)
+    free = position * (size + 2 * margin) - margin
     number = clusters.row.shape[0]
     which = jnp.clip((each.cluster * number).astype(jnp.int32), 0, number - 1)
     middle = jnp.stack([clusters.row, clusters.column], -1)[which] * size
     # The sum of both numbers and a cube root: dense in the middle, thin outside.
-    away = 2 * (place - 0.5)
+    away = 2 * (position - 0.5)
     far = 384 * unit(shape) * clusters.spread[which]
     near = middle + far[:, None] * away * jnp.sum(jnp.square(away), -1, keepdims=True)
     return jnp.where((each.near < one.together)[:, None], near, free)
@@ -60,123 +37,6 @@ def _scattered(each, one, shape: fields.Shape, margin: float, clusters) -> jax.A
 # What scattered objects draw.
 _SCATTER = {"row": (0, 1), "column": (0, 1), "near": (0, 1), "cluster": (0, 1)}
 _CLUSTERS = ((4,), {"row": (0, 1), "column": (0, 1), "spread": (0.05, 0.45)})
-
-
-def random_flakes(
-    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
-) -> Painted:
-    """Flakes the emulsion off: ragged or angular patches of bare paper.
-
-    They cluster along lines, as those of cracks, and at the borders; pieces that still
-    hold stand like islands in them, and the edge throws a thin shadow.
-
-    Args:
-      key: PRNG key.
-      image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 a print that got damp and dried.
-
-    Returns:
-      The picture and the mask.
-    """
-    shape = image.shape[:2]
-    severity, scale = limited(severity), unit(shape)
-    lines, balls = 3, 10
-    keys = fields.split(key, 6)
-    one, line, ball = draw(
-        keys[0],
-        (
-            (),
-            {"amount": (0, 1), "tone": (0, 1), "warm": (0, 1), "lamp": (0, 6.2832)}
-            | {"shadow": (-0.2, 0.8), "size": (0, 1), "angular": (0, 1)}
-            | {
-                "border": (-2, 1),
-                "under": (0, 1),
-                "stretch": (0, 1),
-                "angle": (0, 3.1416),
-            }
-            | {"rounding": (0, 1), "step": (0.3, 1.2)},
-        ),
-        (
-            (lines,),
-            {"row": (0, 1), "column": (0, 1), "angle": (0, 6.2832)}
-            | {"length": (0.03, 0.4), "width": (4, 20)},
-        ),
-        ((lines, balls), {"along": (-1, 1), "across": (-1, 1), "size": (0.3, 1.1)}),
-    )
-    slow, wide, coarse, middle, fine, flake, tiny, other = fields.smooth_noise(
-        keys[1],
-        shape,
-        cells=(45 * scale, 22 * scale, 11 * scale, 5.5 * scale, 2.6 * scale, 9 * scale,
-               1.5 * scale, 5.5 * scale),
-    )  # fmt: skip
-    amount = density(severity) * fields.spread(one.amount, octaves=1.2)
-    exists = count(one.rounding, 0.9 * amount, lines)
-    size = jnp.array(shape, jnp.float32)
-    place = jnp.stack([line.row, line.column], -1) * size
-    length = 384 * scale * line.length
-    centre = (
-        place[:, None]
-        + (length[:, None] * ball.along)[..., None] * heading(line.angle)[:, None]
-        + (0.4 * scale * line.width[:, None] * ball.across)[..., None]
-        * heading(line.angle + math.pi / 2)[:, None]
-    )
-    centre = jnp.where(exists[:, None, None] > 0, centre, _AWAY)
-    radius = scale * line.width[:, None] * ball.size
-    near = glows(
-        shape,
-        centre=centre.reshape(-1, 2),
-        radius=radius.reshape(-1),
-        strength=jnp.ones(lines * balls),
-    )
-    edge = jnp.min(folds.borders(shape), axis=0)
-    near = jnp.minimum(near, 1.3)
-    near = near + jnp.minimum(amount, 1.1) * jnp.maximum(one.border, 0) * jnp.exp(
-        -edge / (11 * scale)
-    )
-    ready = near + 0.22 * slow + 0.15 * wide
-
-    # Angular pieces fall off whole, small beside large ones.
-    cell = scale * (3.5 + 10 * one.size**2)
-    warp = 0.12 * cell * jnp.stack([middle, other]) + 0.3 * scale * jnp.stack(
-        [fine, tiny]
-    )
-    cut = cells.cells(
-        keys[2],
-        shape,
-        size=cell,
-        warp=warp,
-        stretch=1 + 3 * one.stretch**2,
-        angle=one.angle,
-    )
-    here, there = (ready > 0.4 + 1.1 * x for x in (cut.chance, cut.beyond))
-    angular = jnp.where(
-        here == there,
-        jnp.where(here, 1, -1) * (cut.distance + 2 * scale),
-        jnp.where(here, 1, -1) * cut.distance,
-    )
-    # Ragged ones follow the noise.
-    ragged = (
-        4.2
-        * scale
-        * (1.6 * ready + 0.55 * flake + 0.5 * coarse + 0.3 * middle + 0.2 * fine - 1.75)
-    )
-    depth = jnp.where(one.angular < 0.5, angular, ragged + 0.4 * scale * tiny)
-    depth = jnp.where((near > 0.03) & (amount > 0), depth, _AWAY)
-    bare = jnp.clip(depth / (0.5 + 0.5 * one.step) + 0.5, 0, 1)
-    # A shadow where the slope falls away from the lamp: the patch, moved, less itself.
-    down, right = 1.5 * scale * jnp.sin(one.lamp), 1.5 * scale * jnp.cos(one.lamp)
-    slope = jnp.gradient(jnp.clip(depth, -4 * scale, 4 * scale))
-    facing = (slope[0] * down + slope[1] * right) / scale
-    rim = jnp.exp(-jnp.square((depth + 0.9 * scale) / (0.9 * scale)))
-    shade = jnp.maximum(one.shadow, 0) * rim * jnp.clip(0.35 + 0.6 * facing, 0, 1)
-    # Bare paper; in a fifth of the pictures the layer under the emulsion stays grey.
-    tone = jnp.where(one.under < 0.2, 0.75 - 0.35 * one.tone, 1.0 - 0.25 * one.tone**2)
-    white = cracks.paper(keys[3], shape, tone=tone, warm=one.warm**1.5, texture=0.08)
-    return paint(
-        image,
-        opacity=jnp.stack([shade, bare]),
-        color=jnp.stack([0.04 * jnp.ones_like(white), white]),
-    )
 
 
 def random_silvering(
@@ -419,18 +279,20 @@ def random_tidemarks(
     amount = density(severity) * fields.spread(one.amount, octaves=1.0)
     exists = count(one.rounding, 1.2 * amount, slots)
     size = jnp.array(shape, jnp.float32)
-    place = jnp.stack([each.row, each.column], -1)
+    position = jnp.stack([each.row, each.column], -1)
     # Many come in from a border.
-    pushed = jnp.round(place) * 1.1 - 0.05
-    place = jnp.where(
-        one.border < 0.4, jnp.where(place < place[:, ::-1], pushed, place), place
+    pushed = jnp.round(position) * 1.1 - 0.05
+    position = jnp.where(
+        one.border < 0.4,
+        jnp.where(position < position[:, ::-1], pushed, position),
+        position,
     )
-    place = jnp.where(exists[:, None] > 0, place * size, _AWAY)
+    position = jnp.where(exists[:, None] > 0, position * size, fields.AWAY)
     extent = scale * each.size
     offset = jnp.stack([ball.down, ball.right], -1)
     distance, _ = fields.blobs(
         shape,
-        centre=(place[:, None] + extent[:, None, None] * offset).reshape(-1, 2),
+        centre=(position[:, None] + extent[:, None, None] * offset).reshape(-1, 2),
         radius=(extent[:, None] * ball.size).reshape(-1),
         values=jnp.zeros((0, slots * balls)),
     )
@@ -490,7 +352,7 @@ def random_mould(
                 "feathery": (0.2, 1),
                 "size": (0.6, 1.5),
             }
-            | {"strength": (0.3, 0.9)},
+            | {"strength": (0.45, 1)},
         ),
         ((dots,), _SCATTER | {"size": (0, 1), "opacity": (0.3, 1)}),
         ((blots,), _SCATTER | {"size": (0, 1), "opacity": (0.3, 1)}),
@@ -502,7 +364,7 @@ def random_mould(
         cells=(14 * scale, 6 * scale, 2.8 * scale, 1.4 * scale, 4 * scale),
     )
     amount = density(severity) * fields.spread(one.amount, octaves=1.5)
-    exists = count(one.rounding, 90 * amount * area(shape), dots)
+    exists = count(one.rounding, 120 * amount * area(shape), dots)
     width = scale * one.size * (0.8 + 3.4 * each.size**4)
     dotted = fields.discs(
         shape,
@@ -514,11 +376,11 @@ def random_mould(
         reach=math.ceil(3.4 * scale),
     )[0]
     # Threads grow from blots in all directions: noise that rises towards their middle.
-    grown = count(one.rounding, 4.5 * amount, blots)
-    place = _scattered(blot, one, shape, 10 * scale, clusters)
-    halo = glows(
+    grown = count(one.rounding, 6 * amount, blots)
+    position = _scattered(blot, one, shape, 10 * scale, clusters)
+    halo = fields.glows(
         shape,
-        centre=jnp.where(grown[:, None] > 0, place, _AWAY),
+        centre=jnp.where(grown[:, None] > 0, position, fields.AWAY),
         radius=scale * one.size * (2.5 + 13 * blot.size**2),
         strength=blot.opacity,
     )
@@ -568,12 +430,14 @@ def random_foxing(
     )
     amount = density(severity) * fields.spread(one.amount, octaves=1.8)
     exists = count(one.rounding, 18 * amount * area(shape), slots)
-    place = _scattered(each, one, shape, 8 * scale, clusters)
-    place = jnp.where(exists[:, None] > 0, place, _AWAY)
+    position = _scattered(each, one, shape, 8 * scale, clusters)
+    position = jnp.where(exists[:, None] > 0, position, fields.AWAY)
     radius = scale * one.size * (0.9 + 7 * each.size**3)
-    core = glows(shape, centre=place, radius=radius, strength=1.6 * each.opacity)
-    halo = glows(
-        shape, centre=place, radius=1.8 * radius + scale, strength=each.opacity
+    core = fields.glows(
+        shape, centre=position, radius=radius, strength=1.6 * each.opacity
+    )
+    halo = fields.glows(
+        shape, centre=position, radius=1.8 * radius + scale, strength=each.opacity
     )
     ragged = 1 + 0.25 * coarse + 0.2 * middle + 0.12 * fine
     core = jnp.clip(1.5 * core * ragged - 0.35, 0, 1) * one.strength

@@ -26,7 +26,7 @@ _LOOK = {
     "warm": (0, 1),
     "filled": (0, 1),
     "rough": (0.2, 0.8),
-    "kink": (0.25, 0.75),
+    "kink": (0.12, 0.7),
 }
 
 
@@ -110,30 +110,30 @@ def random_cracks(
             (slots,),
             {"row": (0, 1), "column": (0, 1), "near": (0, 1)}
             | {"angle": (0, 2 * math.pi), "length": (0, 1), "width": (0, 1)}
-            | {"opacity": (0.45, 1)},
+            | {"opacity": (0.55, 1)},
         ),
         *polylines.tree_requests(slots, branches, points, longest, scale),
     )
     expected = 6.0 * density(severity) * fields.spread(one.amount, octaves=1.5)
     exists = count(one.rounding, expected * extent, slots)
     size = jnp.array(shape, jnp.float32)
-    place = jnp.stack([each.row, each.column], axis=-1)
+    position = jnp.stack([each.row, each.column], axis=-1)
     middle = jnp.stack([one.row, one.column])
     # In half of the pictures most are in one region, as where a print was bent.
-    pulled = middle + 0.35 * (place - 0.5)
+    pulled = middle + 0.35 * (position - 0.5)
     gathered = (one.together < 0.5) & (each.near < 0.75)
-    place = jnp.where(gathered[:, None], pulled, place)
-    place = place * (size + 2 * margin * scale) - margin * scale
+    position = jnp.where(gathered[:, None], pulled, position)
+    position = position * (size + 2 * margin * scale) - margin * scale
     zoom = 0.7 + 0.6 * one.zoom
     profile = jnp.clip(3.5 * (1.02 - jnp.abs(jnp.linspace(-1, 1, points))), 0.25, 1)
     lines = polylines.tree(
         grown,
-        start=place,
+        start=position,
         angle=each.angle,
         length=scale * zoom * (10 + 95 * each.length**2),
         straight=1.0,
         width=_widths(each.width, one, scale),
-        opacity=exists * each.opacity * (0.55 + 0.45 * one.strength),
+        opacity=exists * each.opacity * (0.65 + 0.35 * one.strength),
         profile=profile[None],
         kink=one.kink,
         rough=one.rough,
@@ -141,6 +141,59 @@ def random_cracks(
         longest=longest,
     )
     return _paint(keys[1], image, lines, one, reach=math.ceil(4 * scale))
+
+
+def random_scuffs(
+    key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
+) -> Painted:
+    """Paints scuffs: many short slivers and hooks where the surface was rubbed.
+
+    Args:
+      key: PRNG key.
+      image: (H, W, 3) in [0, 1].
+      severity: 0 none, 1 a print without a sleeve.
+
+    Returns:
+      The picture and the mask.
+    """
+    shape = image.shape[:2]
+    severity, scale = limited(severity), unit(shape)
+    slots, points, clusters = max(60, math.ceil(420 * area(shape))), 18, 5
+    keys = fields.split(key, 2)
+    one, each, way, cluster = draw(
+        keys[0],
+        ((), _LOOK | {"together": (0, 0.8), "length": (0.6, 1.6), "aligned": (0, 1)}),
+        (
+            (slots,),
+            {"row": (0, 1), "column": (0, 1), "near": (0, 1), "which": (0, clusters)}
+            | {"angle": (0, 2 * math.pi), "length": (0, 1), "width": (0, 1)}
+            | {"opacity": (0, 1), "bend": (-1, 1)},
+        ),
+        ((slots, points), {"chance": (0, 1)}),
+        ((clusters,), {"row": (0, 1), "column": (0, 1), "spread": (0.1, 0.5)}),
+    )
+    amount = density(severity) * fields.spread(one.amount, octaves=2.0)
+    exists = count(one.rounding, 170 * amount * area(shape), slots)
+    position = jnp.stack([each.row, each.column], -1)
+    index = jnp.clip(each.which.astype(jnp.int32), 0, clusters - 1)
+    middle = jnp.stack([cluster.row, cluster.column], -1)[index]
+    pulled = middle + cluster.spread[index, None] * (position - 0.5)
+    position = jnp.where((each.near < one.together)[:, None], pulled, position)
+    # Rubbed in one direction in some pictures, knocked about in others.
+    angle = jnp.where(one.aligned < 0.4, 0.3 * each.bend + one.lamp, each.angle)
+    lines = polylines.wandering(
+        way.chance,
+        start=position * jnp.array(shape, jnp.float32),
+        angle=angle,
+        length=scale * one.length * (1.5 + 16 * each.length**3),
+        kink=one.kink,
+        drift=(1.5 * each.bend**3)[:, None],
+    )
+    taper = jnp.sqrt(1.02 - jnp.square(jnp.linspace(-1, 1, points)))
+    width = scale * (0.55 + 1.5 * each.width**3)
+    opacity = exists * (0.15 + 0.85 * each.opacity**1.5) * (0.55 + 0.45 * one.strength)
+    marks = polylines.strokes(lines, width[:, None] * taper, opacity[:, None])
+    return _paint(keys[1], image, marks, one, reach=math.ceil(2 * scale))
 
 
 def random_long_cracks(
@@ -218,7 +271,7 @@ def random_craquelure(
         (
             (),
             _LOOK
-            | {"size": (0, 1), "width": (0.5, 1.5), "whole": (0.35, 1.0)}
+            | {"size": (0, 1), "width": (0.5, 1.5), "whole": (0.6, 1.1)}
             | {"stretch": (0, 1), "angle": (0, math.pi), "level": (0, 1)}
             | {"border": (0, 1)},
         ),
@@ -254,9 +307,9 @@ def random_craquelure(
     )
     region = jnp.clip(1.4 * region, 0, 1) * (amount > 0)
     # Not every border broke: those that did grow with the region.
-    broken = cut.border < one.whole * jnp.sqrt(region)
+    broken = cut.border < one.whole * region**0.35
     width = (
-        scale * one.width * (0.45 + 0.55 * region) * jnp.exp(0.45 * thick + 0.25 * fine)
+        scale * one.width * (0.45 + 0.55 * region) * jnp.exp(0.35 * thick + 0.2 * fine)
     )
     width = width * broken
     line = jnp.clip(width / 2 + 0.5 - cut.distance, 0, 1) * jnp.clip(width, 0, 1)

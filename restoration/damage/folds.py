@@ -166,7 +166,7 @@ def random_tears(
         ),
         (
             (slots, 1, 1),
-            {"side": (0, 4), "place": (0.08, 0.92), "turn": (-0.8, 0.8)}
+            {"side": (0, 4), "position": (0.08, 0.92), "turn": (-0.8, 0.8)}
             | {"length": (0, 1), "bend": (-1, 1), "rim": (0, 1), "gap": (-2, 5)}
             | {"shadow": (0, 0.75), "soft": (1.5, 9), "flip": (-1, 1)}
             | {"jagged": (0.5, 1.6)},
@@ -183,10 +183,10 @@ def random_tears(
     side = jnp.floor(each.side)
     height, width = shape
     row = jnp.where(
-        side == 0, 0.0, jnp.where(side == 1, height - 1.0, each.place * height)
+        side == 0, 0.0, jnp.where(side == 1, height - 1.0, each.position * height)
     )
     column = jnp.where(
-        side == 2, 0.0, jnp.where(side == 3, width - 1.0, each.place * width)
+        side == 2, 0.0, jnp.where(side == 3, width - 1.0, each.position * width)
     )
     inward = jnp.where(
         side == 0,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from restoration.damage import ageing, cracks, fields, folds
+from restoration.damage import ageing, cracks, fields, flakes, folds
 from restoration.damage.paint import Painted
 
 # From what the emulsion does by itself to what was stuck on last.
@@ -23,7 +23,8 @@ KINDS = {
     "mould": ageing.random_mould,
     "fingerprints": ageing.random_fingerprints,
     "craquelure": cracks.random_craquelure,
-    "flakes": ageing.random_flakes,
+    "flakes": flakes.random_flakes,
+    "scuffs": cracks.random_scuffs,
     "cracks": cracks.random_cracks,
     "long_cracks": cracks.random_long_cracks,
     "folds": folds.random_folds,
@@ -46,6 +47,7 @@ CHANCE = {
     "fingerprints": 0.15,
     "craquelure": 0.25,
     "flakes": 0.3,
+    "scuffs": 0.5,
     "cracks": 0.6,
     "long_cracks": 0.35,
     "folds": 0.4,
