@@ -13,7 +13,7 @@ from restoration.inference import batch, engine
 class LightFinder:
     """Finds what is light, as `models.finder` is called."""
 
-    stride, halo = 4, 8
+    stride, halo = 32, 448
 
     def apply(self, parameters, images):
         luma = images.mean(-1, keepdims=True)
@@ -23,7 +23,7 @@ class LightFinder:
 class MeanFiller:
     """Fills with a color, as `models.filler` is called."""
 
-    stride, halo = 4, 8
+    stride, halo = 32, 192
 
     def apply(self, parameters, images, masks):
         return jnp.where(masks > 0, parameters["color"], images)
