@@ -160,8 +160,8 @@ def _mask_rows(path: pathlib.Path, size: tuple[int, int]) -> Iterator[np.ndarray
             f"{size[1]}×{size[0]}; make them equal"
         )
     for rows in picture.rows(mask, page):
-        colors = rows[..., : page.colors].mean(-1, keepdims=True, dtype=np.float32)
-        yield np.clip(colors / np.float32(page.scale), 0, 1)
+        colors = picture.normalized(page, rows)[..., : page.colors]
+        yield np.clip(colors.mean(-1, keepdims=True), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +230,10 @@ def _restore_page(
     extras: Iterable[_Extra],
 ) -> list[str]:
     """Writes a page's restored values to scratch files; returns notes."""
+    if page.role == "infrared":
+        for values in picture.rows(source, page):
+            encode.write_rows(result, values)
+        return []
     to_model, change_of, notes = color.make_color(page)
     size, show = (page.height, page.width), to_model
     # Where a mask divides a picture, its parts would be of two grades.
@@ -259,7 +263,7 @@ def _restore_page(
                 after = color.uncolored(before, after)
             change = change_of(before, after)
             changed = blending.apply_change(page, values, change, weight)
-            result.rows.write(encode.as_depth(changed, result.dtype))
+            encode.write_rows(result, changed)
             seen = blending.visible(page, values)
             part = weight if seen is None else weight * (seen > 0)
             for extra in extras:
@@ -297,9 +301,10 @@ def _written(
                 job.target.parent,
                 page.width * page.height * page.bands * np.dtype(dtype).itemsize,
             )
-            pages.append(encode.open_written(job.target.parent, page, dtype))
+            own = kind == source.format
+            pages.append(encode.open_written(job.target.parent, page, dtype, own=own))
             stack.enter_context(pages[-1].rows)
-            beside = _extras(job, page, settings)
+            beside = _extras(job, page, settings) if page.role == "picture" else []
             for extra in beside:
                 stack.enter_context(extra.written.rows)
             extras += beside
