@@ -370,6 +370,7 @@ def _carry(
         if source.format == "jpeg":
             dropped += [dependent.GAIN_MAP] * jpeg.has_gain_map(source.path)
             dropped += [dependent.VIDEO] * jpeg.has_video(source.path)
+            dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
     found = dataclasses.replace(found, icc=_profile_of(page, found))
     known = {"resolution": page.resolution is not None}
     if kind == "png" and page.colorimetry:
@@ -477,6 +478,8 @@ def save(
                 lost, more = _carry(temporary, kind, source, pages[0], strip)
                 dropped = [*dropped, *more]
     notes = [f"{name} had no room in {kind.upper()}" for name in lost]
+    if kind == "heic" and pages[0].dtype == "uint16":
+        notes.append("written with 12 bits")
     if dropped:
         notes.append(f"left out: {', '.join(dict.fromkeys(dropped))}")
     return notes

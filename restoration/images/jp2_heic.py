@@ -109,8 +109,6 @@ def _inspect_heic(path: pathlib.Path) -> Header:
     lost = [name for name, there in beside.items() if there]
     if lost:
         notes.append(f"left out: {', '.join(lost)} of the old pixels")
-    if deep:
-        notes.append("written with 12 bits")
     info = image.info
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0")
     # libheif has turned the pixels: by HEIF's own properties, beside which EXIF's

@@ -7,6 +7,7 @@ beside the result, from which it is then encoded; no picture is in memory whole.
 import contextlib
 import dataclasses
 import itertools
+import os
 import pathlib
 import queue
 import shutil
@@ -37,6 +38,7 @@ class Settings:
       damage_mask: whether the estimated damage is written too.
       ext: format of the results, "auto" for each picture's own.
       strip_metadata: whether metadata is left out.
+      keep_dates: whether results get the dates of their pictures' files.
       max_pixels: the most pixels that a page may have.
       overwrite: whether results that exist are replaced.
       skip_existing: whether pictures with a result are passed over.
@@ -48,6 +50,7 @@ class Settings:
     damage_mask: bool = False
     ext: str = "auto"
     strip_metadata: bool = False
+    keep_dates: bool = False
     max_pixels: int = 1_000_000_000
     overwrite: bool = False
     skip_existing: bool = False
@@ -373,6 +376,9 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
         if job.target.exists() and not settings.overwrite:
             raise errors.InputError(f"{job.target}: exists; --overwrite replaces it")
         source, notes = _attempt(job, restorer, settings)
+        if settings.keep_dates:
+            dates = job.source.stat()
+            os.utime(job.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     except errors.InputError as error:
         done = dataclasses.replace(done, error=str(error))
     except Exception as error:  # the other pictures are restored all the same

@@ -266,6 +266,12 @@ def has_gain_map(path: str | os.PathLike) -> bool:
         )
 
 
+def has_credentials(path: str | os.PathLike) -> bool:
+    """Returns whether a JPEG file holds content credentials (C2PA)."""
+    with open(path, "rb") as file:
+        return bool(_without_credentials(list(_segments(file)))[1])
+
+
 def has_video(path: str | os.PathLike) -> bool:
     """Returns whether a motion photo's video lies behind the picture."""
     with open(path, "rb") as file:

@@ -45,6 +45,16 @@ def is_animated(path: str | os.PathLike) -> bool:
         return any(name == b"acTL" for name, _ in _chunks(file))
 
 
+def resolution(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Returns pixels per millimetre across and down, None where none is given."""
+    with open(path, "rb") as file:
+        known = dict(_chunks(file)).get(b"pHYs", b"")
+    if len(known) != 9 or known[8] != 1:
+        return None
+    across, down = struct.unpack(">II", known[:8])
+    return (across / 1000, down / 1000) if across and down else None
+
+
 def color_chunks(path: str | os.PathLike) -> list[Chunk]:
     """Returns the chunks that say what a PNG file's colors mean."""
     with open(path, "rb") as file:
