@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -674,3 +674,30 @@ def rows(picture: Picture, page: Page) -> Iterator[np.ndarray]:
             yield np.frombuffer(data, page.dtype).reshape(high, page.width, page.bands)
     except _READ_ERRORS as error:
         raise unreadable(picture.path, error) from None
+
+
+def infrared_of(
+    picture: Picture, number: int
+) -> Callable[[], Iterator[np.ndarray]] | None:
+    """Returns what reads the infrared that a file holds of one of its pages.
+
+    Args:
+      picture: from `inspect`.
+      number: of the page, from 0.
+
+    Returns:
+      A function that yields float32 (rows, width, 1) in [0, 1], or None.
+    """
+    page, channel = picture.pages[number], picture.pages[number].infrared
+    following = picture.pages[number + 1 : number + 2]
+    if not channel and following and following[0].role == "infrared":
+        page, channel = following[0], 0
+    elif not channel:
+        return None
+
+    def read() -> Iterator[np.ndarray]:
+        for values in rows(picture, page):
+            known = normalized(page, values)[..., channel : channel + 1]
+            yield np.clip(np.nan_to_num(known), 0, 1)
+
+    return read
