@@ -99,6 +99,9 @@ class RestoreOptions:
     strip_metadata: bool = config.option(
         False, help="leave out metadata but for color profile and orientation"
     )
+    keep_dates: bool = config.option(
+        False, help="give each result the dates of its picture's file"
+    )
     max_pixels: int = config.option(
         1_000_000_000, help="refuse images of more pixels", minimum=1
     )

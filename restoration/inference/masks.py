@@ -135,9 +135,9 @@ def read_rows(
             f"{size[1]}×{size[0]}; make them equal"
         )
     for values in picture.rows(mask, page):
-        grey = values[..., : page.colors].mean(-1, keepdims=True, dtype=np.float32)
-        white = np.clip(np.nan_to_num(grey) / np.float32(page.scale), 0, 1)
-        yield np.rint(255 * white).astype(np.uint8)
+        colors = picture.normalized(page, values)[..., : page.colors]
+        grey = np.nan_to_num(colors.mean(-1, keepdims=True))
+        yield np.rint(255 * np.clip(grey, 0, 1)).astype(np.uint8)
 
 
 def plain(page: picture.Page, bands: int = 1) -> picture.Page:
@@ -162,8 +162,8 @@ def read_infrared(path: pathlib.Path, size: tuple[int, int]) -> Iterator[np.ndar
             f"picture of {size[1]}×{size[0]}; scan both alike"
         )
     for values in picture.rows(scan, page):
-        grey = values[..., : page.colors].mean(-1, keepdims=True, dtype=np.float32)
-        yield np.clip(np.nan_to_num(grey) / np.float32(page.scale), 0, 1)
+        colors = picture.normalized(page, values)[..., : page.colors]
+        yield np.clip(np.nan_to_num(colors.mean(-1, keepdims=True)), 0, 1)
 
 
 def find_infrared(source: pathlib.Path) -> pathlib.Path | None:
