@@ -84,7 +84,9 @@ def test_without_masks_the_network_is_free(
 
 def test_the_finder_and_the_filler_take_few_shapes(used):
     for network in (used.finder, used.filler):
-        sides = [network.grid(size).tile for size in ((50, 70), (750, 500), (2000, 1500))]
+        sides = [
+            network.grid(size).tile for size in ((50, 70), (750, 500), (2000, 1500))
+        ]
         assert sides == [(640, 640), (1216, 1216), (2048, 2048)]
 
 
