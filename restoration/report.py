@@ -25,7 +25,7 @@ import markupsafe
 import numpy as np
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs, sources
 from restoration.devices import backend
 from restoration.evaluation import scores
@@ -633,7 +633,7 @@ def report(options: ReportOptions) -> pathlib.Path:
     )
     folder = pathlib.Path(options.workdir or options.after or ".")
     out = pathlib.Path(options.out) if options.out else folder / "report.html"
-    config.write_text(out, text)
+    files.write_text(out, text)
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epy
 
 from experiments.benchmark import interleaved
-from restoration.base import config
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -78,7 +78,9 @@ class _Training(NamedTuple):
 
 
 def _training(name: str) -> _Training:
-    options = config.TrainConfig(data_dir="", workdir="", model=name, bfloat16=True)
+    options = train_config.TrainConfig(
+        data_dir="", workdir="", model=name, bfloat16=True
+    )
     model = models.get_model(name, dtype=jnp.bfloat16)
     optimizer = optim.make_optimizer(options, 1)
     train_step = step.make_train_step(

@@ -19,7 +19,7 @@ from experiments.pretrain import ablations, quality
 from experiments.tables import findings, tables
 from experiments.transfer import reproduce, transfer_report
 from restoration import models
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.evaluation import scores
 from restoration.images import frames
 
@@ -471,7 +471,7 @@ def main(options: ReadmeOptions) -> None:
         text = pathlib.Path(file).read_text(encoding="utf-8")
         for name in names:
             text = fill(text, name, source=str(file))
-        config.write_text(file, text)
+        files.write_text(file, text)
         print(file)
     if pathlib.Path(options.demo).is_dir():
         frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))

@@ -21,7 +21,7 @@ from etils import epy
 
 from experiments.pretrain import pretrain
 from experiments.tables import runs
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -205,7 +205,7 @@ def measure(arm: Arm, seed: int, data: Any, options: AblationsOptions) -> Any:
     path = pathlib.Path(options.workdir) / f"{name}.json"
     if not path.is_file():
         figures = train(arm, chosen, data, base)
-        config.write_text(path, json.dumps(figures) + "\n")
+        files.write_text(path, json.dumps(figures) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -291,7 +291,7 @@ def main(options: AblationsOptions) -> None:
     found = ablations(options)
     default = _FOLDER / "results" / ("quick" if options.quick else "")
     folder = pathlib.Path(options.results or default)
-    config.write_text(folder / "ablations.json", json.dumps(found, indent=1) + "\n")
+    files.write_text(folder / "ablations.json", json.dumps(found, indent=1) + "\n")
     print(to_markdown(found))
 
 

@@ -23,9 +23,9 @@ import tqdm
 from etils import epy
 
 from experiments.pretrain import clean_pictures, writing
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.devices import backend
-from restoration.training import run_log
+from restoration.training import run_log, train_config
 
 with epy.lazy_imports():
     import jax
@@ -119,7 +119,7 @@ class PretrainOptions:
     loss: str = config.option(
         "psnr",
         help="training loss",
-        choices=config.LOSSES,
+        choices=train_config.LOSSES,
     )
     ssim_weight: float = config.option(0.0, help="of 1 - SSIM", minimum=0.0)
     severity: float = config.option(
@@ -471,10 +471,10 @@ def _claim(workdir: pathlib.Path, options: PretrainOptions, digest: str) -> None
                 "use another --workdir or the same flags"
             )
     try:
-        config.write_text(path, config.to_json(options))
-        config.write_text(data, digest + "\n")
+        files.write_text(path, config.to_json(options))
+        files.write_text(data, digest + "\n")
         if described is not None:
-            config.write_text(start, json.dumps(described))
+            files.write_text(start, json.dumps(described))
     except OSError as error:
         raise errors.InputError(
             f"{workdir}: cannot be written ({error.strerror}); use another --workdir"

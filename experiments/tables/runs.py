@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration import train
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.evaluation import measure
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -28,6 +28,7 @@ with epy.lazy_imports():
     from restoration import models
     from restoration.data import arrays
     from restoration.training import checkpoint, optim, step
+    from restoration.training import run as training
 
 # What decides a run's numbers. How its results are shown does not, and the loop in
 # `train` is held by its own tests to the same weights by every way.
@@ -57,8 +58,8 @@ class Recipe:
     """How a network is trained; the defaults are the seed report's.
 
     The report names Adam and mean squared error; of anything else it says nothing,
-    so that Keras' defaults stand. The fields that `config.TrainConfig` has too mean
-    the same; `start` names the initial weights, see `STARTS`.
+    so that Keras' defaults stand. The fields that `TrainConfig` has too mean the
+    same; `start` names the initial weights, see `STARTS`.
     """
 
     start: str = "keras"
@@ -186,10 +187,10 @@ def keep_compiled(folder: pathlib.Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _train_config(run: Run, workdir: pathlib.Path) -> config.TrainConfig:
+def _train_config(run: Run, workdir: pathlib.Path) -> train_config.TrainConfig:
     recipe = dataclasses.asdict(run.recipe)
     del recipe["start"]
-    return config.TrainConfig(
+    return train_config.TrainConfig(
         data_dir="",
         workdir=str(workdir),
         model=run.model,
@@ -202,7 +203,7 @@ def _train_config(run: Run, workdir: pathlib.Path) -> config.TrainConfig:
     )
 
 
-def _initial_state(options: config.TrainConfig, start: str) -> Any:
+def _initial_state(options: train_config.TrainConfig, start: str) -> Any:
     model = models.get_model(options.model)
     key = jax.random.key(options.seed)
     # The optimizer's state has no values yet that the number of steps changes.
@@ -218,7 +219,7 @@ def _initial_state(options: config.TrainConfig, start: str) -> Any:
     return state
 
 
-def _begin(options: config.TrainConfig, start: str) -> None:
+def _begin(options: train_config.TrainConfig, start: str) -> None:
     """Saves the initial weights, where they are not Keras', as the first checkpoint."""
     if STARTS[start] and not (pathlib.Path(options.workdir) / "config.json").exists():
         manager = checkpoint.open_manager(options.workdir, keep=options.keep)
@@ -227,7 +228,7 @@ def _begin(options: config.TrainConfig, start: str) -> None:
         manager.close()
 
 
-def _last_weights(options: config.TrainConfig) -> Any:
+def _last_weights(options: train_config.TrainConfig) -> Any:
     """Returns the weights after the last step, not the best ones: as `fit` does."""
     like = jax.device_put(_initial_state(options, "keras"), jax.devices()[0])
     manager = checkpoint.open_manager(options.workdir, keep=options.keep)
@@ -287,7 +288,7 @@ def result(
     resumed = (workdir / "config.json").exists()
     started = time.monotonic()
     _begin(options, run.recipe.start)
-    done = train.train(
+    done = training.train(
         options, {split: data[split] for split in ("train", "validation")}
     )
     if done.step < done.total_steps:
@@ -306,5 +307,5 @@ def result(
         "seconds": round(seconds, 2),
         "resumed": resumed,
     }
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found

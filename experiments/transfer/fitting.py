@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 from etils import epy
 
-from restoration.base import config
+from restoration.base import files
 from restoration.data import sampling
 from restoration.devices import backend
 from restoration.evaluation import measure
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -48,7 +49,7 @@ class Budget:
       image_size: side of the pictures, pixels.
       learning_rate: at its highest; it rises over a twentieth of the steps and falls
         to zero as a cosine.
-      optimizer: see `config.TrainConfig`.
+      optimizer: see `train_config.TrainConfig`.
       loss: see `losses`.
       ema_decay: decay of the averaged weights, which are those that count.
       points: how often the run is measured and saved, besides its start.
@@ -148,7 +149,7 @@ def blurred_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> 
 
 
 def _optimizer(budget: Budget) -> Any:
-    options = config.TrainConfig(
+    options = train_config.TrainConfig(
         data_dir="",
         workdir="",
         optimizer=budget.optimizer,
@@ -233,7 +234,7 @@ def fit(
             while (missing := stop - int(state.step)) > 0:
                 state = advance(state, data, key, min(most, missing))
             curve.append((stop, float(measure(state.average))))
-            config.write_text(path, json.dumps(curve))
+            files.write_text(path, json.dumps(curve))
             checkpoint.save(manager, state, curve[-1][1])
     finally:
         manager.close()

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from restoration.base import config
+from restoration.training import train_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Events:
       total_steps: of the run.
     """
 
-    options: config.TrainConfig
+    options: train_config.TrainConfig
     steps_per_epoch: int
     total_steps: int
 

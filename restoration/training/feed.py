@@ -14,10 +14,10 @@ import numpy as np
 import psutil
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.data import bad_pairs, pairs, sampling, sources
 from restoration.devices import backend, processes
-from restoration.training import provenance
+from restoration.training import provenance, train_config
 
 with epy.lazy_imports():
     import jax
@@ -52,7 +52,7 @@ class Feed(NamedTuple):
     describe: Callable[[], dict[str, Any]]
 
 
-def open_feed(options: config.TrainConfig) -> Feed:
+def open_feed(options: train_config.TrainConfig) -> Feed:
     """Opens the data that a run's options name.
 
     Args:
@@ -75,18 +75,18 @@ def open_feed(options: config.TrainConfig) -> Feed:
     return _stream_feed(options, opened, splits, bad, told)
 
 
-def describe(options: config.TrainConfig) -> dict[str, Any]:
+def describe(options: train_config.TrainConfig) -> dict[str, Any]:
     """Returns what identifies the data that a run's options name."""
     return provenance.describe_data(options.data_dir, _open(options)[1])
 
 
-def _open(options: config.TrainConfig) -> tuple[sources.Source, dict[str, tuple]]:
+def _open(options: train_config.TrainConfig) -> tuple[sources.Source, dict[str, tuple]]:
     opened = sources.open_source(options.data_dir)
     return opened, pairs.sample(opened.splits, options.fraction, seed=options.seed)
 
 
 def array_feed(
-    options: config.TrainConfig, data: "Mapping[str, arrays.PairArrays]"
+    options: train_config.TrainConfig, data: "Mapping[str, arrays.PairArrays]"
 ) -> Feed:
     """Feeds pairs that are given as arrays.
 
@@ -107,7 +107,7 @@ def array_feed(
     return _array_feed(options, data, names, {}, told)
 
 
-def draws(options: config.TrainConfig, names: Sequence[str], number: int) -> Any:
+def draws(options: train_config.TrainConfig, names: Sequence[str], number: int) -> Any:
     """Returns what step `number`, from 0, draws; see `sampling.batch_draws`."""
     return sampling.batch_draws(
         seed=options.seed,
@@ -118,7 +118,9 @@ def draws(options: config.TrainConfig, names: Sequence[str], number: int) -> Any
     )
 
 
-def batch_names(options: config.TrainConfig, feed: Feed, number: int) -> list[str]:
+def batch_names(
+    options: train_config.TrainConfig, feed: Feed, number: int
+) -> list[str]:
     """Returns the names of the pairs that a step was given, replaced ones replaced."""
     return [
         feed.names[bad_pairs.next_good(place, len(feed.names), feed.bad)]
@@ -126,7 +128,9 @@ def batch_names(options: config.TrainConfig, feed: Feed, number: int) -> list[st
     ]
 
 
-def replaced(options: config.TrainConfig, feed: Feed, number: int) -> list[list[str]]:
+def replaced(
+    options: train_config.TrainConfig, feed: Feed, number: int
+) -> list[list[str]]:
     """Returns which pairs of a step were replaced, in this process's share.
 
     Args:
@@ -178,7 +182,7 @@ def _free_memory() -> int:
 
 
 def _read_all(
-    options: config.TrainConfig,
+    options: train_config.TrainConfig,
     opened: sources.Source,
     splits: Mapping[str, Sequence[Any]],
     bad: bad_pairs.Bad,
@@ -207,7 +211,7 @@ def _read_all(
 
 
 def _stream_feed(
-    options: config.TrainConfig,
+    options: train_config.TrainConfig,
     opened: sources.Source,
     splits: Mapping[str, Sequence[Any]],
     bad: bad_pairs.Bad,
@@ -257,7 +261,7 @@ def _stream_feed(
 
 
 def _array_feed(
-    options: config.TrainConfig,
+    options: train_config.TrainConfig,
     data: "Mapping[str, arrays.PairArrays]",
     names: Sequence[str],
     bad: bad_pairs.Bad,
@@ -312,7 +316,7 @@ def _array_feed(
     return Feed(names, make_run, validation, bad, told)
 
 
-def _skips(options: config.TrainConfig) -> bool:
+def _skips(options: train_config.TrainConfig) -> bool:
     return options.bad_numbers == "skip"
 
 

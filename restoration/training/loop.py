@@ -10,9 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from restoration.base import config
 from restoration.devices import processes
-from restoration.training import checkpoint, events, feed, guard, run_log, step
+from restoration.training import (
+    checkpoint,
+    events,
+    feed,
+    guard,
+    run_log,
+    step,
+    train_config,
+)
 
 
 class Job(NamedTuple):
@@ -32,7 +39,7 @@ class Job(NamedTuple):
       is_stopped: tells whether a signal asks to stop.
     """
 
-    options: config.TrainConfig
+    options: train_config.TrainConfig
     source: feed.Feed
     steps_per_epoch: int
     total_steps: int

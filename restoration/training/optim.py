@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from restoration.base import config
+from restoration.training import train_config
 
 # Channels of a picture; a layer that has no more on one side is no hidden one.
 _COLORS = 3
@@ -116,7 +116,9 @@ def muon(
     return optax.partition(methods, _methods)
 
 
-def make_schedule(options: config.TrainConfig, total_steps: int) -> optax.Schedule:
+def make_schedule(
+    options: train_config.TrainConfig, total_steps: int
+) -> optax.Schedule:
     """Returns the learning rate as a function of the step.
 
     Args:
@@ -138,7 +140,7 @@ def make_schedule(options: config.TrainConfig, total_steps: int) -> optax.Schedu
 
 
 def make_optimizer(
-    options: config.TrainConfig, total_steps: int
+    options: train_config.TrainConfig, total_steps: int
 ) -> optax.GradientTransformation:
     """Returns the optimizer of a training run."""
     schedule = make_schedule(options, total_steps)

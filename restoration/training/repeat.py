@@ -8,11 +8,11 @@ from typing import Any
 
 from etils import epy
 
-from restoration.base import config, errors
-from restoration.training import provenance, run_log
+from restoration.base import errors
+from restoration.training import provenance, run_log, train_config, trained
 
 with epy.lazy_imports():
-    from restoration.training import checkpoint, feed
+    from restoration.training import feed
 
 # What a log says of time alone.
 _TIMES = "images_per_second"
@@ -20,7 +20,7 @@ _TIMES = "images_per_second"
 
 def recorded(
     before: str | os.PathLike, workdir: str | os.PathLike, data_dir: str = ""
-) -> config.TrainConfig:
+) -> train_config.TrainConfig:
     """Returns the options that repeat a run.
 
     Args:
@@ -34,7 +34,7 @@ def recorded(
     Raises:
       InputError: when there is no such run, or its data were never in a folder.
     """
-    options = checkpoint.load_config(before)
+    options = train_config.load_config(before)
     if pathlib.Path(before).resolve() == pathlib.Path(workdir).resolve():
         raise errors.InputError(
             f"--workdir={workdir}: the run to repeat; give a new folder"
@@ -49,7 +49,7 @@ def recorded(
     )
 
 
-def warn(before: str | os.PathLike, options: config.TrainConfig) -> None:
+def warn(before: str | os.PathLike, options: train_config.TrainConfig) -> None:
     """Warns of what differs by name: code, packages, devices, data.
 
     Args:
@@ -86,7 +86,7 @@ def compare(before: str | os.PathLike, after: str | os.PathLike) -> list[str]:
     Raises:
       InputError: when one has no usable checkpoint.
     """
-    (step, state), (other_step, other_state) = map(checkpoint.digest, (before, after))
+    (step, state), (other_step, other_state) = map(trained.digest, (before, after))
     last = min(step, other_step)
     found = []
     rows, other_rows = _rows(before, last), _rows(after, last)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from restoration.base import config
+from restoration.base import config, files
 
 NAME = "metrics.jsonl"
 
@@ -45,7 +45,7 @@ def open_log(
         return
     path = workdir / NAME
     kept = [row for row in read(path) if row["step"] <= start]
-    config.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     with path.open("a", encoding="utf-8") as file:
         yield file
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from experiments.pretrain import clean_pictures, drawn_pairs, pretrain, quality, writing
 from restoration import damage, models
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.damage import overlays
 from restoration.images import frames
 from restoration.models import pretrained
@@ -633,14 +633,14 @@ def test_doing_nothing_is_told_of_each_track(scored, tmp_path):
     tracks = found["weights"]["basic"]["tracks"]
     found["weights"]["later"] = {"sha256": "", "tracks": {"prints": tracks["film"]}}
     path = tmp_path / "quality.json"
-    config.write_text(path, json.dumps(found))
+    files.write_text(path, json.dumps(found))
     nothing, basic = quality.table(path).splitlines()[2:4]
     assert nothing.count("–") == 4 and basic.count("–") == 2
 
 
 def test_kept_colors_have_a_row_of_their_own(scored, tmp_path):
     out = tmp_path / "quality.json"
-    config.write_text(out, json.dumps(scored[1]))
+    files.write_text(out, json.dumps(scored[1]))
     bench = str(scored[0] / "bench")
     quality.main(
         quality.QualityOptions(
@@ -705,7 +705,7 @@ def test_a_row_of_before_smudges_were_scored_stays(scored, tmp_path):
     found = json.loads(json.dumps(scored[1]))
     del found["weights"]["basic"]["smudges"]
     path = tmp_path / "quality.json"
-    config.write_text(path, json.dumps(found))
+    files.write_text(path, json.dumps(found))
     assert quality.table(path).splitlines()[3].endswith(" | – | – |")
 
 
@@ -731,5 +731,5 @@ def test_results_of_replaced_weights_are_dropped(scored, tmp_path):
     found = scored[1]
     found["weights"]["basic"]["sha256"] = "0" * 64
     path = tmp_path / "quality.json"
-    config.write_text(path, json.dumps(found))
+    files.write_text(path, json.dumps(found))
     assert quality.read_results(path)["weights"] == {}

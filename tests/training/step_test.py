@@ -11,12 +11,12 @@ import optax
 import pytest
 
 from restoration import models
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.data import arrays, bad_pairs, input_pipeline, pairs, sampling
 from restoration.images import frames
-from restoration.training import guard, losses, optim, run_log, step
+from restoration.training import guard, losses, optim, run_log, step, train_config
 
-OPTIONS = config.TrainConfig(data_dir="", workdir="")
+OPTIONS = train_config.TrainConfig(data_dir="", workdir="")
 
 
 def test_adam_equals_keras():
