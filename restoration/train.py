@@ -1,6 +1,7 @@
-"""Trains a model on paired frames.
+"""Trains a model on paired frames, or on damage that is drawn on clean pictures.
 
     python -m restoration.train --data_dir DATA --workdir RUN --model basic
+    python -m restoration.train --clean DIR --overlays DIRT --recipe film --workdir RUN
 
 The same command again resumes the run where it stopped, exactly. Ctrl-C and
 SIGTERM save a checkpoint first. What a run was made with is recorded in its folder;
@@ -18,10 +19,13 @@ from etils import epy
 
 from restoration.base import cli, config, errors
 from restoration.devices import backend, processes
-from restoration.training import train_config
+from restoration.training import recipe, train_config
 
 with epy.lazy_imports():
     from restoration.training import repeat, run
+
+# Folders that a run to repeat may find elsewhere than the run did.
+_MOVED = ("data_dir", "clean", "overlays")
 
 
 def main(
@@ -64,8 +68,11 @@ def _tell(options: train_config.TrainConfig, result: "run.Result") -> None:
 class TrainOptions(train_config.TrainConfig):
     """Options of `python -m restoration.train`: a run, or one to repeat."""
 
-    data_dir: str = config.option(
-        "", help="paired folder: input/ and output/, split or not; or what prepare made"
+    recipe: str = config.option(
+        "",
+        help="options to begin with, which flags override: a .json file, or one of "
+        + ", ".join(recipe.names()),
+        defaults=recipe.options,
     )
     repeat: str = config.option(
         "",
@@ -76,16 +83,16 @@ class TrainOptions(train_config.TrainConfig):
     def __post_init__(self):
         """Checks that there are data, or a run to repeat and no other options."""
         super().__post_init__()
-        fields = dataclasses.fields(train_config.TrainConfig)
-        if not self.repeat and not self.data_dir:
+        if not self.repeat and not (self.data_dir or self.clean):
             raise errors.InputError(
-                f"--data_dir is required: {fields[0].metadata['help']}"
+                "--data_dir is required, a folder of pairs, or --clean, one of clean "
+                "pictures (see --help)"
             )
         if not self.repeat:
             return
-        for field in fields:
+        for field in dataclasses.fields(train_config.TrainConfig):
             given = getattr(self, field.name) != field.default
-            if given and field.name not in ("data_dir", "workdir"):
+            if given and field.name not in ("workdir", *_MOVED):
                 raise errors.InputError(
                     f"--{field.name}: not together with --repeat, which takes the "
                     "options that are recorded"
@@ -100,7 +107,8 @@ def command(
         fields = dataclasses.fields(train_config.TrainConfig)
         values = {field.name: getattr(options, field.name) for field in fields}
         return main(train_config.TrainConfig(**values), place)
-    again = repeat.recorded(options.repeat, options.workdir, options.data_dir)
+    moved = {name: getattr(options, name) for name in _MOVED}
+    again = repeat.recorded(options.repeat, options.workdir, **moved)
     _start(again)
     with processes.joined(place):
         repeat.warn(options.repeat, again)

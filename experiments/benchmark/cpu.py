@@ -74,7 +74,7 @@ def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
     train_step = step.make_train_step(
         model,
         optimizer,
-        losses.make_loss(options.loss, ssim_weight=0.0),
+        step.restoring(losses.make_loss(options.loss)),
         accumulate=backend.pieces(BATCH, side),
     )
     train = jax.jit(train_step, donate_argnums=0)

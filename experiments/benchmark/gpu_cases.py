@@ -84,7 +84,7 @@ def _training(name: str) -> _Training:
     model = models.get_model(name, dtype=jnp.bfloat16)
     optimizer = optim.make_optimizer(options, 1)
     train_step = step.make_train_step(
-        model, optimizer, losses.make_loss(options.loss, ssim_weight=0.0)
+        model, optimizer, step.restoring(losses.make_loss(options.loss))
     )
     # Compiled: one by one a GPU's operations take long to start for the first time.
     first = jax.jit(lambda key: step.init_state(model, optimizer, key, ema=False))

@@ -37,14 +37,15 @@ from restoration.training import provenance, train_config
 with epy.lazy_imports():
     import jax
 
+    from restoration import damage as damage_kinds
     from restoration import models, train
     from restoration.data import array_files
     from restoration.training import checkpoint, optim, repeat, step, trained
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "faults.json"
 
-# How the runs that are killed read their pairs.
-SOURCES = ("folder", "arrays", "device")
+# How the runs that are killed read or draw their pairs.
+SOURCES = ("folder", "arrays", "device", "drawn")
 
 # What is done to a checkpoint.
 DAMAGES = ("bit flipped", "cut short", "emptied", "file deleted", "seal changed",
@@ -84,13 +85,13 @@ class FaultOptions:
 
 
 def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Writes a few small pairs, and the same prepared as arrays.
+    """Writes a few small pairs, the same prepared as arrays, and clean pictures.
 
     Args:
       folder: an empty one.
 
     Returns:
-      The `--data_dir` of each of `SOURCES`.
+      The `--data_dir` of each of `SOURCES`, of the last the `--clean`.
     """
     generator = np.random.default_rng(0)
     for split, count in (("train", 14), ("validation", 3), ("test", 1)):
@@ -103,7 +104,15 @@ def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     prepared = folder / "arrays"
     prepared.mkdir()
     array_files.write(prepared, pairs.find_splits(folder / "pairs"))
-    return {"folder": folder / "pairs", "arrays": prepared, "device": prepared}
+    for name in "abcdefghijklmno":  # one is held out; an epoch has four steps
+        picture = generator.random((8, 8, 3)).repeat(4, 0).repeat(4, 1)
+        frames.write(folder / "clean" / f"{name}.png", picture)
+    return {
+        "folder": folder / "pairs",
+        "arrays": prepared,
+        "device": prepared,
+        "drawn": folder / "clean",
+    }
 
 
 def run_options(
@@ -113,8 +122,16 @@ def run_options(
 
     Lines of the log and checkpoints fall on different steps.
     """
+    if source == "drawn":
+        kinds = {"grain", "cast"}  # the others compile for minutes
+        data = {
+            "clean": str(data_dir), "piece_size": 32,
+            "leave_out": ",".join(sorted(set(damage_kinds.KINDS) - kinds)),
+        }  # fmt: skip
+    else:
+        data = {"data_dir": str(data_dir)}
     return train_config.TrainConfig(
-        data_dir=str(data_dir), workdir=str(workdir), epochs=epochs, batch_size=4,
+        **data, workdir=str(workdir), epochs=epochs, batch_size=4,
         image_size=16, schedule="cosine", warmup_steps=5, clip_norm=1.0, ema_decay=0.9,
         checkpoint_every=3, log_every=5, evaluate_every=2,
         cache="device" if source == "device" else "none",

@@ -278,7 +278,8 @@ def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
         twin.optimizer.beta_2 = np.array(twin.optimizer.beta_2)
     # Our own is of float32 whatever it is given.
     loss = _mean_squares if options.double else losses.make_loss("mse")
-    train_step = jax.jit(step.make_train_step(model, optimizer, loss))
+    objective = step.restoring(loss)
+    train_step = jax.jit(step.make_train_step(model, optimizer, objective))
     seen: list[Sequence[float]] = []
     for number in range(options.steps):
         draws = sampling.batch_draws(

@@ -7,7 +7,7 @@ offer it as a flag; there is no second list of defaults.
 import dataclasses
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from restoration.base import errors
@@ -23,7 +23,9 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     later: bool = False,
+    free: bool = False,
     formerly: str | None = None,
+    defaults: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> Any:
     """Declares one option of an options dataclass.
 
@@ -36,7 +38,10 @@ def option(
       minimum: the least value that is allowed.
       maximum: the greatest value that is allowed.
       later: whether files of earlier versions lack it; their runs had the default.
+      free: whether a run that goes on may have another value than it began with.
       formerly: the flag's earlier name, which is answered with the new one.
+      defaults: makes of the flag's value the values of other options, which their
+        flags override.
 
     Returns:
       A dataclass field.
@@ -49,7 +54,9 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "later": later,
+        "free": free,
         "formerly": formerly,
+        "defaults": defaults,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -150,12 +157,17 @@ def from_json(text: str, options_class: type, *, source: str) -> Any:
             "it was written by another version"
         )
     for name, value in values.items():
-        expected = fields[name].type
-        number = expected is float and isinstance(value, int | float)
-        if not (isinstance(value, expected) or number) or (
-            isinstance(value, bool) and expected is not bool
-        ):
-            raise errors.InputError(
-                f"{source}: {name} is {value!r}, not of type {expected.__name__}"
-            )
+        check_type(fields[name], value, source=source)
     return options_class(**values)
+
+
+def check_type(field: dataclasses.Field, value: Any, *, source: str) -> None:
+    """Raises InputError where a value from JSON is not of its field's type."""
+    expected = field.type
+    number = expected is float and isinstance(value, int | float)
+    if not (isinstance(value, expected) or number) or (
+        isinstance(value, bool) and expected is not bool
+    ):
+        raise errors.InputError(
+            f"{source}: {field.name} is {value!r}, not of type {expected.__name__}"
+        )

@@ -316,9 +316,10 @@ def _other_packages(path: pathlib.Path) -> list[str]:
 def _other_config(path: pathlib.Path) -> list[str]:
     """Returns in words how a checkpoint's run differs from its workdir's."""
     before = checksums.facts(path)["config"] if checksums.is_sealed(path) else None
-    if before is None or not (path.parent.parent / "config.json").is_file():
+    after = _recorded_config(path.parent.parent)
+    if before is None or after is None:
         return []
-    return train_config.changes(before, train_config.load_config(path.parent.parent))
+    return train_config.recorded_changes(before, after)
 
 
 def restore(path: pathlib.Path, like: Any) -> Any:

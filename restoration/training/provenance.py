@@ -166,7 +166,7 @@ def describe_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"fingerprint": digest.hexdigest(), "pairs": pairs}
 
 
-def now(options: train_config.TrainConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+def now(options: train_config.RunConfig, data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the record of a run that starts now.
 
     Args:

@@ -59,7 +59,9 @@ def test_muon_makes_every_direction_of_a_kernel_as_long():
 def test_muon_trains_and_decays_kernels_alone():
     options = dataclasses.replace(OPTIONS, optimizer="muon", learning_rate=1e-2)
     model, optimizer = models.get_model("basic"), optim.make_optimizer(options, 10)
-    run = jax.jit(step.make_train_step(model, optimizer, losses.make_loss("mse")))
+    run = jax.jit(
+        step.make_train_step(model, optimizer, step.restoring(losses.make_loss("mse")))
+    )
     state, found = step.init_state(model, optimizer, jax.random.key(0), ema=False), []
     for _ in range(10):
         state, values = run(state, random_batch())
@@ -90,7 +92,7 @@ def new_step(**options):
     model = models.get_model("basic")
     optimizer = optim.make_optimizer(OPTIONS, 10)
     train_step = step.make_train_step(
-        model, optimizer, losses.make_loss("mse"), **options
+        model, optimizer, step.restoring(losses.make_loss("mse")), **options
     )
     ema = bool(options.get("ema_decay"))
     return train_step, step.init_state(model, optimizer, jax.random.key(0), ema=ema)
