@@ -72,6 +72,11 @@ def open_run(options: EvaluateOptions) -> tuple[sources.Source, dict[str, tuple]
       InputError: when they cannot be opened.
     """
     run = train_config.load_config(options.workdir)
+    if not (options.data_dir or run.data_dir):
+        raise errors.InputError(
+            f"--workdir={options.workdir}: its run was on no folder of pairs; give one "
+            "with --data_dir"
+        )
     opened = sources.open_source(options.data_dir or run.data_dir)
     return opened, pairs.sample(opened.splits, run.fraction, seed=run.seed)
 

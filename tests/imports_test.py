@@ -35,7 +35,7 @@ ALLOWED = {
     "flax": {"models"},
     "h5py": set(),
     "jinja2": {"reports"},
-    "matplotlib": {"reports"},
+    "matplotlib": {"data", "reports"},  # in data for its fonts alone
     "orbax": {"training"},
     "pyvips": {"images", "reports"},
     "scipy": set(),

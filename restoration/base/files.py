@@ -64,7 +64,7 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def told_when_full(folder: str | os.PathLike) -> Iterator[None]:
+def explain_full_disk(folder: str | os.PathLike) -> Iterator[None]:
     """Turns errors of a full disk into one line.
 
     Args:

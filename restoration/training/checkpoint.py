@@ -56,7 +56,7 @@ class Manager:
     def wait_until_finished(self) -> None:
         """Waits until the last checkpoint is sealed; InputError if the disk is full."""
         while self.running:
-            with files.told_when_full(self.folder.parent):
+            with files.explain_full_disk(self.folder.parent):
                 self.running.pop().result()
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ def open_manager(workdir: str | os.PathLike, *, keep: int) -> Manager:
     folder = folder_of(workdir)
     logging.getLogger("absl").addFilter(_is_not_raised_too)
     if processes.is_writer():
-        with files.told_when_full(folder.parent):
+        with files.explain_full_disk(folder.parent):
             folder.mkdir(parents=True, exist_ok=True)
         _clear(folder)
         _move_damaged(folder)
@@ -209,7 +209,7 @@ def save(
         "config": _recorded_config(manager.folder.parent),
         "packages": provenance.packages(),
     }
-    with files.told_when_full(manager.folder.parent):
+    with files.explain_full_disk(manager.folder.parent):
         manager.writer.save(manager.folder / str(number), state)
     manager.running.append(manager.sealer.submit(_finish, manager, number, facts))
 

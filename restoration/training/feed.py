@@ -234,8 +234,8 @@ def batch_names(
     if not feed.names:
         return [f"drawn for step {number + 1} with --seed={options.seed}"]
     return [
-        feed.names[bad_pairs.next_good(place, len(feed.names), feed.bad)]
-        for place in draws(options, feed.names, number).index.tolist()
+        feed.names[bad_pairs.next_good(index, len(feed.names), feed.bad)]
+        for index in draws(options, feed.names, number).index.tolist()
     ]
 
 
@@ -250,20 +250,20 @@ def replaced(
       number: of the step, from 0.
 
     Returns:
-      [name, name of the pair in its place] each.
+      [name, name of the pair that replaces it] each.
     """
     if not feed.bad:
         return []
     share = options.batch_size // processes.count()
     first = processes.index() * share
-    places = draws(options, feed.names, number).index[first : first + share].tolist()
+    drawn = draws(options, feed.names, number).index[first : first + share].tolist()
     return [
         [
-            feed.names[place],
-            feed.names[bad_pairs.next_good(place, len(feed.names), feed.bad)],
+            feed.names[index],
+            feed.names[bad_pairs.next_good(index, len(feed.names), feed.bad)],
         ]
-        for place in places
-        if place in feed.bad
+        for index in drawn
+        if index in feed.bad
     ]
 
 
@@ -312,8 +312,8 @@ def _read_all(
             raise
         bad_pairs.find(read, members, bad)
         good = [
-            members[bad_pairs.next_good(place, len(members), bad)]
-            for place in range(len(members))
+            members[bad_pairs.next_good(index, len(members), bad)]
+            for index in range(len(members))
         ]
         data = {"train": sources.read_all(opened, good)}
     if splits["validation"]:

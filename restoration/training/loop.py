@@ -142,8 +142,8 @@ class Ended(NamedTuple):
     evaluated: int | None
 
 
-class _Told(NamedTuple):
-    """What steps have given that no line of the log holds yet.
+class _Pending(NamedTuple):
+    """Metrics and events of steps that no line of the log holds yet.
 
     Attributes:
       sums: of the metrics since the last training line.
@@ -170,7 +170,7 @@ def train(job: Job, state: step.TrainState) -> Ended:
       InputError: at bad numbers that stop the run, bad data, a full disk.
     """
     due = Events(job.options, job.steps_per_epoch, job.total_steps)
-    told = _Told(checkpoint.read_note(job.manager) or run_log.EMPTY)
+    pending = _Pending(checkpoint.read_note(job.manager) or run_log.EMPTY)
     calls: collections.deque = collections.deque()
     done = saved = int(state.step)
     figures = evaluated = None
@@ -181,9 +181,9 @@ def train(job: Job, state: step.TrainState) -> Ended:
         done += count
         job.bar.update(count)
         # Between events one call stays in flight, so that no device need wait.
-        told = _settle(job, state, told, calls, waiting=0 if due.any(done) else 1)
+        pending = _settle(job, state, pending, calls, waiting=0 if due.any(done) else 1)
         if due.logs(done):
-            told = _log_means(job, told, done, since)
+            pending = _log_means(job, pending, done, since)
             since = done, time.monotonic()
         score = None
         if job.validate and due.evaluates(done):
@@ -191,29 +191,31 @@ def train(job: Job, state: step.TrainState) -> Ended:
             score = validation.score(figures)
             since = done, time.monotonic()
         if due.saves(done):
-            _save(job, state, score, told)
+            _save(job, state, score, pending)
             saved = done
-    told = _settle(job, state, told, calls, waiting=0)
+    pending = _settle(job, state, pending, calls, waiting=0)
     if saved < done:
-        _save(job, state, None, told)
+        _save(job, state, None, pending)
     return Ended(state, done, figures, evaluated)
 
 
 def _settle(
-    job: Job, state: Any, told: _Told, calls: collections.deque, *, waiting: int
-) -> _Told:
-    """Takes in what calls have told, but for the last few; stops at bad numbers."""
+    job: Job, state: Any, pending: _Pending, calls: collections.deque, *, waiting: int
+) -> _Pending:
+    """Takes in the metrics of calls, but of the last few; stops at bad numbers."""
     while len(calls) > waiting:
-        told = _take_in(job, told, *calls.popleft())
-        if told.bad:
-            names = feed.batch_names(job.options, job.source, told.bad.number)
-            _save(job, state, None, _write_rows(job, told))
+        pending = _take_in(job, pending, *calls.popleft())
+        if pending.bad:
+            names = feed.batch_names(job.options, job.source, pending.bad.number)
+            _save(job, state, None, _write_rows(job, pending))
             job.manager.wait_until_finished()
-            raise guard.stop(job.options.workdir, told.bad, names)
-    return told if waiting else _write_rows(job, told)
+            raise guard.stop(job.options.workdir, pending.bad, names)
+    return pending if waiting else _write_rows(job, pending)
 
 
-def _take_in(job: Job, told: _Told, first: int, values: Mapping[str, Any]) -> _Told:
+def _take_in(
+    job: Job, pending: _Pending, first: int, values: Mapping[str, Any]
+) -> _Pending:
     """Adds the metrics of some steps, and notes what was unusual about them."""
     values = {n: np.atleast_1d(v) for n, v in jax.device_get(dict(values)).items()}
     bad = guard.bad_steps(first, values)
@@ -221,7 +223,7 @@ def _take_in(job: Job, told: _Told, first: int, values: Mapping[str, Any]) -> _T
     if stop:  # the steps after it have done nothing
         values = {n: steps[: stop.number - first] for n, steps in values.items()}
     flags = values.pop("bad")
-    rows = list(told.rows)
+    rows = list(pending.rows)
     for number in range(first, first + len(flags)):
         if pairs := feed.replaced(job.options, job.source, number):
             rows.append((number, "replaced", {"pairs": pairs}))
@@ -230,28 +232,30 @@ def _take_in(job: Job, told: _Told, first: int, values: Mapping[str, Any]) -> _T
         logging.warning("skipped %s", guard.describe(one, names))
         numbers = {"loss": str(one.loss), "gradient_norm": str(one.gradient_norm)}
         rows.append((one.number, "bad numbers", numbers | {"pairs": names}))
-    return _Told(run_log.add(told.sums, values, flags), tuple(rows), stop)
+    return _Pending(run_log.add(pending.sums, values, flags), tuple(rows), stop)
 
 
-def _write_rows(job: Job, told: _Told) -> _Told:
+def _write_rows(job: Job, pending: _Pending) -> _Pending:
     """Logs what was unusual, of all processes."""
-    found = {json.dumps(row) for part in processes.gather(told.rows) for row in part}
+    found = {json.dumps(row) for part in processes.gather(pending.rows) for row in part}
     rows = sorted(map(json.loads, found), key=lambda row: (*row[:2], str(row[2])))
     for number, split, values in rows:
         _log(job, number + 1, split, values)
-    return told._replace(rows=())
+    return pending._replace(rows=())
 
 
-def _log_means(job: Job, told: _Told, done: int, since: tuple[int, float]) -> _Told:
+def _log_means(
+    job: Job, pending: _Pending, done: int, since: tuple[int, float]
+) -> _Pending:
     """Logs the means of the metrics and the speed; the sums begin anew."""
-    means = run_log.means(told.sums)
+    means = run_log.means(pending.sums)
     images = (done - since[0]) * job.options.batch_size
     speed = round(images / (time.monotonic() - since[1]), 2)
     line = means | {"images_per_second": speed}
     _log(job, done, "train", line)
     shown = {n: f"{means[n]:.5g}" for n in ("loss", "psnr") if means.get(n) is not None}
     job.bar.set_postfix(shown)
-    return told._replace(sums=run_log.EMPTY)
+    return pending._replace(sums=run_log.EMPTY)
 
 
 def _log(job: Job, done: int, split: str, values: Mapping[str, Any]) -> None:
@@ -275,8 +279,8 @@ def _validate(job: Job, state: step.TrainState, done: int) -> dict[str, float]:
     return figures
 
 
-def _save(job: Job, state: Any, psnr: float | None, told: _Told) -> None:
+def _save(job: Job, state: Any, psnr: float | None, pending: _Pending) -> None:
     """Starts saving; the log is on the disk before the checkpoint is."""
     if processes.is_writer():
         job.log.flush()
-    checkpoint.save(job.manager, state, psnr, told.sums)
+    checkpoint.save(job.manager, state, psnr, pending.sums)

@@ -117,7 +117,7 @@ def train(
         manager = checkpoint.open_manager(workdir, keep=options.keep)
         stack.callback(manager.close)
         stack.enter_context(processes.leaving())
-        stack.enter_context(files.told_when_full(workdir))
+        stack.enter_context(files.explain_full_disk(workdir))
         resumed = bool(manager.all_steps())
         state = _initial_state(options, task, optimizer, resumed=resumed)
         state = jax.device_put(state, sharding.replicated(mesh))

@@ -189,7 +189,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 def test_errors_of_a_full_disk_are_known(error, full):
     assert files.is_full(error) == full
     expected = errors.InputError if full else type(error)
-    with pytest.raises(expected), files.told_when_full("x"):
+    with pytest.raises(expected), files.explain_full_disk("x"):
         raise error
 
 
