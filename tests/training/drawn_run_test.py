@@ -129,6 +129,7 @@ def test_other_pictures_or_options_are_another_run(clean, whole, tmp_path):
         run.train(options_for(clean, whole[0], steps=8))
 
 
+@pytest.mark.slow
 def test_bad_numbers_stop_a_drawn_run_at_their_step(clean, tmp_path):
     options = options_for(clean, tmp_path, learning_rate=1e30, clip_norm=0.0)
     with pytest.raises(errors.InputError) as error:
@@ -137,6 +138,7 @@ def test_bad_numbers_stop_a_drawn_run_at_their_step(clean, tmp_path):
     assert "--seed=0" in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_severity_rises_with_the_steps(clean):
     """At first next to nothing is drawn."""
     found = {}
@@ -181,6 +183,6 @@ def test_training_begins_with_given_weights(clean, tmp_path):
 
 
 def test_the_command_takes_clean_pictures_alone(clean, tmp_path, capsys):
-    options = dataclasses.asdict(options_for(clean, tmp_path, steps=1, evaluations=1))
+    options = dataclasses.asdict(options_for(clean, tmp_path))
     assert train.command(train.TrainOptions(**options)) is None
-    assert "step 1 of 1, validation" in capsys.readouterr().out
+    assert "step 6 of 6, validation" in capsys.readouterr().out
