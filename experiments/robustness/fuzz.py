@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from experiments.robustness import fuzz_bombs, fuzz_restore, fuzz_targets
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 
 BAD = (
     "surprised", "crashed", "hung", "outside", "unpickled", "swollen", "unsafe"
@@ -243,7 +243,7 @@ def main(options: FuzzOptions) -> int:
         print(name, results[name], flush=True)
         total = sum(counts["tried"] for counts in results.values())
         told = {"seed": options.seed, "tried": total, "targets": results}
-        config.write_text(options.out, json.dumps(told, indent=1) + "\n")
+        files.write_text(options.out, json.dumps(told, indent=1) + "\n")
     return int(bool(bad(results)))
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from restoration.base import errors
-from restoration.images import frames, jp2_heic, metadata, scratch
+from restoration.base import errors, files
+from restoration.images import jp2_heic, metadata, scratch
 from restoration.images.metadata import blocks, jpeg, tiff, webp
 from restoration.images.picture import Page, Picture
 
@@ -309,7 +309,7 @@ def save(
     Raises:
       InputError: when it cannot be written.
     """
-    with told(path), frames.replacing(path) as temporary:
+    with told(path), files.replacing(path) as temporary:
         if kind in ("jp2", "heic"):
             jp2_heic.encode(temporary, _array(pages[0]), source.path, strip)
             lost = []
@@ -324,5 +324,5 @@ def save(
 
 def save_plain(path: str | os.PathLike, written: Written) -> None:
     """Writes 8-bit values as a PNG without metadata, whole or not at all."""
-    with told(path), frames.replacing(path) as temporary:
+    with told(path), files.replacing(path) as temporary:
         _raw_image(written).pngsave(str(temporary), keep="none")

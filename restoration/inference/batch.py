@@ -13,7 +13,7 @@ from typing import Any
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.inference import jobs
 
 with epy.lazy_imports():
@@ -199,7 +199,7 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
     def tell() -> None:
         if options.report:
             found = report_of(options, used, results, time.monotonic() - start)
-            config.write_text(options.report, json.dumps(found, indent=1) + "\n")
+            files.write_text(options.report, json.dumps(found, indent=1) + "\n")
 
     try:
         found = _in_order(
@@ -219,7 +219,7 @@ def _check_report(options: RestoreOptions) -> None:
     """Finds out before the work whether the report can be written."""
     if options.report:
         try:
-            config.write_text(options.report, "{}\n")
+            files.write_text(options.report, "{}\n")
         except OSError as error:
             raise errors.InputError(
                 f"--report={options.report}: {error.strerror}; choose another file"

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from restoration import models
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.models import grader
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
@@ -61,16 +61,13 @@ def save(
       dtype: of the stored numbers, np.float32 or np.float16.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: np.asarray(leaf, dtype) for name, leaf in _named(parameters).items()
     }
     data = safetensors.numpy.save(tensors, metadata={"model": model_name})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    files.write_bytes(path, data)
     card = {"model": model_name, **card, "sha256": hashlib.sha256(data).hexdigest()}
-    config.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    files.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
 
 
 def read_card(path: pathlib.Path) -> dict[str, Any]:

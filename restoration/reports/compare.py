@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyvips
 
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.images import metadata, picture
 from restoration.inference.restore_file import Restored
 from restoration.reports import gallery
@@ -59,5 +59,5 @@ def write(path: pathlib.Path, results: Sequence[Restored]) -> list[str]:
     if len(done) > MOST:
         notes.append(f"the first {MOST} of {len(done)} pictures are on {path}")
     if rows:
-        config.write_text(path, gallery.compare_page(rows, "Before and after"))
+        files.write_text(path, gallery.compare_page(rows, "Before and after"))
     return notes

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epy
 
 from restoration.base import config, errors
-from restoration.data import pairs, sources
+from restoration.data import draw_config, pairs, sources
 from restoration.evaluation import scores
 from restoration.reports import (
     curves,
@@ -25,6 +25,9 @@ from restoration.reports import (
 with epy.lazy_imports():
     pass
 
+
+# Settings that say nothing where no pairs are drawn.
+_OF_DRAWING = {field.name for field in dataclasses.fields(draw_config.DrawConfig)}
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
@@ -264,7 +267,11 @@ def run_context(
         "spread": _spread(measured),
         "cases": groups if files else [],
         "cases_note": note,
-        "config": [(name, _setting(value)) for name, value in settings.items()],
+        "config": [
+            (name, _setting(value))
+            for name, value in settings.items()
+            if settings.get("clean") or name not in _OF_DRAWING
+        ],
         **curves.curves(metrics, str(settings.get("loss", ""))),
     }
 

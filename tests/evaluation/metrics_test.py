@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.evaluation import metrics
-from restoration.training import losses
+from restoration.training import losses, train_config
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_too_small_for_the_window():
 
 
 def test_losses_closed_forms():
-    assert tuple(losses.LOSSES) == config.LOSSES
+    assert tuple(losses.LOSSES) == train_config.LOSSES
     image, target = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), 0.2)
     np.testing.assert_allclose(losses.LOSSES["mse"](image, target), 0.09, rtol=1e-5)
     np.testing.assert_allclose(losses.LOSSES["l1"](image, target), 0.3, rtol=1e-5)
