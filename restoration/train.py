@@ -160,7 +160,7 @@ def _check_deterministic(options: config.TrainConfig) -> None:
 
 def _make_step(options: config.TrainConfig, model: Any, optimizer: Any) -> Callable:
     """Returns the training step of a run."""
-    accumulate = options.accumulate or backend.pieces(
+    accumulate = options.accumulate or backend.microbatches(
         options.batch_size // jax.device_count(), options.image_size
     )
     if options.batch_size % (accumulate * jax.device_count()):
@@ -248,7 +248,9 @@ def _stop_signals() -> Iterator[list]:
             signal.signal(number, handler)
 
 
-def main(options: config.TrainConfig, place: processes.Place = processes.ALONE) -> None:
+def main(
+    options: config.TrainConfig, place: processes.ProcessOptions = processes.ALONE
+) -> None:
     """Trains as the options say, and tells how it ended."""
     _start(options)
     with processes.joined(place):
@@ -315,7 +317,7 @@ class TrainOptions(config.TrainConfig):
 
 
 def command(
-    options: TrainOptions, place: processes.Place = processes.ALONE
+    options: TrainOptions, place: processes.ProcessOptions = processes.ALONE
 ) -> int | None:
     """Entry point; 1 when a repetition differs from what it repeats."""
     if not options.repeat:
@@ -339,4 +341,4 @@ def command(
 
 
 if __name__ == "__main__":
-    cli.run(command, TrainOptions, processes.Place)
+    cli.run(command, TrainOptions, processes.ProcessOptions)

@@ -73,7 +73,7 @@ def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
         model,
         optimizer,
         losses.make_loss(options.loss, ssim_weight=0.0),
-        accumulate=backend.pieces(BATCH, side),
+        accumulate=backend.microbatches(BATCH, side),
     )
     train = jax.jit(train_step, donate_argnums=0)
     infer = jax.jit(lambda p, x: apply.apply(model, p, x))

@@ -95,7 +95,7 @@ def _arrays(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def _ours(layer: Layer, seconds: float) -> dict[str, float]:
     """Measures a layer in the pieces that a batch is computed in."""
-    count = backend.pieces(cpu.BATCH, SIDE)
+    count = backend.microbatches(cpu.BATCH, SIDE)
     x, kernel, gradient = _arrays(layer, cpu.BATCH // count)
     convolve = convolution.convolve if layer.kind == "conv" else layers.upconv
     learned = (1,) if layer.first else (0, 1)

@@ -312,7 +312,7 @@ def initial_state(
 
 def _pieces(options: PretrainOptions) -> int:
     share = options.batch_size // jax.device_count()
-    pieces = options.accumulate or backend.pieces(share, options.image_size)
+    pieces = options.accumulate or backend.microbatches(share, options.image_size)
     if share % pieces:
         raise errors.InputError(
             f"--accumulate={pieces}: must divide the batch of each device, {share}"

@@ -335,7 +335,7 @@ def _tfrecord(folder: pathlib.Path) -> Attempt:
             if members:
                 read = records.make_read(builder, split)
                 for member in members:
-                    read(member.place)
+                    read(member.index)
         return True
 
     return attempt

@@ -168,7 +168,7 @@ def _advance(model: Any, draw: Draw, budget: Budget) -> Callable:
         _optimizer(budget),
         losses.make_loss(budget.loss),
         ema_decay=budget.ema_decay,
-        accumulate=backend.pieces(budget.batch_size, budget.image_size),
+        accumulate=backend.microbatches(budget.batch_size, budget.image_size),
     )
 
     def one(state: Any, data: Any, key: Any) -> Any:
