@@ -141,10 +141,10 @@ def _table_options(options: FindingsOptions) -> tables.TablesOptions:
 
 
 def measure(options: FindingsOptions, drawn: standin.Standin) -> list[Cell]:
-    """Trains and measures all cells; runs that are done are read.
+    """Trains and measures all cells; reads finished runs.
 
     Args:
-      options: scale, seeds and places.
+      options: from the command line.
       drawn: the stand-in pairs.
 
     Returns:
@@ -306,7 +306,7 @@ def better_recipe(cells: Sequence[Cell], model: str) -> dict[str, Any]:
 
 
 def same_as(cells: Sequence[Cell], model: str, kind: str) -> dict[str, Any]:
-    """Whether a peer (the Keras twin, bfloat16) ends where ours does."""
+    """Returns whether a peer (Keras or bfloat16) has the same PSNR as ours."""
     row = PEER_ROWS[model]
     ours = _at(cells, model, row.epochs, row.fraction)
     (peer,) = _of(cells, model, kind)
