@@ -29,11 +29,12 @@ _MOVED = ("data_dir", "clean", "overlays")
 
 
 def main(
-    options: train_config.TrainConfig, place: processes.Place = processes.ALONE
+    options: train_config.TrainConfig,
+    process: processes.ProcessOptions = processes.ALONE,
 ) -> None:
     """Trains as the options say, and tells how it ended."""
     _start(options)
-    with processes.joined(place):
+    with processes.joined(process):
         result = run.train(options)
         if processes.is_writer():
             _tell(options, result)
@@ -100,17 +101,17 @@ class TrainOptions(train_config.TrainConfig):
 
 
 def command(
-    options: TrainOptions, place: processes.Place = processes.ALONE
+    options: TrainOptions, process: processes.ProcessOptions = processes.ALONE
 ) -> int | None:
     """Entry point; 1 when a repetition differs from what it repeats."""
     if not options.repeat:
         fields = dataclasses.fields(train_config.TrainConfig)
         values = {field.name: getattr(options, field.name) for field in fields}
-        return main(train_config.TrainConfig(**values), place)
+        return main(train_config.TrainConfig(**values), process)
     moved = {name: getattr(options, name) for name in _MOVED}
     again = repeat.recorded(options.repeat, options.workdir, **moved)
     _start(again)
-    with processes.joined(place):
+    with processes.joined(process):
         repeat.warn(options.repeat, again)
         result = run.train(again)
         if not processes.is_writer():
@@ -125,4 +126,4 @@ def command(
 
 
 if __name__ == "__main__":
-    cli.run(command, TrainOptions, processes.Place)
+    cli.run(command, TrainOptions, processes.ProcessOptions)

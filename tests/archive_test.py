@@ -26,9 +26,9 @@ def test_a_worker_restores_as_the_command_does(folder, tmp_path):
         input=(str(folder),), output=str(tmp_path / "out"), model="basic"
     )
     single = archive._restore_options(options)
-    told = [archive.restore_one(job, single) for job in batch.find_jobs(single)]
-    assert [bool(t["error"]) for t in told] == [False, True, False]
-    json.dumps(told)
+    results = [archive.restore_one(job, single) for job in batch.find_jobs(single)]
+    assert [bool(result["error"]) for result in results] == [False, True, False]
+    json.dumps(results)
     again = batch.RestoreOptions(
         input=(str(folder),), output=str(tmp_path / "again"), model="basic",
         recursive=True,

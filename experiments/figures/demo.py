@@ -1,11 +1,11 @@
-"""The whole path on a small film made of real photographs.
+"""All commands on a small film made from real photographs.
 
     python -m experiments.figures.demo
 
-The photographs are those inside scikit-image's wheel. Each is cut into scenes that
-share no pixel and a camera pans over each scene: the clips of a small film. They
-are degraded, cleaned, learned from, restored and reported in `demo/report.html`.
-A large photograph that the film does not show is restored too.
+The photographs are those of the scikit-image package. Each is cut into scenes without
+common pixels, and a camera pans over each scene: the clips of a small film. These are
+degraded and cleaned, a model is trained on them, and restored frames are shown in
+`demo/report.html`. A large photograph that is not in the film is restored too.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ PHOTOGRAPHS = {
 LARGE_PHOTOGRAPH = "motorcycle_left.png"
 FRAME = 128
 
-# A faded, grainy, dusty film: damage that a network which sees 18 pixels can mend.
+# Faded, grainy and dusty: damage that a network with a halo of 18 pixels can restore.
 KINDS = (
     "contrast", "dust", "fading", "grain", "hairs", "running_scratches", "scratches",
 )  # fmt: skip
@@ -92,8 +92,8 @@ def scenes(image: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def pan(scene: np.ndarray, count: int, size: int) -> Iterator[np.ndarray]:
     """Yields the square frames of a camera that moves across a scene."""
     room = np.array(scene.shape[:2]) - size
-    for place in np.linspace(0, 1, count):
-        top, left = np.rint(place * room).astype(int)
+    for share in np.linspace(0, 1, count):
+        top, left = np.rint(share * room).astype(int)
         yield scene[top : top + size, left : left + size]
 
 
@@ -131,10 +131,10 @@ def _require(code: int | None) -> None:
 
 
 def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
-    """Runs the whole path.
+    """Runs all commands.
 
     Args:
-      options: sizes and places.
+      options: from the command line.
 
     Returns:
       The test split's means, as in `metrics.json`: {"input", "restored"}.

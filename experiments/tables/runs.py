@@ -1,7 +1,7 @@
-"""Training runs of the experiments: started, resumed, measured, kept as JSON.
+"""Training runs of the experiments: started, resumed, measured, stored as JSON.
 
-A run is a recipe on arrays of pairs, for one seed. What it gave is kept in its
-folder, so that a second call reads it, and a run that was cut goes on.
+A run trains by a recipe on arrays of pairs, with one seed. Its result is stored in its
+folder; a second call reads it. An interrupted run continues.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ _SOURCES = (
     "experiments/tables/runs.py",
 )
 
-# Points of a validation curve, at most.
+# Largest number of points of a validation curve.
 _POINTS = 10
 
 
@@ -86,14 +86,14 @@ STARTS: Mapping[str, Callable[[Any, int], Any] | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run, whole.
+    """The configuration of one training run.
 
     Attributes:
       model: name of the network.
-      recipe: how it is trained.
+      recipe: of the training.
       epochs: passes over the training pairs.
-      batch_size: pairs a step; the report does not give its own.
-      image_size: side of the pairs, which are taken whole.
+      batch_size: pairs per step; the report does not give its own.
+      image_size: side of the pairs, which are not cropped.
       seed: of weights and order.
     """
 
@@ -106,7 +106,7 @@ class Run:
 
 
 def code_version() -> str:
-    """Returns a hash of the source files that decide a run's numbers."""
+    """Returns a hash of the source files that determine a run's numbers."""
     digest = hashlib.sha256()
     for source in _SOURCES:
         path = _ROOT / source
@@ -117,7 +117,7 @@ def code_version() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what the run's times depend on."""
+    """Returns the machine's properties on which a run's times depend."""
     return {
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
@@ -132,7 +132,7 @@ def machine() -> dict[str, Any]:
 
 
 def keep_compiled(folder: pathlib.Path) -> None:
-    """Lets later runs of the same shapes take what this process compiles."""
+    """Caches compiled programs in a folder, for later runs with the same shapes."""
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
@@ -171,14 +171,14 @@ def _eval_step(model: str) -> Callable:
 def mean_metrics(
     model: str, parameters: Any, members: "arrays.PairArrays", batch_size: int
 ) -> dict[str, dict[str, float]]:
-    """Returns mean mse, psnr and ssim of input and restored pictures."""
+    """Returns mean mse, psnr and ssim of input and restored images."""
     batches = arrays.evaluation_batches(members, batch_size=batch_size)
     compute = _eval_step(model)
     return measure.means(measure.measure(lambda b: compute(parameters, b), batches))
 
 
 def _curves(workdir: pathlib.Path) -> dict[str, dict[str, list[float]]]:
-    """Returns epoch, loss and psnr of each split, as logged; six digits."""
+    """Returns the logged epoch, loss and psnr of each split, with six digits."""
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return {
@@ -193,19 +193,19 @@ def _curves(workdir: pathlib.Path) -> dict[str, dict[str, list[float]]]:
 def result(
     run: Run, data: "Mapping[str, arrays.PairArrays]", workdir: pathlib.Path
 ) -> dict[str, Any]:
-    """Does a run, or what is left of it, or reads what it gave.
+    """Does or continues a run, or reads its result.
 
     Args:
-      run: what to do.
-      data: pairs of "train", "validation" and "test", as large as `run.image_size`.
-      workdir: the run's folder; it must be of this run, data and code alone.
+      run: the configuration.
+      data: pairs of "train", "validation" and "test", of size `run.image_size`.
+      workdir: the run's folder, used only for this run, data and code.
 
     Returns:
-      "scores": for each split means of "input" and "restored"; "curves"; "seconds",
-      the wall time; "resumed", whether that is of the last part alone.
+      "scores": means of "input" and "restored" for each split; "curves"; "seconds", the
+      wall time; "resumed", whether the time is only that of the last part.
 
     Raises:
-      InputError: when the run was stopped before its end.
+      InputError: if the run was stopped before its end.
     """
     path = workdir / "result.json"
     if path.is_file():
@@ -221,7 +221,7 @@ def result(
     if done.step < done.total_steps:
         raise errors.InputError(
             f"{workdir}: stopped at step {done.step} of {done.total_steps}; "
-            "the same command goes on"
+            "the same command continues it"
         )
     seconds = time.monotonic() - started
     found = {

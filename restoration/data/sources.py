@@ -95,7 +95,7 @@ def _arrays(folder: pathlib.Path) -> Source:
     ) -> Iterator[dict]:
         del bad  # memory-mapped rows can always be read
         degraded, clean = opened.arrays[chosen[0].split]
-        places = [record.place for record in chosen]
+        places = [record.index for record in chosen]
         return arrays.train_batches(
             lambda number: (degraded[places[number]], clean[places[number]]),
             [record.name for record in chosen],
@@ -108,7 +108,7 @@ def _arrays(folder: pathlib.Path) -> Source:
         for start in range(0, len(chosen), batch_size):
             part = chosen[start : start + batch_size]
             rows = array_files.read_rows(
-                opened, part[0].split, [record.place for record in part]
+                opened, part[0].split, [record.index for record in part]
             )
             batch = arrays.pad_batch(rows._asdict(), min(batch_size, len(chosen)))
             yield batch | {"name": [record.name for record in part]}

@@ -237,7 +237,7 @@ def _make_step(
     options: train_config.RunConfig, data: feed.Feed, task: Task, optimizer: Any
 ) -> feed.TrainStep:
     """Returns the training step of a run."""
-    accumulate = options.accumulate or backend.pieces(
+    accumulate = options.accumulate or backend.microbatches(
         options.batch_size // jax.device_count(), options.image_size
     )
     if options.batch_size % (accumulate * jax.device_count()):

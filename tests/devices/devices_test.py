@@ -58,7 +58,7 @@ print(json.dumps(found))
 """
 
 
-def test_devices_share_a_batch_with_one_reduction_a_step():
+def test_devices_share_a_batch_with_one_reduction_per_step():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
@@ -72,5 +72,5 @@ def test_devices_share_a_batch_with_one_reduction_a_step():
         for values, alone in zip(row["values"], found[0]["values"], strict=True):
             assert values == pytest.approx(alone, rel=1e-5)
         assert row["compiled"] == 1
-        # All gradients and the batch's means travel in one operation.
+        # One operation reduces all gradients and the batch's means.
         assert row["collectives"] == ["all-reduce"] * (devices > 1)
