@@ -74,7 +74,7 @@ def _copies(
             for i in ranked[1:]:
                 same.setdefault(i, {}).setdefault(ranked[0], []).append(name)
 
-    def finding(i: int, j: int, sides: str, within: str) -> finding.Finding:
+    def repeated(i: int, j: int, sides: str, within: str) -> finding.Finding:
         (path,), (partner,) = members[i]
         side = 0 if sides.startswith("input") else 1
         other = members[j][side][0]
@@ -92,7 +92,7 @@ def _copies(
         if clip(i) == clip(j) and others[j] == ["output"]:
             # The frames of a clip that stands still, or several damaged versions.
             continue
-        yield finding(i, j, f"{' and '.join(others[j])} the same", "duplicate")
+        yield repeated(i, j, f"{' and '.join(others[j])} the same", "duplicate")
 
     thumbnails = records["thumbnail"]
     # A hash of hardly any contrast is a hash of the noise.
@@ -101,12 +101,12 @@ def _copies(
     labels = np.array(
         [numbers.setdefault(clip(i), len(numbers)) for i in clear.tolist()], np.int64
     )
-    told = set(same)
+    known = set(same)
     for pair in similarity.near(records["hash"][clear], thumbnails[clear], labels):
         j, i = sorted(clear[list(pair)].tolist(), key=lambda i: _rank(members[i][0][0]))
-        if i not in told:
-            told.add(i)
-            yield finding(i, j, "output nearly the same", "near_duplicate")
+        if i not in known:
+            known.add(i)
+            yield repeated(i, j, "output nearly the same", "near_duplicate")
 
 
 def _exchanges(

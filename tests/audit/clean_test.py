@@ -22,6 +22,7 @@ from restoration import clean
 from restoration.audit import finding, listing, quarantine, survey
 from restoration.base import errors
 from restoration.data import pairs
+from restoration.reports import audit_page
 
 SIDE = 96
 SCRIPT = "<script>alert(1)</script>"
@@ -467,7 +468,7 @@ def test_full_disk(small, monkeypatch):
         stuck = clean.clean(options(small))
         assert stuck.moved == () and len(stuck.failed) == 3
     with monkeypatch.context() as patch:
-        patch.setattr(clean, "_write_csv", full)
+        patch.setattr(audit_page, "write_csv", full)
         unreported = clean.clean(options(small))
         assert len(unreported.moved) == 3
         assert "run again" in unreported.failed[0]
