@@ -26,6 +26,7 @@ def option(
     free: bool = False,
     formerly: str | None = None,
     defaults: Callable[[str], Mapping[str, Any]] | None = None,
+    alias: str | None = None,
 ) -> Any:
     """Declares one option of an options dataclass.
 
@@ -42,6 +43,7 @@ def option(
       formerly: the flag's earlier name, which is answered with the new one.
       defaults: makes of the flag's value the values of other options, which their
         flags override.
+      alias: another name of the flag, which works as well.
 
     Returns:
       A dataclass field.
@@ -57,6 +59,7 @@ def option(
         "free": free,
         "formerly": formerly,
         "defaults": defaults,
+        "alias": alias,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -115,7 +115,7 @@ def fold(x: jnp.ndarray) -> jnp.ndarray:
     return x.reshape(n, height // 2, width // 2, 4 * c)
 
 
-def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
+def over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
     """Returns the maximum or minimum (`pick`) over a square around each pixel."""
     for axis in (1, 2):
         width, edges = 1, [(0, 0)] * 4
@@ -131,26 +131,29 @@ def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.nda
     return x
 
 
-def openings_and_closings(images: jnp.ndarray) -> list[jnp.ndarray]:
+def openings_and_closings(
+    images: jnp.ndarray, radii: tuple[int, ...] = _RADII
+) -> list[jnp.ndarray]:
     """Returns the changes that openings and closings make to images.
 
     An opening is the maximum over a square of the minimum over that square; a closing
     is the minimum of the maximum (Serra 1982). Pixels beyond the borders are ignored.
 
     Args:
-      images: (batch, height, width, 3).
+      images: (batch, height, width, channels).
+      radii: half widths of the squares; by default of 3, 7 and 15 pixels.
 
     Returns:
-      For squares of 3, 7 and 15 pixels: opening minus images, never positive, and
-      closing minus images, never negative.
+      For each square the opening less the images, never positive,
+      and the closing less the images, never negative.
     """
     largest = jnp.finfo(images.dtype).max
     changes = []
-    for radius in _RADII:
-        least = _over_square(images, radius, jnp.minimum, largest)
-        greatest = _over_square(images, radius, jnp.maximum, -largest)
-        changes.append(_over_square(least, radius, jnp.maximum, -largest) - images)
-        changes.append(_over_square(greatest, radius, jnp.minimum, largest) - images)
+    for radius in radii:
+        least = over_square(images, radius, jnp.minimum, largest)
+        greatest = over_square(images, radius, jnp.maximum, -largest)
+        changes.append(over_square(least, radius, jnp.maximum, -largest) - images)
+        changes.append(over_square(greatest, radius, jnp.minimum, largest) - images)
     return changes
 
 
