@@ -161,3 +161,16 @@ def read_tile(
         plain = pyvips.Image.black(width, height, bands=3) + list(tint)
         tile = plain.cast("uchar").bandjoin(tile[0]).copy(interpretation="srgb")
     return tile.pngsave_buffer(compression=1, keep="none")
+
+
+def read_small(path: str | os.PathLike, side: int) -> bytes:
+    """Returns the whole picture of a file of `write_levels`, small, as a PNG file.
+
+    Args:
+      path: the file.
+      side: the most pixels that the shorter side has.
+    """
+    last = pyvips.Image.new_from_file(str(path)).get("n-pages") - 1
+    image = pyvips.Image.new_from_file(str(path), page=last)
+    scale = min(1.0, side / min(image.width, image.height))
+    return image.resize(scale).pngsave_buffer(keep="none")

@@ -34,6 +34,9 @@ _LARGEST_REQUEST = 16 * 2**20
 # Bytes that are passed on at once.
 _CHUNK = 1 << 20
 
+# Pixels of the shorter side of a picture in the list.
+_THUMBNAIL = 128
+
 # A color that is seen on greys and on flesh.
 _TINT = (255, 64, 120)
 
@@ -138,25 +141,31 @@ class _Server:
         except KeyError:
             raise _Refused(404, "this picture is not on the page any more") from None
 
-    async def tile(self, request: requests.Request) -> responses.Response:
+    def _shown(self, request: requests.Request) -> tuple[pathlib.Path, bool]:
+        """Returns the levels that are asked for, and whether they are of a mask."""
         found, where = self._find(request), request.path_params
         side, number = where["side"], where["number"]
-        tint = None
         if side == "before" and found.levels:
-            path = found.folder / "before.levels.tif"
-        elif side == "after" and found.result:
-            path = found.result.folder / "after.levels.tif"
-            if found.result.folder.name != f"run{number}":
-                raise _Refused(404, "there is a newer result")
-        elif side == "damage" and number < len(found.masks):
-            path, tint = found.masks[number].shown, _TINT
-        else:
-            raise _Refused(404, "there is no such picture")
-        place = where["level"], where["column"], where["row"]
+            return found.folder / "before.levels.tif", False
+        if side == "after" and found.result and found.result.version == number:
+            return found.result.folder / "after.levels.tif", False
+        if side == "damage" and number < len(found.masks):
+            return found.masks[number].shown, True
+        raise _Refused(404, "this is not there any more")
+
+    async def tile(self, request: requests.Request) -> responses.Response:
+        path, mask = self._shown(request)
+        place = [request.path_params[name] for name in ("level", "column", "row")]
+        tint = _TINT if mask else None
         try:
             data = await asyncio.to_thread(preview.read_tile, path, *place, tint=tint)
         except IndexError as error:
             raise _Refused(404, str(error)) from None
+        return responses.Response(data, media_type="image/png")
+
+    async def small(self, request: requests.Request) -> responses.Response:
+        path, _ = self._shown(request)
+        data = await asyncio.to_thread(preview.read_small, path, _THUMBNAIL)
         return responses.Response(data, media_type="image/png")
 
     async def result(self, request: requests.Request) -> responses.Response:
@@ -281,7 +290,10 @@ class _Server:
             )  # fmt: skip
             if same or not found.levels or found.state == pictures.WORKING:
                 continue
-            self.pictures.want(found, choices)
+            result = found.result
+            mask = result.mask if result and result.corrected else -1
+            kept = found.masks[mask].path if mask >= 0 else None
+            self.pictures.want(found, choices, kept)
             count += 1
         self.worker.feed()
         return responses.JSONResponse({"count": count})
@@ -387,7 +399,8 @@ def make_app(
 
     get, post = {"methods": ["GET"]}, {"methods": ["POST"]}
     one = "/api/pictures/{key}"
-    tile = one + "/{side}/{number:int}/{level:int}/{column:int}/{row:int}.png"
+    side = one + "/{side}/{number:int}"
+    tile = side + "/{level:int}/{column:int}/{row:int}.png"
     app = applications.Starlette(
         routes=[
             routing.Route("/", server.index, **get),
@@ -403,6 +416,7 @@ def make_app(
             routing.Route(one + "/remove", server.remove, **post),
             routing.Route(one + "/mask", server.upload_mask, **post),
             routing.Route(one + "/mask/save", server.save_mask, **post),
+            routing.Route(side + "/small.png", server.small, **get),
             routing.Route(tile, server.tile, **get),
         ],
         exception_handlers={errors.InputError: _refuse, _Refused: _refuse},

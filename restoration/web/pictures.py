@@ -57,17 +57,21 @@ class Result:
     Attributes:
       path: the file.
       folder: where all that belongs to it lies.
+      version: the run that made it.
       levels: sizes of the levels to look at.
       choices: how it was restored.
       mask: number of the mask of its damage among the picture's masks, or -1.
+      corrected: whether it was made by a mask that the user gave.
       notes: what the command would tell.
     """
 
     path: pathlib.Path
     folder: pathlib.Path
+    version: int
     levels: tuple[tuple[int, int], ...]
     choices: Choices
     mask: int
+    corrected: bool
     notes: tuple[str, ...]
 
 
@@ -291,7 +295,8 @@ class Pictures:
         if found.result:
             store.remove(found.result.folder)
         found.result = Result(
-            target, target.parent, _sizes(message["levels"]), found.choices, number,
+            target, target.parent, found.runs, _sizes(message["levels"]),
+            found.choices, number, found.wanted is not None,
             tuple(self._public(found, note) for note in message["notes"]),
         )  # fmt: skip
         found.state, found.line = DONE, ""
@@ -423,11 +428,12 @@ class Pictures:
                     "masks": [mask.levels for mask in found.masks],
                     "result": result
                     and {
-                        "version": int(result.folder.name.removeprefix("run")),
+                        "version": result.version,
                         "name": str(names[found.key]),
                         "levels": result.levels,
                         "choices": dataclasses.asdict(result.choices),
                         "mask": result.mask,
+                        "corrected": result.corrected,
                         "notes": result.notes,
                         "bytes": result.path.stat().st_size,
                     },
