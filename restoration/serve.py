@@ -56,9 +56,7 @@ class ServeOptions:
     max_gigabytes: int = config.option(
         20, help="the most that all files may take on the disk", minimum=1
     )
-    max_files: int = config.option(
-        2000, help="the most pictures at a time", minimum=1
-    )
+    max_files: int = config.option(2000, help="the most pictures at a time", minimum=1)
 
     def __post_init__(self):
         """Checks limits."""
@@ -198,7 +196,8 @@ def serve(options: ServeOptions) -> None:
             asyncio.run(server.serve([listening]))
         if failures:
             raise failures[0]
-    print("Ended; what was uploaded is deleted, what you saved stays.")
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print("Ended; what was uploaded is deleted, what you saved stays.", flush=True)
 
 
 def main(options: ServeOptions) -> None:

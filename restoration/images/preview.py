@@ -105,11 +105,16 @@ def write_levels(
                 shown = 1 - alpha + alpha * shown
             file.write(np.rint(255 * np.clip(shown[..., :bands], 0, 1)).astype("uint8"))
         access = "sequential" if number == 1 else "random"
-        _held(scratch.image(file, access=access), number).tiffsave(
+        image = _held(scratch.image(file, access=access), number)
+        # libvips does not read tiles that are much larger than the picture.
+        across, down = (
+            min(TILE, -(-side // 16) * 16) for side in (image.width, image.height)
+        )
+        image.tiffsave(
             str(path),
             tile=True,
-            tile_width=TILE,
-            tile_height=TILE,
+            tile_width=across,
+            tile_height=down,
             pyramid=True,
             compression="none",
             bigtiff=True,

@@ -5,7 +5,8 @@ import contextlib
 import json
 import pathlib
 import secrets
-import shutil
+import sys
+import traceback
 import urllib.parse
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -41,7 +42,7 @@ _THUMBNAIL = 128
 _TINT = (255, 64, 120)
 
 
-class _Refused(Exception):  # noqa: N818
+class _Refused(Exception):
     """Becomes an answer with a status and one line."""
 
     def __init__(self, status: int, line: str):
@@ -54,6 +55,11 @@ async def _refuse(request: requests.Request, error: Exception) -> responses.Resp
         return responses.JSONResponse({"error": str(error)}, 400)
     assert isinstance(error, _Refused)
     return responses.JSONResponse({"error": error.line}, error.status)
+
+
+async def _fail(request: requests.Request, error: Exception) -> responses.Response:
+    # `security` prints what it was.
+    return responses.JSONResponse({"error": security.BROKEN}, 500)
 
 
 def _attachment(name: str) -> dict[str, str]:
@@ -194,9 +200,7 @@ class _Server:
 
     # What is received
 
-    async def _receive(
-        self, request: requests.Request, path: pathlib.Path
-    ) -> None:
+    async def _receive(self, request: requests.Request, path: pathlib.Path) -> None:
         """Writes a request's body to a file, within the limits."""
         limits, size, checked = self.pictures.limits, 0, 0
         declared = request.headers.get("content-length", "0")
@@ -253,14 +257,15 @@ class _Server:
             except errors.InputError as error:
                 self.pictures.fail(found, str(error))
             except Exception as error:  # of a decoder; the other pictures go on
+                if found.key in self.pictures.all:
+                    traceback.print_exc(file=sys.stderr)
                 line = f"{found.source}: {type(error).__name__}; please report this"
                 self.pictures.fail(found, line)
-                raise
             else:
-                found.state = pictures.CANCELLED
-                if found.key in self.pictures.all:
-                    self.pictures.want(found, found.choices)
-                    self.worker.feed()
+                self.pictures.open(found)
+        if found.key not in self.pictures.all:  # removed meanwhile
+            store.remove(found.folder)
+        self.worker.feed()
 
     def _choices(self, values: Any) -> pictures.Choices:
         if not isinstance(values, dict):
@@ -419,7 +424,11 @@ def make_app(
             routing.Route(side + "/small.png", server.small, **get),
             routing.Route(tile, server.tile, **get),
         ],
-        exception_handlers={errors.InputError: _refuse, _Refused: _refuse},
+        exception_handlers={
+            errors.InputError: _refuse,
+            _Refused: _refuse,
+            Exception: _fail,
+        },
         lifespan=lifespan,
     )
     return security.protect(app, guard)

@@ -1,6 +1,7 @@
 """A damage mask as a brush changes it: strokes on a picture that is held upright."""
 
 import dataclasses
+import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -77,7 +78,7 @@ def paint(mask: np.ndarray, strokes: Iterable[Stroke]) -> np.ndarray:
         points = [(x - 0.5, y - 0.5) for x, y in stroke.points]
         for x, y in points:
             draw.ellipse((x - half, y - half, x + half, y + half), fill=value)
-        for (x, y), (x2, y2) in zip(points, points[1:], strict=False):
+        for (x, y), (x2, y2) in itertools.pairwise(points):
             length = math.hypot(x2 - x, y2 - y)
             if length:
                 across, down = (y2 - y) / length * half, (x - x2) / length * half

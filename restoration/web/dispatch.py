@@ -114,8 +114,8 @@ class Worker:
         code = self.process.returncode
         reason = "it was killed" if code and code < 0 else f"code {code}"
         line = (
-            f"the process that restores pictures ended in the middle ({reason}; perhaps "
-            "the memory was used up); try again, or a smaller picture"
+            f"the process that restores pictures ended in the middle ({reason}; "
+            "perhaps the memory was used up); try again, or a smaller picture"
         )
         self._heard({"event": "done", "key": key, "error": line})
 
@@ -154,8 +154,10 @@ class Worker:
             return
         if farewell and process.returncode is None:
             self._say(end=True)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _PATIENCE)
+        # One that has just died is waited for, since a signal to it would lose its
+        # return code.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _PATIENCE if farewell else 1.0)
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -131,7 +131,9 @@ def clean_name(given: str) -> tuple[pathlib.PurePosixPath, str]:
     """
     parts = []
     for part in re.split(r"[/\\]", given)[-_DEEPEST:]:
-        part = "".join(c if c.isprintable() and c not in ':*?"<>|' else "_" for c in part)
+        part = "".join(
+            c if c.isprintable() and c not in ':*?"<>|' else "_" for c in part
+        )
         part = part.rstrip(". ").strip()
         if part:
             stem, dot, suffix = part.rpartition(".")
@@ -201,6 +203,12 @@ class Pictures:
         path = found.folder / "before.levels.tif"
         found.levels = tuple(preview.write_levels(path, source))
 
+    def open(self, found: Picture) -> None:
+        """Puts a picture that was read into the queue for the first time."""
+        if found.key in self.all:
+            found.state = CANCELLED
+            self.want(found, found.choices)
+
     def fail(self, found: Picture, line: str) -> None:
         """Tells why a picture could not be restored."""
         found.state, found.line = FAILED, self._public(found, line)
@@ -222,7 +230,9 @@ class Pictures:
           mask: of its damage, or None to look for damage.
         """
         if found.state in (READING, WORKING) or not found.levels:
-            raise errors.InputError("this picture cannot be restored now; wait a little")
+            raise errors.InputError(
+                "this picture cannot be restored now; wait a little"
+            )
         if found.key not in self._waiting:
             self._waiting.append(found.key)
         found.choices, found.wanted = choices, mask
@@ -267,6 +277,8 @@ class Pictures:
         """Takes a worker's message about a picture."""
         found = self.all.get(message["key"])
         if found is None:  # removed meanwhile
+            if message["event"] != "progress":
+                store.remove(self.folder / message["key"])
             return
         run = _target(found).parent
         if message["event"] == "progress":
@@ -348,7 +360,9 @@ class Pictures:
           A PNG file that `restore --damage` takes.
         """
         if not -1 <= number < len(found.masks):
-            raise errors.InputError("there is no such mask any more; load the page again")
+            raise errors.InputError(
+                "there is no such mask any more; load the page again"
+            )
         base = found.masks[number].path if number >= 0 else None
         mask = brush.merge(base, strokes, picture.inspect(found.source))
         path = found.folder / f"painted-{secrets.token_hex(4)}.png"

@@ -34,6 +34,8 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 
+BROKEN = "something went wrong; the terminal shows what, please report it"
+
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -159,7 +161,6 @@ def protect(app: App, guard: Guard) -> App:
         except Exception:
             traceback.print_exc(file=sys.stderr)
             if not started:
-                line = "something went wrong; the terminal shows what, please report it"
-                await answer(500, line)
+                await answer(500, BROKEN)
 
     return protected

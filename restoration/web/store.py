@@ -95,8 +95,8 @@ def check_room(folder: pathlib.Path, size: int, limits: Limits) -> None:
         )
     if used(folder) + size > limits.total:
         raise errors.InputError(
-            f"all files together are more than {limits.total / 1e9:,.0f} GB "
-            "(--max_gigabytes); remove some from the page first"
+            f"all files together take more than {limits.total / 1e6:,.0f} MB, the most "
+            "that the page takes (--max_gigabytes); remove some from the page first"
         )
     if shutil.disk_usage(folder).free - size < _RESERVE:
         raise errors.InputError("the disk is full; free some space and try again")

@@ -20,12 +20,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from etils import epy
+
 from restoration.base import errors
 from restoration.devices import backend
 from restoration.images import picture, preview
-from restoration.inference import batch, engine, jobs, restore_file
-from restoration.models import pretrained
+from restoration.inference import batch, jobs
 from restoration.web import store
+
+with epy.lazy_imports():
+    from restoration.inference import engine, restore_file
+    from restoration.models import pretrained
 
 # Seconds between two messages of progress.
 _EVERY = 0.2
@@ -77,8 +82,8 @@ class Wanted:
 
 
 def watched(
-    used: engine.Engine, rows: int, tell: Callable[[float], None]
-) -> engine.Engine:
+    used: "engine.Engine", rows: int, tell: Callable[[float], None]
+) -> "engine.Engine":
     """Returns an engine that tells how far it is.
 
     Args:
@@ -99,7 +104,7 @@ def watched(
 
 
 @functools.lru_cache(maxsize=3)
-def _engine(model: str, keep_color: bool, device: str) -> engine.Engine:
+def _engine(model: str, keep_color: bool, device: str) -> "engine.Engine":
     return batch.load_engine(
         batch.RestoreOptions(
             input=(), output="", model=model, keep_color=keep_color, device=device

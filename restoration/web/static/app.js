@@ -9,6 +9,7 @@ const state = {
   server: null, // the last answer of /api/state
   uploads: [], // {name, file, share, line, key}
   chosen: "", // key of the picture that is shown
+  picked: false, // whether the user chose it
   edits: new Map(), // of each picture: {done: [], undone: [], version}
   rows: new Map(), // of each picture: its row in the list
   shown: "", // what the viewer was given last
@@ -166,9 +167,8 @@ async function send() {
       item.share = share;
       renderUploads();
     })
-      .then(async ({ key }) => {
+      .then(async () => {
         state.uploads.splice(state.uploads.indexOf(item), 1);
-        if (!chosen()) state.chosen = key;
         await refresh();
       })
       .catch((error) => {
@@ -230,7 +230,9 @@ function renderRow(picture) {
     if (row.image.getAttribute("src") !== source) row.image.src = source;
   }
   row.name.textContent = picture.name;
-  row.line.textContent = describe(picture);
+  const failed = picture.state === "failed";
+  row.line.textContent = failed ? picture.line.replace(`${picture.name}: `, "") : describe(picture);
+  row.pick.title = failed ? picture.line : picture.name;
   row.item.className = picture.state;
   const current = picture.key === state.chosen;
   row.pick.setAttribute("aria-current", current ? "true" : "false");
@@ -289,6 +291,7 @@ function renderUploads() {
 
 function choose(key) {
   state.chosen = key;
+  state.picked = true;
   setTool("move");
   render();
 }
@@ -351,7 +354,7 @@ function renderMode() {
     input.disabled = !result && input.value !== "before";
   }
   $("divider").hidden = now !== "slider";
-  const tags = { slider: ["Before", "After"], split: ["Before", "After"], before: ["Before", ""], after: ["", "After"], difference: ["What was changed, four times as strong", ""] }[now];
+  const tags = { slider: ["Before", "After"], split: ["Before", "After"], before: ["Before", ""], after: ["", "After"], difference: ["What was changed, twice as strong", ""] }[now];
   for (const [side, text] of [["left", tags[0]], ["right", tags[1]]]) {
     const tag = $(`tag-${side}`);
     tag.hidden = !text || !picture?.levels.length;
@@ -389,7 +392,8 @@ function facts(picture) {
   if (picture.pages > 1) parts.push(`${picture.pages} pages, the first is shown`);
   if (picture.result) {
     parts.push(`saved as ${picture.result.name}, ${bytes(picture.result.bytes)}`);
-    parts.push(...picture.result.notes);
+    // The command's notes name its flags; the page has its own words for them.
+    parts.push(...picture.result.notes.map((note) => note.split("; --")[0]));
   }
   return parts.join(" · ");
 }
@@ -420,7 +424,7 @@ function renderPanel(picture) {
   const models = state.server.worker.models ?? [];
   if (models.length && select.options.length !== models.length) {
     const rest = models.slice(1).map((name) => make("option", { value: name }, name));
-    select.options[0].textContent = `The best (${models[0]})`;
+    select.options[0].textContent = `Best (${models[0]})`;
     select.append(...rest);
   }
   if (picture && renderPanel.key !== picture.key) {
@@ -446,6 +450,7 @@ function renderPanel(picture) {
   const { done, undone } = picture ? edits(picture) : { done: [], undone: [] };
   $("undo").disabled = !done.length;
   $("redo").disabled = !undone.length;
+  $("brush").classList.toggle("idle", tool() === "move");
   $("afresh").disabled = !picture || !corrected(picture) || !ready;
   $("again-mask").disabled = !done.length || !ready;
   for (const id of ["upload-mask", "save-mask", "size", "show-damage"]) {
@@ -460,10 +465,8 @@ function renderPanel(picture) {
 function render() {
   if (!state.server || state.ended) return;
   const all = pictures();
-  if (!find(state.chosen)) {
-    state.chosen = all[0]?.key ?? "";
-    renderPanel.key = "";
-  }
+  if (!find(state.chosen)) state.picked = false;
+  if (!state.picked) state.chosen = all[0]?.key ?? "";
   const any = all.length + state.uploads.length > 0;
   $("welcome").hidden = any;
   $("desk").hidden = !any;
@@ -488,7 +491,7 @@ function render() {
   const failed = all.filter((one) => one.state === "failed").length;
   const left = all.map((one) => one.left).filter((value) => value != null);
   const parts = all.length ? [`${made} of ${count(all.length, "photograph")} restored`] : [];
-  if (failed) parts.push(`${failed} not`);
+  if (failed) parts.push(`${failed} failed`);
   if (open && left.length) parts.push(`about ${duration(Math.max(...left))} left`);
   const line = parts.join(", ");
   if ($("status").textContent !== line) $("status").textContent = line;

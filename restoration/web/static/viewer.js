@@ -232,9 +232,8 @@ export function createViewer(canvas, hooks) {
     drawSource(target, state.sources.before, pane);
     target.globalCompositeOperation = "difference";
     drawSource(target, state.sources.after, pane);
-    // Four times as strong, or most changes would be too dark to see.
+    // Twice as strong, or most changes would be too dark to see.
     target.globalCompositeOperation = "lighter";
-    target.drawImage(layer, 0, 0);
     target.drawImage(layer, 0, 0);
     target.globalCompositeOperation = "source-over";
     context.drawImage(layer, 0, 0);
