@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from restoration import serve
-from restoration.web import app, dispatch, security, store
+from restoration.web import app, security, store
 
 TOKEN = "t" * 32
 

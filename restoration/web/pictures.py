@@ -131,9 +131,8 @@ def clean_name(given: str) -> tuple[pathlib.PurePosixPath, str]:
     """
     parts = []
     for part in re.split(r"[/\\]", given)[-_DEEPEST:]:
-        part = "".join(
-            c if c.isprintable() and c not in ':*?"<>|' else "_" for c in part
-        )
+        part = re.sub(r'[:*?"<>|]', "_", part)
+        part = "".join(c if c.isprintable() else "_" for c in part)
         part = part.rstrip(". ").strip()
         if part:
             stem, dot, suffix = part.rpartition(".")

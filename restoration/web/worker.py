@@ -14,7 +14,6 @@ import os
 import pathlib
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from PIL import Image
 
 from restoration import serve
 from restoration.base import errors
-from restoration.web import pictures, store
+from restoration.web import dispatch, pictures, store
 from tests import serving
 
 GOOD = {"model": "", "strength": 1.0, "keep_color": False, "ext": "auto"}
@@ -171,7 +171,7 @@ def test_a_worker_that_dies_fails_one_picture_and_is_replaced(page, small):
 
 
 def test_a_worker_that_does_not_stop_is_killed(page, small, monkeypatch):
-    monkeypatch.setattr(serving.dispatch, "_PATIENCE", 0.3)
+    monkeypatch.setattr(dispatch, "_PATIENCE", 0.3)
     key, after = page.upload(small, name="deaf.png"), page.upload(small)
     page.wait(key, pictures.WORKING)
     page.post(f"/api/pictures/{key}/cancel")
