@@ -205,6 +205,11 @@ def _decoded(name: str, data: bytes, mode: str) -> Image.Image:
         ) from None
 
 
+def decode(name: str, data: bytes) -> np.ndarray:
+    """Returns a picture, uint8 (height, width, 3), or raises InputError naming it."""
+    return np.asarray(_decoded(name, data, "RGB"))
+
+
 def _starts(length: int, side: int) -> list[int]:
     """Returns where pieces begin that cover a length, overlapping by a quarter."""
     room = max(0, length - side)

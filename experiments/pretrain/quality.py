@@ -345,8 +345,10 @@ def _weights(options: QualityOptions) -> dict[str, "engine.Weights"]:
         name, parameters = pretrained.load(options.weights)
         data = pathlib.Path(options.weights).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
-        grader = pretrained.load_grader()
-        found = engine.Weights(name, parameters, digest, *grader)
+        parts = engine.load_weights("", "")
+        found = dataclasses.replace(
+            parts, model=name, parameters=parameters, sha256=digest
+        )
         return {options.label + kept: found}
     names = options.models or tuple(pretrained.shipped())
     return {name + kept: engine.load_weights(name, "") for name in names}

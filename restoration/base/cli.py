@@ -48,6 +48,10 @@ def define_flags(options_class: type, flag_values: flags.FlagValues) -> None:
         if kind is tuple:
             default = list(default) if default else None
         _DEFINE[kind](field.name, default, text, **extra)
+        if field.metadata["alias"]:
+            flags.DEFINE_alias(
+                field.metadata["alias"], field.name, flag_values=flag_values
+            )
 
 
 def parse(argv: list[str], options_class: type, flag_values: flags.FlagValues) -> Any:

@@ -26,6 +26,7 @@ def option(
     maximum: float | None = None,
     later: bool = False,
     formerly: str | None = None,
+    alias: str | None = None,
 ) -> Any:
     """Declares one option of an options dataclass.
 
@@ -39,6 +40,7 @@ def option(
       maximum: the greatest value that is allowed.
       later: whether files of earlier versions lack it; their runs had the default.
       formerly: the flag's earlier name, which is answered with the new one.
+      alias: another name of the flag, which works as well.
 
     Returns:
       A dataclass field.
@@ -52,6 +54,7 @@ def option(
         "maximum": maximum,
         "later": later,
         "formerly": formerly,
+        "alias": alias,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

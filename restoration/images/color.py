@@ -9,7 +9,7 @@ import pyvips
 from restoration.images import picture
 
 # What a grey value is made of, as in Rec. 601.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 # Profiles whose colors differ less from sRGB, of 1, are sRGB.
 _SAME = 0.004
@@ -111,7 +111,7 @@ def uncolored(before: np.ndarray, after: np.ndarray) -> np.ndarray:
       float (..., 3): `after` where it has less color than before, elsewhere before,
       as light or dark as `after`.
     """
-    lit = before + ((after - before) @ _LUMA)[..., None]
+    lit = before + ((after - before) @ LUMA)[..., None]
     paler = np.ptp(after, -1, keepdims=True) < np.ptp(before, -1, keepdims=True)
     return np.where(paler, after, lit)
 
@@ -153,7 +153,7 @@ def make_color(page: picture.Page) -> tuple[ToModel, Change, list[str]]:
 
     def change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         if page.colors == 1:
-            before, after = ((rgb @ _LUMA)[..., None] for rgb in (before, after))
+            before, after = ((rgb @ LUMA)[..., None] for rgb in (before, after))
         if not converters:
             return after - before
         if page.colors == 1:

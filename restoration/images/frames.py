@@ -147,7 +147,7 @@ def read(path: str | os.PathLike) -> np.ndarray:
     image = _open(path)
     try:
         if image.interpretation == "cmyk":
-            image = image.colorspace("srgb")
+            image = image.colourspace("srgb")
         if image.format not in _FULL_SCALE:
             image = image.cast("uchar")
         values = image.numpy()

@@ -9,6 +9,7 @@ import os
 import pathlib
 import struct
 import tempfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -32,6 +33,11 @@ def _longs(*values: int) -> tiff.Entry:
     return tiff.Entry(_LONG8, struct.pack(f"={len(values)}Q", *values))
 
 
+def _base(height: int) -> int:
+    """Returns where in a file the rows of a picture begin."""
+    return 4096 + 16 * -(-height // _ROWS)
+
+
 def create(
     folder: str | os.PathLike, shape: tuple[int, int, int], dtype: str
 ) -> BinaryIO:
@@ -51,7 +57,7 @@ def create(
     tops = range(0, height, _ROWS)
     row = width * bands * item
     counts = [min(_ROWS, height - top) * row for top in tops]
-    base = 4096 + 16 * len(counts)
+    base = _base(height)
     colors = 3 if bands >= 3 else 1
     kind = _FLOAT if dtype.startswith("float") else _INTEGER
     directory = {
@@ -74,6 +80,29 @@ def create(
     tiff.start(file, directory)
     file.write(b"\0" * (base - file.seek(0, os.SEEK_END)))
     return file
+
+
+def rows(
+    file: BinaryIO, shape: tuple[int, int, int], dtype: str
+) -> Iterator[np.ndarray]:
+    """Reads the rows that were written, a few at once; several may read together.
+
+    Args:
+      file: from `create`, with all its rows.
+      shape: height, width and channels of the picture.
+      dtype: numpy's name of the values' type.
+
+    Yields:
+      Arrays (rows, width, channels).
+    """
+    file.flush()
+    height, width, bands = shape
+    row, position = width * bands * np.dtype(dtype).itemsize, _base(height)
+    for top in range(0, height, _ROWS):
+        count = min(_ROWS, height - top)
+        data = os.pread(file.fileno(), count * row, position)
+        yield np.frombuffer(data, dtype).reshape(count, width, bands)
+        position += len(data)
 
 
 def image(file: BinaryIO, *, access: str = "sequential") -> pyvips.Image:

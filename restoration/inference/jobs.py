@@ -20,11 +20,19 @@ class Job:
       source: the picture.
       target: the file to write.
       relative: the picture's path below the folder that was named, or its name.
+      beside: what the names of files beside the target begin with; by default the
+        target's name without its suffix.
     """
 
     source: pathlib.Path
     target: pathlib.Path
     relative: pathlib.PurePosixPath
+    beside: str = ""
+
+    def __post_init__(self):
+        """Fills in the default."""
+        if not self.beside:
+            object.__setattr__(self, "beside", self.target.stem)
 
 
 class Named(NamedTuple):
@@ -106,7 +114,7 @@ def _is_result(
     inside = found.parent.resolve().is_relative_to(results)
     if folder.resolve().is_relative_to(results):
         # Originals and results lie together: names tell them apart.
-        ending = rf".*_{re.escape(suffix)}(\.\w+_(difference|damage)(_\d+)?)?"
+        ending = rf".*_{re.escape(suffix)}((\.\w+)?_(difference|damage)(_\d+)?)?"
         return bool(suffix) and re.fullmatch(ending, found.stem) is not None
     return inside
 
@@ -185,8 +193,15 @@ def find(
         ],
         suffix=suffix,
     )
+    stems = collections.Counter(name.with_suffix("") for name in names)
     jobs = [
-        Job(source, folder / name, relative)
+        # Files beside `a.jpg` and `a.png` would share their names.
+        Job(
+            source,
+            folder / name,
+            relative,
+            name.name if stems[name.with_suffix("")] > 1 else name.stem,
+        )
         for (source, relative, _), name in zip(items, names, strict=True)
     ]
     taken = {}

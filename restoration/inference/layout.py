@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from restoration.base import errors
-from restoration.inference import preserve
 from restoration.models import apply
 
 # Cores overlap by so many pixels, unless told otherwise.
@@ -50,6 +49,20 @@ class Grid:
         )
 
 
+def _context(model: Any, context: int, radius: int) -> int:
+    stride = model.stride
+    seen = max(apply.margin(model), apply.on_grid(context, stride))
+    return seen + apply.on_grid(radius, stride)
+
+
+def least_tile(
+    model: Any, *, overlap: int = OVERLAP, context: int = 0, radius: int = 0
+) -> int:
+    """Returns the least side of a tile; arguments as those of `make_grid`."""
+    around = 2 * _context(model, context, radius)
+    return apply.on_grid(around + overlap + model.stride, model.stride)
+
+
 def make_grid(
     model: Any,
     *,
@@ -57,7 +70,7 @@ def make_grid(
     overlap: int = OVERLAP,
     batch: int = 1,
     context: int = 0,
-    preserved: preserve.Rule | None = None,
+    radius: int = 0,
 ) -> Grid:
     """Returns the grid of a model's tiles.
 
@@ -68,7 +81,8 @@ def make_grid(
       batch: tiles computed at once.
       context: pixels of context on each side of a tile; no less than the model's
         halo is taken.
-      preserved: what will be kept, which needs context of its own.
+      radius: pixels of context that what is done after the model needs, such as a
+        `preserve.Rule`.
 
     Returns:
       The grid.
@@ -77,9 +91,8 @@ def make_grid(
       InputError: for a tile that does not fit the model.
     """
     stride = model.stride
-    context = max(apply.margin(model), apply.on_grid(context, stride))
-    context += apply.on_grid(preserved.radius, stride) if preserved else 0
-    least = apply.on_grid(2 * context + overlap + stride, stride)
+    least = least_tile(model, overlap=overlap, context=context, radius=radius)
+    context = _context(model, context, radius)
     for side in tile:
         if side % stride or side < least:
             raise errors.InputError(

@@ -117,7 +117,7 @@ def fold(x: jnp.ndarray) -> jnp.ndarray:
     return x.reshape(n, height // 2, width // 2, 4 * c)
 
 
-def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
+def over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
     """Picks the greatest, or the least, of a square around each pixel."""
     for axis in (1, 2):
         width, edges = 1, [(0, 0)] * 4
@@ -149,10 +149,10 @@ def openings_and_closings(images: jnp.ndarray) -> list[jnp.ndarray]:
     largest = jnp.finfo(images.dtype).max
     changes = []
     for radius in _RADII:
-        least = _over_square(images, radius, jnp.minimum, largest)
-        greatest = _over_square(images, radius, jnp.maximum, -largest)
-        changes.append(_over_square(least, radius, jnp.maximum, -largest) - images)
-        changes.append(_over_square(greatest, radius, jnp.minimum, largest) - images)
+        least = over_square(images, radius, jnp.minimum, largest)
+        greatest = over_square(images, radius, jnp.maximum, -largest)
+        changes.append(over_square(least, radius, jnp.maximum, -largest) - images)
+        changes.append(over_square(greatest, radius, jnp.minimum, largest) - images)
     return changes
 
 

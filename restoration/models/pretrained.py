@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from restoration import models
 from restoration.base import config, errors
-from restoration.models import grader
+from restoration.models import efficientnet_lite, filler, finder, grader
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
 
@@ -30,6 +30,14 @@ SHIPPED = {
     "nafnet_m": "nafnet_m",
     "advanced": "advanced_residual",
     "basic": "basic_residual",
+}
+
+# What is stored beside the restoration networks, and the shapes of its parameters.
+_OTHERS = {
+    grader.NAME: grader.abstract_parameters,
+    finder.NAME: finder.abstract_parameters,
+    filler.NAME: filler.abstract_parameters,
+    efficientnet_lite.NAME: efficientnet_lite.abstract_parameters,
 }
 
 _DTYPES = ("F32", "F16")
@@ -55,7 +63,8 @@ def save(
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`, or `grader.NAME`.
+      model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`
+        or `efficientnet_lite`.
       parameters: nested dict.
       card: what to tell about the weights.
       dtype: of the stored numbers, np.float32 or np.float16.
@@ -133,8 +142,8 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(
             f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
         )
-    if model_name == grader.NAME:
-        like = grader.abstract_parameters()
+    if model_name in _OTHERS:
+        like = _OTHERS[model_name]()
     else:
         like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}
@@ -172,6 +181,27 @@ def find_shipped(name: str) -> pathlib.Path:
             f"{', '.join(names) or 'none'}, or train and give --workdir"
         )
     return FOLDER / f"{name or names[0]}.safetensors"
+
+
+def load_part(name: str) -> tuple[Any, Any, str]:
+    """Loads the shipped finder or filler.
+
+    Args:
+      name: `finder.NAME` or `filler.NAME`.
+
+    Returns:
+      The Flax module, its parameters and the SHA-256 of their file.
+
+    Raises:
+      InputError: for weights that are missing, damaged or of something else.
+    """
+    modules = {finder.NAME: finder.Finder, filler.NAME: filler.Filler}
+    path = FOLDER / f"{name}.safetensors"
+    digest = read_card(path.with_suffix(".json"))["sha256"]
+    found, parameters = load(path)
+    if found != name:
+        raise errors.InputError(f"{path}: weights of {found}; install again")
+    return modules[name](), parameters, digest
 
 
 def load_grader() -> tuple[Any, str]:

@@ -31,7 +31,7 @@ def _shown(path: pathlib.Path) -> np.ndarray:
     image = _thumbnail(path)
     if image.hasalpha():
         image = image.flatten(background=255)
-    values = image.colorspace("srgb").cast("uchar").numpy()
+    values = image.colourspace("srgb").cast("uchar").numpy()
     values = values.reshape(image.height, image.width, -1)[..., :3]
     return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.float32) / 255
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from restoration.base import config, errors
 from restoration.images import picture, preview
 from restoration.inference import jobs
@@ -32,6 +34,10 @@ class Choices:
     model: str = config.option("", help="a shipped model")
     strength: float = config.option(1.0, help="share", minimum=0.0, maximum=1.0)
     keep_color: bool = config.option(False, help="leave color and tone")
+    sensitivity: float = config.option(
+        0.5, help="how readily it is damage", minimum=0.0, maximum=1.0
+    )
+    only_damage: bool = config.option(False, help="change only what is damaged")
     ext: str = config.option(
         "auto", help="format", choices=("auto", "png", "jpg", "tif", "webp")
     )
@@ -61,6 +67,7 @@ class Result:
       levels: sizes of the levels to look at.
       choices: how it was restored.
       mask: number of the mask of its damage among the picture's masks, or -1.
+      share: of the first page that is damaged, or None.
       corrected: whether it was made by a mask that the user gave.
       notes: what the command would tell.
     """
@@ -71,6 +78,7 @@ class Result:
     levels: tuple[tuple[int, int], ...]
     choices: Choices
     mask: int
+    share: float | None
     corrected: bool
     notes: tuple[str, ...]
 
@@ -262,8 +270,10 @@ class Pictures:
         options = dataclasses.asdict(found.choices) | {
             "max_pixels": self.limits.pixels,
             # Without any change the command copies the file, unless it writes more.
-            "damage_mask": found.choices.strength > 0,
+            "save_damage": found.choices.strength > 0,
         }
+        if found.wanted:
+            options |= {"damage": str(found.wanted), "blind": False}
         return {
             "key": found.key,
             "source": str(found.source),
@@ -299,7 +309,10 @@ class Pictures:
         if "damage" in message:
             mask = found.folder / f"mask{len(found.masks)}.png"
             shown = mask.with_suffix(".levels.tif")
-            shutil.move(target.with_name(f"{target.name}_damage.png"), mask)
+            # With those of further pages, `_2` and so on.
+            for path in target.parent.glob(f"{target.stem}_damage*.png"):
+                ending = path.name.removeprefix(f"{target.stem}_damage")
+                shutil.move(path, mask.with_name(f"{mask.stem}{ending}"))
             shutil.move(target.with_name("damage.levels.tif"), shown)
             number = len(found.masks)
             found.masks.append(Mask(mask, shown, _sizes(message["damage"])))
@@ -307,7 +320,7 @@ class Pictures:
             store.remove(found.result.folder)
         found.result = Result(
             target, target.parent, found.runs, _sizes(message["levels"]),
-            found.choices, number, found.wanted is not None,
+            found.choices, number, message.get("share"), found.wanted is not None,
             tuple(self._public(found, note) for note in message["notes"]),
         )  # fmt: skip
         found.state, found.line = DONE, ""
@@ -363,9 +376,18 @@ class Pictures:
                 "there is no such mask any more; load the page again"
             )
         base = found.masks[number].path if number >= 0 else None
-        mask = brush.merge(base, strokes, picture.inspect(found.source))
-        path = found.folder / f"painted-{secrets.token_hex(4)}.png"
-        brush.write(path, mask)
+        source = picture.inspect(found.source)
+        path = found.folder / f"painted{secrets.token_hex(4)}.png"
+        brush.write(path, brush.merge(base, strokes, source))
+        # Of further pages what was found counts, and nothing else.
+        last = found.result.mask if found.result else -1
+        for place, page in enumerate(source.pages[1:], 2):
+            further = path.with_name(f"{path.stem}_{place}.png")
+            known = found.folder / f"mask{last}_{place}.png"
+            if known.is_file():
+                shutil.copyfile(known, further)
+            else:
+                brush.write(further, np.zeros((page.height, page.width), np.uint8))
         return path
 
     def names(self) -> dict[str, pathlib.PurePosixPath]:
@@ -409,7 +431,7 @@ class Pictures:
         if found.state != WORKING:
             return expected
         gone = time.monotonic() - found.began
-        if found.stage == "restoring" and found.share > 0.05:
+        if found.share > 0.05:
             return gone * (1 - found.share) / found.share
         return max(0.0, expected - gone) if expected else None
 
@@ -446,6 +468,7 @@ class Pictures:
                         "levels": result.levels,
                         "choices": dataclasses.asdict(result.choices),
                         "mask": result.mask,
+                        "damaged": result.share,
                         "corrected": result.corrected,
                         "notes": result.notes,
                         "bytes": result.path.stat().st_size,

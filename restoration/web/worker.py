@@ -38,6 +38,12 @@ _EVERY = 0.2
 _GRACE = 5.0
 
 
+# The share of the time that finding damage takes.
+_FINDING = 0.4
+
+_STAGES = {"finder": "finding", "filler": "filling", "network": "restoring"}
+
+
 class CancelledError(BaseException):
     """The work is not wanted any more. No `except Exception` stops it."""
 
@@ -80,26 +86,48 @@ class Wanted:
             raise CancelledError
 
 
+class _Watched:
+    """A network of an engine that tells of every block of rows."""
+
+    def __init__(self, network: "engine.Network", tell: Callable[[int], None]):
+        self._network, self._tell = network, tell
+        self.grid, self.shrink = network.grid, network.shrink
+
+    def strips(self, *args: Any, **options: Any) -> Iterator[Any]:
+        for block in self._network.strips(*args, **options):
+            self._tell(len(block))
+            yield block
+
+
 def watched(
-    used: "engine.Engine", rows: int, tell: Callable[[float], None]
+    used: "engine.Engine", rows: int, tell: Callable[[str, float], None]
 ) -> "engine.Engine":
     """Returns an engine that tells how far it is.
 
     Args:
       used: restores.
       rows: of all pages of the picture.
-      tell: is called with the share that is done; what it raises ends the work.
+      tell: is called with the stage and the share that is done; what it raises ends
+        the work.
     """
-    done = 0
+    done = {"finding": 0, "filling": 0, "restoring": 0}
 
-    def restore(*args: Any, **options: Any) -> Iterator[Any]:
-        nonlocal done
-        for block in used.restore(*args, **options):
-            done += len(block)
-            tell(min(1.0, done / rows))
-            yield block
+    def counting(stage: str) -> Callable[[int], None]:
+        def count(number: int) -> None:
+            done[stage] += number
+            # Filling is done on the way.
+            found, restored = done["finding"] / rows, done["restoring"] / rows
+            share = _FINDING * found + (1 - _FINDING) * restored
+            tell(stage, min(1.0, share if done["finding"] else restored))
 
-    return dataclasses.replace(used, restore=restore)
+        return count
+
+    networks = {
+        name: _Watched(getattr(used, name), counting(stage))
+        for name, stage in _STAGES.items()
+        if getattr(used, name)
+    }
+    return dataclasses.replace(used, **networks)
 
 
 @functools.lru_cache(maxsize=3)
@@ -134,7 +162,7 @@ def restore(task: Task, device: str, tell: Callable[[str, float], None]) -> dict
     with contextlib.suppress(errors.InputError):  # `restore_file` will tell of it
         found = picture.inspect(task.source, max_pixels=options.max_pixels)
         rows = sum(page.height for page in found.pages)
-        used = watched(used, rows, lambda share: tell("restoring", share))
+        used = watched(used, rows, tell)
     name = pathlib.PurePosixPath(task.name)
     job = jobs.Job(task.source, task.target, pathlib.PurePosixPath(name.name))
     done = restore_file.restore_file(job, used, batch.settings_of(options))
@@ -150,8 +178,9 @@ def restore(task: Task, device: str, tell: Callable[[str, float], None]) -> dict
             folder / "after.levels.tif", picture.inspect(task.target), held=held
         ),
     }
-    mask = task.target.with_name(f"{task.target.name}_damage.png")
+    mask = folder / f"{job.beside}_damage.png"
     if mask.is_file():
+        answer["share"] = done.damaged_share[0]
         answer["damage"] = preview.write_levels(
             folder / "damage.levels.tif", picture.inspect(mask), held=held
         )

@@ -1,5 +1,6 @@
 """The page's program: what goes wrong, who leaves, what stays behind."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -19,7 +20,7 @@ from restoration.base import errors
 from restoration.web import dispatch, pictures, store
 from tests import serving
 
-GOOD = {"model": "", "strength": 1.0, "keep_color": False, "ext": "auto"}
+GOOD = dataclasses.asdict(pictures.Choices())
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,8 @@ const bytes = (size) =>
 const words = {
   reading: () => "Opening",
   waiting: () => "Waiting",
-  working: (picture) => (picture.stage === "finishing" ? "Finishing" : "Restoring"),
+  working: (picture) =>
+    ({ finding: "Looking for damage", finishing: "Finishing" })[picture.stage] ?? "Restoring",
   done: () => "Restored",
   failed: (picture) => (picture.levels.length ? "Not restored" : "Cannot be opened"),
   cancelled: () => "Cancelled",
@@ -375,7 +376,7 @@ function renderWork(picture) {
   if (working) {
     $("working-text").textContent = describe(picture);
     const bar = $("working-bar");
-    if (picture.stage === "restoring" && picture.share) bar.value = picture.share;
+    if (picture.share && picture.stage !== "finishing") bar.value = picture.share;
     else bar.removeAttribute("value");
     $("working-cancel").hidden = picture.state === "reading";
   }
@@ -405,6 +406,8 @@ function readChoices() {
     model: $("model").value,
     strength: Number($("strength").value) / 100,
     keep_color: $("keep-color").checked,
+    sensitivity: Number($("sensitivity").value) / 100,
+    only_damage: $("only-damage").checked,
     ext: $("ext").value,
   };
 }
@@ -414,7 +417,16 @@ function writeChoices(choices) {
   $("strength").value = Math.round(100 * choices.strength);
   $("keep-color").checked = choices.keep_color;
   $("ext").value = choices.ext;
+  $("sensitivity").value = Math.round(100 * choices.sensitivity);
+  $("only-damage").checked = choices.only_damage;
+  writeValues();
+}
+
+function writeValues() {
   $("strength-value").textContent = `${$("strength").value} %`;
+  const value = Number($("sensitivity").value);
+  const words = ["nothing", "only what is certain", "what is likely", "what may be", "whatever may be"];
+  $("sensitivity-value").textContent = words[value === 0 ? 0 : Math.min(4, 1 + Math.floor((value + 10) / 30))];
 }
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -591,7 +603,7 @@ $("size").addEventListener("input", () => {
   renderMode();
 });
 $("choices").addEventListener("input", () => {
-  $("strength-value").textContent = `${$("strength").value} %`;
+  writeValues();
   if (state.chosen) state.touched.set(state.chosen, readChoices());
   renderPanel(chosen());
 });
