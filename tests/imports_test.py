@@ -37,6 +37,7 @@ ALLOWED = {
     "h5py": set(),
     "jinja2": {"reports"},
     "matplotlib": {"reports"},
+    "onnx": {"inference"},
     "orbax": {"training"},
     "pyvips": {"images", "reports"},
     "scipy": set(),
@@ -101,7 +102,7 @@ def test_packages_import_nothing_by_themselves():
     ["restoration", "restoration.train", "restoration.restore", "restoration.evaluate",
      "restoration.degrade", "restoration.report", "restoration.clean",
      "restoration.prepare", "restoration.extract", "restoration.archive",
-     "restoration.serve"],
+     "restoration.serve", "restoration.export"],
 )  # fmt: skip
 def test_entry_points_start_without_the_heavy_packages(module):
     code = (
