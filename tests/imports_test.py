@@ -25,6 +25,7 @@ PACKAGES = (
     "training",
     "inference",
     "reports",
+    "web",
 )
 
 # The packages of ours that alone may import a third party.
@@ -36,11 +37,14 @@ ALLOWED = {
     "h5py": set(),
     "jinja2": {"reports"},
     "matplotlib": {"data", "reports"},  # in data for its fonts alone
+    "onnx": {"inference"},
     "orbax": {"training"},
     "pyvips": {"images", "reports"},
     "scipy": set(),
+    "starlette": {"web"},
     "tensorflow": {"data", "audit"},
     "tensorflow_datasets": {"data", "prepare"},
+    "uvicorn": {"serve"},
 }
 
 
@@ -97,7 +101,8 @@ def test_packages_import_nothing_by_themselves():
     "module",
     ["restoration", "restoration.train", "restoration.restore", "restoration.evaluate",
      "restoration.degrade", "restoration.report", "restoration.clean",
-     "restoration.prepare", "restoration.extract", "restoration.archive"],
+     "restoration.prepare", "restoration.extract", "restoration.archive",
+     "restoration.serve", "restoration.export"],
 )  # fmt: skip
 def test_entry_points_start_without_the_heavy_packages(module):
     code = (

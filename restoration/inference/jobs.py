@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from restoration.base import errors
 from restoration.images import picture
@@ -45,6 +46,20 @@ class Job:
         """Fills in the default."""
         if not self.beside:
             object.__setattr__(self, "beside", self.target.stem)
+
+
+class Named(NamedTuple):
+    """A picture as its result's name depends on it.
+
+    Attributes:
+      relative: its path below the folder that was named, or its name.
+      folder: that folder's name.
+      extension: of the result, with its dot.
+    """
+
+    relative: pathlib.PurePosixPath
+    folder: str
+    extension: str
 
 
 def is_picture(name: str) -> bool:
@@ -157,30 +172,33 @@ def _is_result(
     return inside
 
 
-def _candidates(
-    relative: pathlib.PurePosixPath, folder: str, end: str, extension: str
-) -> list[pathlib.PurePosixPath]:
+def _candidates(named: Named, end: str) -> list[pathlib.PurePosixPath]:
     """Returns the names that a result may have, the plainest first."""
+    relative, folder, extension = named
     plain = relative.with_name(f"{relative.stem}{end}{extension}")
     kind = relative.suffix.removeprefix(".")
     longer = relative.with_name(f"{relative.stem}_{kind}{end}{extension}")
     return [plain, longer, folder / plain, folder / longer]
 
 
-def _assigned(
-    found: Sequence[_Found], end: str, ext: str
+def result_names(
+    pictures: Sequence[Named], *, suffix: str
 ) -> list[pathlib.PurePosixPath]:
     """Returns a name for each picture's result, so that no two are alike.
 
     Pictures that would share a name all take their longer one, so that names do not
-    depend on the order.
+    depend on the order. Only pictures of the same path in folders of the same name
+    are left with the same name.
+
+    Args:
+      pictures: their names.
+      suffix: written after each name.
+
+    Returns:
+      Paths relative to the folder of the results.
     """
-    options = [
-        _candidates(
-            relative, folder, end, relative.suffix if ext == "auto" else f".{ext}"
-        )
-        for _, relative, folder in found
-    ]
+    end = f"_{suffix}" if suffix else ""
+    options = [_candidates(named, end) for named in pictures]
     names = [candidates[0] for candidates in options]
     for step in range(1, len(options[0]) if options else 0):
         counts = collections.Counter(names)
@@ -221,7 +239,13 @@ def find(
     for item in _named(list(inputs), folder, suffix, recursive):
         found.setdefault(item[0].resolve(), item)
     items = list(found.values())
-    names = _assigned(items, f"_{suffix}" if suffix else "", ext)
+    names = result_names(
+        [
+            Named(relative, name, relative.suffix if ext == "auto" else f".{ext}")
+            for _, relative, name in items
+        ],
+        suffix=suffix,
+    )
     stems = collections.Counter(name.with_suffix("") for name in names)
     jobs = [
         # Files beside `a.jpg` and `a.png` would share their names.
