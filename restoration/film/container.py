@@ -185,13 +185,13 @@ def sequence(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 def _planar(form: "av.VideoFormat", path: pathlib.Path) -> tuple[str, stills.Layout]:
     """Returns the format in which planes are delivered, and how to read them."""
-    name = _PLANAR.get(form.name, form.name)
+    name = _PLANAR.get(form.name, form.name).replace("yuvj", "yuv")
     if name.endswith("be"):
         name = name.removesuffix("be") + "le"
     planar = av.VideoFormat(name)
     parts = planar.components
     bits = parts[0].bits
-    known = re.match(r"(yuvj?\d+p|yuva\d+p|gbra?p|gray)\d*(le)?$", name)
+    known = re.match(r"(yuv\d+p|yuva\d+p|gbra?p|gray)\d*(le)?$", name)
     if not known or bits > 16:
         raise errors.InputError(
             f"{path}: pixels of {form.name} are not known; convert the film first, for "
@@ -199,7 +199,7 @@ def _planar(form: "av.VideoFormat", path: pathlib.Path) -> tuple[str, stills.Lay
         )
     colors = "rgb" if name.startswith("gb") else name[:3].replace("gra", "gray")
     alpha = name.startswith(("yuva", "gbra"))
-    full = name.startswith("yuvj") or colors == "gray"
+    full = form.name.startswith("yuvj") or colors == "gray"
     return name, stills.Layout(bits, colors, alpha, full)
 
 
@@ -237,7 +237,10 @@ def inspect(path: pathlib.Path, *, rate: fractions.Fraction | None = None) -> So
             )
         frame = first[0]
         planar, layout = _planar(frame.format, path)
-        if int(frame.color_range) == 2:
+        color_range = int(frame.color_range)
+        if frame.format.name.startswith("yuvj"):
+            color_range = 2
+        if color_range == 2:
             layout = dataclasses.replace(layout, full=True)
         unit = fractions.Fraction(stream.time_base or fractions.Fraction(1, 1000))
         if pictures:
@@ -256,7 +259,7 @@ def inspect(path: pathlib.Path, *, rate: fractions.Fraction | None = None) -> So
             aspect=stream.sample_aspect_ratio or None,
             matrix=_matrix(frame),
             colors=(
-                int(frame.color_range),
+                color_range,
                 int(frame.color_primaries),
                 int(frame.color_trc),
                 int(frame.colorspace),
@@ -294,7 +297,7 @@ def _decoded(
 
 def planes_of(frame: "av.VideoFrame", planar: str) -> tuple[np.ndarray, ...]:
     """Returns copies of a frame's planes, in a planar format."""
-    if frame.format.name != planar:
+    if frame.format.name.replace("yuvj", "yuv") != planar:
         frame = frame.reformat(format=planar, threads=1)
     deep = frame.format.components[0].bits > 8
     planes = []
@@ -525,7 +528,6 @@ def _prepared(
     source: Source, used: Encoding, picture: Picture, planar: str
 ) -> "av.VideoFrame":
     frame = frame_of(picture.planes, planar)
-    colors = reformatter
     frame.color_range = source.colors[0]
     frame.color_primaries = source.colors[1]
     frame.color_trc = source.colors[2]
@@ -535,7 +537,7 @@ def _prepared(
         if exact or planar == "gray":
             frame = frame.reformat(format=used.format, threads=1)
         else:
-            flags = colors.Interpolation
+            flags = reformatter.Interpolation
             frame = frame.reformat(
                 format=used.format,
                 interpolation=flags.BICUBIC | flags.ACCURATE_RND,

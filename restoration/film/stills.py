@@ -10,6 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from etils import epy
+
+with epy.lazy_imports():
+    import cv2
 
 # Rec. 601, in the order of the planes: green, blue, red.
 _LUMA = (0.587, 0.114, 0.299)
@@ -60,6 +64,7 @@ class Still:
       number: from 0, in the order of showing.
       planes: uint8 or uint16 (height, width) each; chroma may be smaller.
       grey: uint8 (height, width), its luma.
+      scratched: where standing scratches were filled, bool (height, width), or None.
       given: what the user's mask marks, bool (height, width), or None.
       copies: later frames that show the same, which are restored alike.
       tag: what goes with the frame to the encoder.
@@ -68,6 +73,7 @@ class Still:
     number: int
     planes: tuple[np.ndarray, ...]
     grey: np.ndarray
+    scratched: np.ndarray | None = None
     given: np.ndarray | None = None
     copies: tuple["Still", ...] = ()
     tag: Any = None
@@ -88,6 +94,28 @@ def to_grey(planes: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
 def colored(planes: Sequence[np.ndarray], layout: Layout) -> int:
     """Returns how many of the planes are not opacity."""
     return len(planes) - layout.alpha
+
+
+def zero(index: int, layout: Layout) -> int:
+    """Returns the sample that brightness does not move: black, or no color.
+
+    Args:
+      index: of the plane.
+      layout: of the planes.
+    """
+    if layout.colors == "yuv" and index in (1, 2):
+        return 1 << (layout.bits - 1)
+    return layout.black
+
+
+def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Returns a mask for a plane of another size; what is partly covered counts."""
+    if mask.shape == shape:
+        return mask
+    small = cv2.resize(
+        mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA
+    )
+    return small > 0
 
 
 def is_doubled(one: np.ndarray, other: np.ndarray) -> bool:
@@ -113,7 +141,11 @@ def undoubled(frames: Iterable[Still]) -> Iterator[Still]:
         if held is None:
             held = frame
         elif len(held.copies) < MOST_COPIES and is_doubled(held.grey, frame.grey):
-            held = dataclasses.replace(held, copies=(*held.copies, frame))
+            given = held.given
+            if frame.given is not None:
+                given = frame.given if given is None else given | frame.given
+            copies = (*held.copies, frame)
+            held = dataclasses.replace(held, copies=copies, given=given)
         else:
             yield held
             held = frame
