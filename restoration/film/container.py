@@ -204,10 +204,13 @@ def _planar(form: "av.VideoFormat", path: pathlib.Path) -> tuple[str, stills.Lay
 
 
 def _matrix(frame: "av.VideoFrame") -> tuple[int, ...]:
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return tuple(np.frombuffer(bytes(data), np.int32).tolist())
-    return ()
+    try:
+        found = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 does not know all kinds of side data
+        turn = np.deg2rad(frame.rotation)
+        cos, sin = (round(float(f(turn)) * 65536) for f in (np.cos, np.sin))
+        return (cos, -sin, 0, sin, cos, 0, 0, 0, 1 << 30) if frame.rotation else ()
+    return tuple(np.frombuffer(bytes(found), np.int32).tolist()) if found else ()
 
 
 def _open(path: pathlib.Path) -> "av.container.InputContainer":
@@ -270,6 +273,9 @@ def inspect(path: pathlib.Path, *, rate: fractions.Fraction | None = None) -> So
         )
 
 
+# Frames that a decoder may hold back.
+_HELD = 32
+
 _Decoded = tuple["av.VideoFrame | None", int | None]
 
 
@@ -280,17 +286,18 @@ def _decoded(
     stream.thread_type = "AUTO"
     try:
         for packet in container.demux(stream):
-            if packet.size and packet.is_corrupt:
-                pass  # decoders conceal what they can
-            try:
-                frames = packet.decode()
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, ValueError):
-                yield None, packet.pts
-                continue
-            for frame in frames:
-                yield frame, None
+            # What the decoder still holds at the end may fail a few times too.
+            for _ in range(_HELD if not packet.size else 1):
+                try:
+                    frames = packet.decode()
+                except av.error.EOFError:
+                    return
+                except (av.error.FFmpegError, ValueError):
+                    if packet.size:
+                        yield None, packet.pts
+                    continue
+                for frame in frames:
+                    yield frame, None
     except av.error.FFmpegError:  # the file ends in the middle of something
         return
 
@@ -375,6 +382,8 @@ def read(source: Source, *, deinterlace: bool = False) -> Iterator[Picture]:
                 continue
             _check_same(source, frame, number)
             time = frame.pts
+            if time is not None and frame.time_base != source.time_base:
+                time = round(time * frame.time_base / source.time_base)  # of a filter
             if time is None or (last is not None and time <= last):
                 time = 0 if last is None else last + step
             for lost in sorted(missing):
