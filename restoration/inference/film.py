@@ -23,17 +23,25 @@ import tqdm
 from etils import epy
 
 from restoration.base import config, errors
-from restoration.film import container, motion, over_time, shots, stills, video
+from restoration.film import (
+    container,
+    motion,
+    over_time,
+    preview,
+    scratches,
+    shots,
+    steady,
+    stills,
+    video,
+)
 from restoration.inference import jobs
 
 with epy.lazy_imports():
-    import av
     import cv2
     import jax
 
     from restoration.images import frames
     from restoration.inference import restore_file
-    from restoration.film import scratches, steady
     from restoration.models import film_finder, pretrained
 
 # Frames of a part at most; a part is what an interruption costs.
@@ -595,6 +603,16 @@ def _attempt(
         found = _load_look(folder, source, settings)
         shares = _restore_parts(job, source, used, settings, find, found, folder)
         notes += _finish(source, used, settings, found, folder, target)
+        if settings.compare and not source.pictures:
+            beside = target.with_name(f"{target.stem}_compare.mp4")
+            masks = target.with_name(f"{target.stem}_damage.mkv")
+            preview.write(
+                beside,
+                job.source,
+                target,
+                masks if settings.save_damage else None,
+                replacing=frames.replacing,
+            )
     except OSError as error:
         raise errors.InputError(
             f"{folder}: {error.strerror}; make room, or choose another -o, and run the "
@@ -780,6 +798,8 @@ def restore(
     """
     video.require_pyav()
     motion.require_opencv()
+    if settings.compare:  # the page shows the masks
+        settings = dataclasses.replace(settings, save_damage=True)
     find = load_finder(settings)
     return [restore_film(job, settings, find) for job in films]
 
