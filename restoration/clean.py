@@ -9,25 +9,15 @@ overwritten; `--undo` puts everything back. The exit code is 0 whatever was foun
 1 when a file could not be read, moved or put back.
 """
 
-import base64
 import collections
-import csv
 import dataclasses
-import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterator
 
-from restoration.audit import audit, quarantine, survey
+from restoration.audit import audit, finding, plan, quarantine
 from restoration.base import cli, config, errors
-from restoration.reports import page
-
-# Examples of each reason on the page, so that it stays some megabytes.
-_EXAMPLES = 12
-_THUMBNAIL = 200
-
-_COLUMNS = ("file", "reason", "severity", "action", "detail", "partner", "now_at")
+from restoration.reports import audit_page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +31,7 @@ class CleanOptions:
     undo: bool = config.option(False, help="put back everything that was moved")
     move: tuple[str, ...] = config.option(
         (),
-        help=f"move what has this reason too, repeatable: {', '.join(survey.REASONS)}",
+        help=f"move what has this reason too, repeatable: {', '.join(finding.REASONS)}",
     )
     keep: tuple[str, ...] = config.option(
         (), help="list what has this reason but leave it in place, repeatable"
@@ -56,9 +46,9 @@ class CleanOptions:
         config.check(self)
         for flag, reasons in (("move", self.move), ("keep", self.keep)):
             for reason in reasons:
-                if reason not in survey.REASONS:
+                if reason not in finding.REASONS:
                     raise errors.InputError(
-                        f"--{flag}={reason}: choose of {', '.join(survey.REASONS)}"
+                        f"--{flag}={reason}: choose of {', '.join(finding.REASONS)}"
                     )
         for reason in self.move:
             if reason in self.keep:
@@ -73,7 +63,7 @@ class CleanOptions:
     @property
     def moved_reasons(self) -> frozenset[str]:
         """The reasons for which files are moved."""
-        default = {name for name, (moved, _) in survey.REASONS.items() if moved}
+        default = {name for name, (moved, _) in finding.REASONS.items() if moved}
         return frozenset((default | set(self.move)) - set(self.keep))
 
 
@@ -93,213 +83,17 @@ class Summary:
 
     files: int = 0
     pairs: int = 0
-    findings: tuple[survey.Finding, ...] = ()
+    findings: tuple[finding.Finding, ...] = ()
     moved: tuple[quarantine.Move, ...] = ()
     finished: int = 0
     put_back: int = 0
     failed: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    """One line of the report; `now_at` and `partner_at` are where the files lie."""
-
-    file: str
-    reason: str
-    severity: str
-    action: str
-    detail: str
-    partner: str
-    other: str
-    now_at: str
-    partner_at: str
-
-
 # What moves.
 
 
-def _plan(
-    root: str, findings: Iterable[survey.Finding], moved: frozenset[str]
-) -> tuple[tuple[quarantine.Move, ...], tuple[str, ...]]:
-    """Decides which files go where.
-
-    Args:
-      root: the data folder.
-      findings: all of them, since a file takes all that is known of it along.
-      moved: the reasons to move for.
-
-    Returns:
-      The moves, and one line for each file that cannot be read, so not moved.
-    """
-    known: dict[str, list[survey.Finding]] = collections.defaultdict(list)
-    going: dict[str, str] = {}
-    for found in findings:
-        known[found.file].append(found)
-        if found.reason in moved:
-            going[found.file] = ""
-            if found.partner:
-                going.setdefault(found.partner, found.file)
-    moves, failed, taken = [], [], set()
-    for path, leader in sorted(going.items()):
-        target = quarantine.free_target(root, path, taken)
-        taken.add(target)
-        told = [
-            {
-                "reason": found.reason,
-                "severity": _severity(found, moved),
-                "detail": found.detail,
-                "partner": found.partner,
-                "other": found.other,
-            }
-            for found in known[path]
-        ]
-        if leader:
-            told.append(
-                {
-                    "reason": "partner",
-                    "severity": "error",
-                    "detail": f"goes with {survey.shown(leader)}",
-                    "partner": leader,
-                    "other": "",
-                }
-            )
-        try:
-            digest = quarantine.fingerprint(os.path.join(root, path))
-        except OSError as error:
-            failed.append(f"{path!r}: {error.strerror}")
-            continue
-        moves.append(quarantine.Move(path, target, digest, tuple(told)))
-    return tuple(moves), tuple(failed)
-
-
-def _severity(found: survey.Finding, moved: frozenset[str]) -> str:
-    return "error" if found.reason in moved else "warning"
-
-
 # Reports.
-
-
-def _rows(
-    root: str,
-    journal: quarantine.Journal,
-    findings: Iterable[survey.Finding],
-    moved: frozenset[str],
-) -> list[_Row]:
-    """Returns all that lies in the folder of moved files, then what is listed."""
-    aside = [m for m in journal.moves if quarantine.lies_aside(root, m)]
-    places = {move.source: move.target for move in aside}
-    rows = [
-        _Row(
-            file=move.source,
-            action="moved",
-            now_at=move.target,
-            partner_at=places.get(told["partner"], told["partner"]),
-            **told,
-        )
-        for move in aside
-        for told in move.findings
-    ]
-    rows += [
-        _Row(
-            file=found.file,
-            reason=found.reason,
-            severity=_severity(found, moved),
-            action="listed" if found.reason not in moved else "not moved",
-            detail=found.detail,
-            partner=found.partner,
-            other=found.other,
-            now_at=found.file,
-            partner_at=places.get(found.partner, found.partner),
-        )
-        for found in findings
-        if found.file not in places
-    ]
-    return rows
-
-
-def _write_csv(file: TextIO, rows: Iterable[_Row]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        writer.writerow(survey.shown(getattr(row, name)) for name in _COLUMNS)
-
-
-def _thumbnail(root: str, path: str, label: str) -> dict[str, Any]:
-    """Returns a file as a small JPEG in a data URI; no `uri` where it has none."""
-    image = survey.look(root, path, tensorflow=False).image
-    if image is None:
-        return {"label": label, "uri": ""}
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return {
-        "label": label,
-        "uri": "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode(),
-        "width": image.width,
-        "height": image.height,
-    }
-
-
-def _case(root: str, row: _Row, places: Mapping[str, str]) -> dict[str, Any]:
-    """Returns what the page shows of one finding."""
-    shown = [(row.now_at, row.file), (row.partner_at, row.partner)]
-    if row.partner and survey.side_of(row.file) == "output":
-        shown.reverse()
-    shown = [(path, survey.side_of(file)) for path, file in shown if file]
-    if row.other:
-        shown.append((places.get(row.other, row.other), "the other"))
-    return {
-        "name": survey.shown(row.file),
-        "detail": survey.shown(row.detail),
-        "now_at": survey.shown(row.now_at) if row.action == "moved" else "",
-        "plates": [_thumbnail(root, path, label) for path, label in shown],
-    }
-
-
-def _groups(root: str, rows: Sequence[_Row]) -> Iterator[dict[str, Any]]:
-    """Yields the findings by reason, the moved first."""
-    places = {row.file: row.now_at for row in rows}
-    groups: dict[tuple[str, str], list[_Row]] = collections.defaultdict(list)
-    for row in rows:
-        groups[row.action, row.reason].append(row)
-    for action in ("moved", "not moved", "listed"):
-        for reason, (_, meaning) in survey.REASONS.items():
-            if group := groups.get((action, reason)):
-                yield {
-                    "reason": reason,
-                    "meaning": meaning,
-                    "action": action,
-                    "count": len(group),
-                    "cases": [_case(root, row, places) for row in group[:_EXAMPLES]],
-                }
-
-
-def _page(root: str, rows: Sequence[_Row], facts: Sequence[tuple[str, int]]) -> str:
-    name = survey.shown(os.path.basename(os.path.abspath(root)))
-    return page.render(
-        "clean.html.j2",
-        title=f"Audit of {name}",
-        styles=("clean.css",),
-        facts=facts,
-        groups=tuple(_groups(root, rows)),
-    )
-
-
-def _write_reports(
-    root: str, rows: Sequence[_Row], facts: Sequence[tuple[str, int]]
-) -> tuple[str, ...]:
-    """Writes both reports; returns what went wrong."""
-    try:
-        with quarantine.writing(root, "report.csv") as file:
-            _write_csv(file, rows)
-        with quarantine.writing(root, "report.html") as file:
-            file.write(_page(root, rows, facts))
-    except OSError as error:
-        return (
-            f"{root!r}: the report cannot be written ({error.strerror}); no file is "
-            "lost: make room and run again to write it, or --undo",
-        )
-    return ()
 
 
 # The command.
@@ -317,8 +111,8 @@ def _undo(root: str, dry_run: bool) -> Summary:
     count, failed = quarantine.put_back(root, journal)
     journal = quarantine.read_journal(root)
     if journal:
-        rows = _rows(root, journal, (), frozenset())
-        failed += _write_reports(root, rows, (("put back", count),))
+        rows = audit_page.rows(root, journal, (), frozenset())
+        failed += audit_page.write_reports(root, rows, (("put back", count),))
     return Summary(put_back=count, failed=failed)
 
 
@@ -353,7 +147,7 @@ def clean(options: CleanOptions) -> Summary:
                 finished = journal.pending
                 failed += quarantine.finish(root, journal)
         seen = audit.audit(root, tensorflow=options.tensorflow, workers=options.workers)
-        moves, unread = _plan(root, seen.findings, options.moved_reasons)
+        moves, unread = plan.plan_moves(root, seen.findings, options.moved_reasons)
         summary = Summary(
             files=seen.files,
             pairs=seen.pairs,
@@ -368,7 +162,7 @@ def clean(options: CleanOptions) -> Summary:
         quarantine.start(root)
         failed = summary.failed + quarantine.set_aside(root, moves)
         journal = quarantine.read_journal(root)
-        rows = _rows(root, journal, seen.findings, options.moved_reasons)
+        rows = audit_page.rows(root, journal, seen.findings, options.moved_reasons)
         aside = {row.file for row in rows if row.action == "moved"}
         listed = {row.file for row in rows if row.action != "moved"}
         facts = (
@@ -376,7 +170,7 @@ def clean(options: CleanOptions) -> Summary:
             ("files moved aside", len(aside)),
             ("files listed", len(listed)),
         )
-        failed += _write_reports(root, rows, facts)
+        failed += audit_page.write_reports(root, rows, facts)
         done = tuple(move for move in moves if quarantine.lies_aside(root, move))
         return dataclasses.replace(summary, moved=done, failed=failed)
 
@@ -385,7 +179,7 @@ def _printable(text: str) -> str:
     """Returns text that can neither break a line nor steer a terminal."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in survey.shown(text)
+        for c in finding.shown(text)
     )
 
 
@@ -407,13 +201,13 @@ def _lines(options: CleanOptions, summary: Summary) -> Iterator[str]:
     for title, wanted in ((f"{verb}, with partners:", True), ("listed only:", False)):
         reasons = [
             name
-            for name in survey.REASONS
+            for name in finding.REASONS
             if counts[name] and (name in options.moved_reasons) == wanted
         ]
         if reasons:
             yield title
         for name in reasons:
-            yield f"  {name:<15}{counts[name]:>7}  {survey.REASONS[name][1]}"
+            yield f"  {name:<15}{counts[name]:>7}  {finding.REASONS[name][1]}"
     if options.dry_run:
         for move in summary.moved:
             yield f"would move {_printable(move.source)}"

@@ -14,6 +14,7 @@ from restoration.base import config
 from restoration.data import pairs
 from restoration.images import frames
 from restoration.inference import batch
+from restoration.reports import training_run
 
 
 def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
@@ -75,7 +76,7 @@ def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
         theirs = frames.read(workdir / "evaluation" / "test" / f"{pair.name}.png")
         assert np.abs(ours - theirs).max() <= 1 / 255 + 1e-6
 
-    page = report.report(report.ReportOptions(workdir=str(workdir)))
+    page = report.report(training_run.ReportOptions(workdir=str(workdir)))
     text = page.read_text(encoding="utf-8")
     assert f"{results['test']['restored']['psnr']:.2f}" in text
     assert members[0].name in text

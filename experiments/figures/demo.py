@@ -25,6 +25,7 @@ from restoration.base import cli, config, errors
 from restoration.devices import backend
 from restoration.images import frames
 from restoration.inference import batch
+from restoration.reports import training_run
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "demo.json"
 
@@ -194,7 +195,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
         workdir=run.workdir,
     )
     _require(_run("restore", restore.main, restored))
-    page = report.ReportOptions(
+    page = training_run.ReportOptions(
         workdir=run.workdir,
         before=str(out / "photograph_data" / "input"),
         after=str(out / "restored"),

@@ -26,12 +26,12 @@ import numpy as np
 
 from experiments.robustness import fuzz as unguided
 from experiments.robustness import fuzz_restore
-from restoration import report
 from restoration.audit import quarantine
 from restoration.base import cli, config, errors
 from restoration.data import array_files, pairs
 from restoration.images import frames
 from restoration.models import pretrained
+from restoration.reports import run_files
 
 # Seconds after which an input hangs, and the memory that a process may have, MB.
 _PATIENCE, _MEMORY = 30, 4000
@@ -101,7 +101,7 @@ def _metrics(folder: pathlib.Path) -> Target:
 
     def attempt(data: bytes) -> None:
         (folder / "metrics.jsonl").write_bytes(data)
-        report.read_metrics(folder)
+        run_files.read_metrics(folder)
 
     return [json.dumps(line).encode() + b"\n"], attempt
 

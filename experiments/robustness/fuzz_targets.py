@@ -31,6 +31,7 @@ from restoration.audit import quarantine
 from restoration.base import cli, config, errors
 from restoration.data import array_files, pairs, records, sources
 from restoration.images import frames
+from restoration.reports import training_run
 
 with epy.lazy_imports():
     import h5py
@@ -349,7 +350,7 @@ def _run_folder(folder: pathlib.Path, generator: np.random.Generator) -> None:
     settings = config.TrainConfig(data_dir=str(folder / "film"), workdir="w")
     evaluation = {
         "model": "basic", "split": "test", "count": 1, "step": 9, "parameters": 29507,
-        "protocol": report.PROTOCOL, **sides,
+        "protocol": training_run.PROTOCOL, **sides,
     }  # fmt: skip
     rows = [
         {"step": step, "epoch": step / 2, "split": split, "loss": 0.1, "psnr": 20.0,
@@ -393,7 +394,7 @@ def _report(folder: pathlib.Path) -> Attempt:
     def attempt(generator: np.random.Generator) -> bool:
         with _emptied(folder):
             _run_folder(folder, generator)
-            page = report.report(report.ReportOptions(workdir=str(folder)))
+            page = report.report(training_run.ReportOptions(workdir=str(folder)))
             check_page(page.read_text(encoding="utf-8"))
         return True
 
@@ -414,7 +415,7 @@ def _names(folder: pathlib.Path) -> Attempt:
                     frames.write(folder / side / f"{name}.png", _picture())
                 text = _any_of(generator, NAMES).encode("utf-8", "replace")
                 (folder / "before" / f"{name}.txt").write_bytes(text)
-            options = report.ReportOptions(
+            options = training_run.ReportOptions(
                 before=str(folder / "before"),
                 after=str(folder / "after"),
                 title=str(_any_of(generator, NAMES)),

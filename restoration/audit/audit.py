@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import tqdm
 
-from restoration.audit import survey
+from restoration.audit import finding, listing, survey
 from restoration.base import errors
 from restoration.data import pairs
 from restoration.images import similarity
@@ -40,7 +40,7 @@ class Audit:
 
     files: int
     pairs: int
-    findings: tuple[survey.Finding, ...]
+    findings: tuple[finding.Finding, ...]
 
 
 # All pairs.
@@ -48,7 +48,7 @@ class Audit:
 
 def _rank(path: str) -> tuple[int, str]:
     """Orders copies by what should stay: the test split before training."""
-    split = survey.place(path).split
+    split = listing.pair_name(path).split
     return -pairs.SPLITS.index(split) if split else 0, path
 
 
@@ -63,8 +63,8 @@ def _equal_groups(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _copies(
-    members: Sequence[survey.Unit], records: np.ndarray
-) -> Iterator[survey.Finding]:
+    members: Sequence[listing.Unit], records: np.ndarray
+) -> Iterator[finding.Finding]:
     """Finds exact and near duplicates; the copy that should go is named."""
     same: dict[int, dict[int, list[str]]] = {}
     for side, name in enumerate(("input", "output")):
@@ -74,17 +74,17 @@ def _copies(
             for i in ranked[1:]:
                 same.setdefault(i, {}).setdefault(ranked[0], []).append(name)
 
-    def finding(i: int, j: int, sides: str, within: str) -> survey.Finding:
+    def repeated(i: int, j: int, sides: str, within: str) -> finding.Finding:
         (path,), (partner,) = members[i]
         side = 0 if sides.startswith("input") else 1
         other = members[j][side][0]
-        if survey.place(path).split != survey.place(other).split:
+        if listing.pair_name(path).split != listing.pair_name(other).split:
             within = "leak"
-        detail = f"{sides} as {survey.shown(other)}"
-        return survey.Finding(path, within, detail, partner, other)
+        detail = f"{sides} as {finding.shown(other)}"
+        return finding.Finding(path, within, detail, partner, other)
 
     def clip(i: int) -> tuple[str, str]:
-        split, stem = survey.place(members[i][0][0])
+        split, stem = listing.pair_name(members[i][0][0])
         return split, pairs.clip_of(stem)
 
     for i, others in same.items():
@@ -92,7 +92,7 @@ def _copies(
         if clip(i) == clip(j) and others[j] == ["output"]:
             # The frames of a clip that stands still, or several damaged versions.
             continue
-        yield finding(i, j, f"{' and '.join(others[j])} the same", "duplicate")
+        yield repeated(i, j, f"{' and '.join(others[j])} the same", "duplicate")
 
     thumbnails = records["thumbnail"]
     # A hash of hardly any contrast is a hash of the noise.
@@ -101,29 +101,29 @@ def _copies(
     labels = np.array(
         [numbers.setdefault(clip(i), len(numbers)) for i in clear.tolist()], np.int64
     )
-    told = set(same)
+    known = set(same)
     for pair in similarity.near(records["hash"][clear], thumbnails[clear], labels):
         j, i = sorted(clear[list(pair)].tolist(), key=lambda i: _rank(members[i][0][0]))
-        if i not in told:
-            told.add(i)
-            yield finding(i, j, "output nearly the same", "near_duplicate")
+        if i not in known:
+            known.add(i)
+            yield repeated(i, j, "output nearly the same", "near_duplicate")
 
 
 def _exchanges(
-    members: Sequence[survey.Unit], records: np.ndarray
-) -> Iterator[survey.Finding]:
+    members: Sequence[listing.Unit], records: np.ndarray
+) -> Iterator[finding.Finding]:
     sound = np.flatnonzero(records["sound"])
     for i in sound[similarity.exchanged(records["change"][sound])].tolist():
         (path,), (partner,) = members[i]
         detail = "wear goes the other way than in the other pairs"
-        yield survey.Finding(path, "exchanged", detail, partner)
+        yield finding.Finding(path, "exchanged", detail, partner)
 
 
-def _similar_names(units: Sequence[survey.Unit]) -> Iterator[survey.Finding]:
+def _similar_names(units: Sequence[listing.Unit]) -> Iterator[finding.Finding]:
     """Finds names that become one on file systems that ignore case or form."""
 
-    def key(unit: survey.Unit) -> tuple[str, str]:
-        split, stem = survey.place((unit.inputs or unit.outputs)[0])
+    def key(unit: listing.Unit) -> tuple[str, str]:
+        split, stem = listing.pair_name((unit.inputs or unit.outputs)[0])
         return split, unicodedata.normalize("NFC", stem).casefold()
 
     # Hashes, not names: a million names are known already, not needed twice.
@@ -134,20 +134,20 @@ def _similar_names(units: Sequence[survey.Unit]) -> Iterator[survey.Finding]:
             if key(unit) != key(other):
                 continue
             twin = (other.inputs or other.outputs)[0]
-            detail = f"like {survey.shown(twin)}"
+            detail = f"like {finding.shown(twin)}"
             if len(unit.inputs) == len(unit.outputs) == 1:
                 (path,), (partner,) = unit
-                yield survey.Finding(path, "similar_name", detail, partner, twin)
+                yield finding.Finding(path, "similar_name", detail, partner, twin)
             else:
                 for path in (*unit.inputs, *unit.outputs):
-                    yield survey.Finding(path, "similar_name", detail, "", twin)
+                    yield finding.Finding(path, "similar_name", detail, "", twin)
 
 
 def _origin(
     root: str,
     path: str,
     misfit: bytes,
-    members: Sequence[survey.Unit],
+    members: Sequence[listing.Unit],
     thumbnails: np.ndarray,
 ) -> str:
     """Returns the output that an input without a fitting one belongs to, or ""."""
@@ -171,12 +171,12 @@ def _origin(
 
 def _explain_misfits(
     root: str,
-    findings: Sequence[survey.Finding],
+    findings: Sequence[finding.Finding],
     misfits: Mapping[int, bytes],
-    compared: Mapping[int, survey.Unit],
-    members: Sequence[survey.Unit],
+    compared: Mapping[int, listing.Unit],
+    members: Sequence[listing.Unit],
     records: np.ndarray,
-) -> list[survey.Finding]:
+) -> list[finding.Finding]:
     """Adds to each pair that does not belong together what its input fits."""
     if not misfits:
         return list(findings)
@@ -190,11 +190,11 @@ def _explain_misfits(
         if origin:
             origins[path] = origin
 
-    def explained(found: survey.Finding) -> survey.Finding:
+    def explained(found: finding.Finding) -> finding.Finding:
         if found.reason != "dissimilar" or found.file not in origins:
             return found
         other = origins[found.file]
-        detail = f"{found.detail}; the input fits {survey.shown(other)}"
+        detail = f"{found.detail}; the input fits {finding.shown(other)}"
         return dataclasses.replace(found, detail=detail, other=other)
 
     return [explained(found) for found in findings]
@@ -216,7 +216,7 @@ def _start_worker() -> None:
 
 
 def _work(
-    root: str, chunk: Sequence[tuple[int, survey.Unit]], tensorflow: bool
+    root: str, chunk: Sequence[tuple[int, listing.Unit]], tensorflow: bool
 ) -> list[tuple[int, survey.Report]]:
     if tensorflow:
         survey.import_tensorflow()
@@ -240,7 +240,7 @@ def _pool(workers: int, tensorflow: bool) -> concurrent.futures.ProcessPoolExecu
 
 
 def _one_by_one(
-    root: str, chunk: Iterable[tuple[int, survey.Unit]], tensorflow: bool
+    root: str, chunk: Iterable[tuple[int, listing.Unit]], tensorflow: bool
 ) -> Iterator[tuple[int, survey.Report]]:
     """Finds the file that a decoder dies of, among those under way."""
     pool = None
@@ -255,7 +255,7 @@ def _one_by_one(
                 i,
                 survey.Report(
                     tuple(
-                        survey.Finding(path, "undecodable", detail)
+                        finding.Finding(path, "undecodable", detail)
                         for path in (*unit.inputs, *unit.outputs)
                     )
                 ),
@@ -271,7 +271,7 @@ def _cores() -> int:
 
 
 def _survey_all(
-    root: str, units: Sequence[survey.Unit], tensorflow: bool, workers: int
+    root: str, units: Sequence[listing.Unit], tensorflow: bool, workers: int
 ) -> Iterator[tuple[int, survey.Report]]:
     """Surveys all units, in any order, a few chunks ahead."""
     numbered = enumerate(units)
@@ -328,12 +328,12 @@ def audit(
         or cannot be listed.
     """
     root = os.fspath(data_dir)
-    units: list[survey.Unit] = []
-    findings: list[survey.Finding] = []
-    for sides in survey.find_sides(root):
-        listed = [survey.list_side(root, folder) for folder in sides]
+    units: list[listing.Unit] = []
+    findings: list[finding.Finding] = []
+    for sides in listing.find_sides(root):
+        listed = [listing.list_side(root, folder) for folder in sides]
         findings += listed[0][1] + listed[1][1]
-        units += survey.match(sides, (listed[0][0], listed[1][0]))
+        units += listing.match(sides, (listed[0][0], listed[1][0]))
     count = sum(bool(unit.inputs and unit.outputs) for unit in units)
     if not count:
         raise errors.InputError(
@@ -341,7 +341,7 @@ def audit(
             "input/ and output/ (nothing was changed)"
         )
     stored = bytearray()
-    compared: dict[int, survey.Unit] = {}
+    compared: dict[int, listing.Unit] = {}
     misfits: dict[int, bytes] = {}
     with tqdm.tqdm(total=len(units), unit="pair", disable=None) as bar:
         for i, report in _survey_all(root, units, tensorflow, workers or _cores()):

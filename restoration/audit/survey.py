@@ -5,54 +5,22 @@ record of some 150 bytes, from which `audit` tells what shows in the set alone.
 """
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
-import heapq
 import io
-import itertools
 import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from restoration.audit import finding, listing
 from restoration.base import errors
-from restoration.data import pairs
-from restoration.images import frames, similarity
-
-# What can be found: whether it is moved by default, and what it means.
-REASONS = {
-    "lone": (True, "no partner of the same name on the other side"),
-    "undecodable": (True, "Pillow or TensorFlow cannot decode the file"),
-    "truncated": (True, "the file ends early"),
-    "bomb": (True, "so many pixels that Pillow refuses to decode the file"),
-    "size": (True, "the two images of the pair differ in size"),
-    "dissimilar": (False, "the two images seem to show different things"),
-    "exchanged": (False, "input and output seem to have changed places"),
-    "shifted": (False, "the two images are shifted against each other"),
-    "identical": (False, "input and output have the same pixels"),
-    "leak": (False, "the same picture, or nearly, lies in another split too"),
-    "duplicate": (False, "another pair of the split has the same pixels"),
-    "near_duplicate": (False, "another clip of the split has nearly the same picture"),
-    "blank": (False, "one even color, no picture"),
-    "ambiguous": (False, "several files of one folder differ only in the suffix"),
-    "similar_name": (False, "names that differ only in case or Unicode form"),
-    "extension": (False, "the suffix is that of another format"),
-    "format": (False, "training reads PNG, JPEG and BMP, not this format"),
-    "animated": (False, "several frames; the first alone is used"),
-    "multi_page": (False, "several pages; the first alone is used"),
-    "cmyk": (False, "colors for printing (CMYK), converted when read"),
-    "16_bit": (False, "more than 8 bits a channel; training uses 8"),
-    "transparent": (False, "an alpha channel, dropped when read"),
-    "link": (False, "a symbolic link; it is not followed, so not checked"),
-    "unreadable": (False, "the file could not be read from disk, so not checked"),
-    "not_image": (False, "not named as an image; passed over"),
-}
+from restoration.images import similarity
 
 # Suffixes of each format that Pillow may try. The list is closed, since some of
 # its other decoders start programs. MPO is JPEG with further pictures behind.
@@ -99,32 +67,6 @@ RECORD = np.dtype(
 )
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Finding:
-    """Something wrong with a file or a pair.
-
-    Attributes:
-      file: path below the data folder, POSIX form; of a pair the input's.
-      reason: a key of REASONS.
-      detail: what was seen, for people.
-      partner: the file that goes where this one goes, or "".
-      other: a file of another pair that it is about, or "".
-    """
-
-    file: str
-    reason: str
-    detail: str
-    partner: str = ""
-    other: str = ""
-
-
-class Unit(NamedTuple):
-    """The files of one stem in one split: usually one input and one output."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
 class Look(NamedTuple):
     """One file as it was found; `image` is None where it cannot be decoded."""
 
@@ -142,138 +84,13 @@ class Report(NamedTuple):
       misfit: 8x8 luma of an input that does not fit its output, or b"".
     """
 
-    findings: tuple[Finding, ...]
-    pair: Unit | None = None
+    findings: tuple[finding.Finding, ...]
+    pair: listing.Unit | None = None
     record: bytes = b""
     misfit: bytes = b""
 
 
-def shown(name: str) -> str:
-    """Returns a file name as valid Unicode; undecodable bytes in hex."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-class Place(NamedTuple):
-    """Where a file belongs: its split ("" for none) and its stem."""
-
-    split: str
-    stem: str
-
-
-def place(path: str) -> Place:
-    """Returns the place of a file, from its path below the data folder."""
-    head, _, rest = path.rpartition(".")[0].partition("/")
-    if head in pairs.SPLITS:
-        return Place(head, rest.partition("/")[2])
-    return Place("", rest)
-
-
-def side_of(path: str) -> str:
-    """Returns "input" or "output", where a file lies."""
-    parts = path.split("/")
-    return parts[parts[0] in pairs.SPLITS]
-
-
 # Listing.
-
-
-def _is_link(path: str) -> bool:
-    try:
-        return stat.S_ISLNK(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def find_sides(data_dir: str | os.PathLike) -> tuple[tuple[str, str], ...]:
-    """Finds the folders of inputs and outputs, below the data folder.
-
-    Args:
-      data_dir: a paired folder, split or not.
-
-    Returns:
-      For each split (input, output), as paths relative to data_dir.
-
-    Raises:
-      InputError: when a folder is missing or a symbolic link, or the folder is
-        both split and not.
-    """
-    root = os.fspath(data_dir)
-    if not os.path.isdir(root):
-        raise errors.InputError(f"{root}: no such folder; check --data_dir")
-    splits = [""]
-    if pairs.is_split(root):
-        if os.path.isdir(os.path.join(root, "input")):
-            raise errors.InputError(
-                f"{root}: holds both input/ and split folders; keep one form"
-            )
-        splits = [s for s in pairs.SPLITS if os.path.isdir(os.path.join(root, s))]
-    sides = tuple(
-        tuple(f"{split}/{side}".lstrip("/") for side in ("input", "output"))
-        for split in splits
-    )
-    for folder in (*splits, *itertools.chain.from_iterable(sides)):
-        path = os.path.join(root, folder)
-        if folder and _is_link(path):
-            raise errors.InputError(
-                f"{path}: a symbolic link, which clean does not follow; put the "
-                "folder itself there"
-            )
-        if not os.path.isdir(path):
-            raise errors.InputError(
-                f"{path}: no such folder; a paired folder holds input/ and output/ "
-                "(python -m restoration.degrade makes one from clean images)"
-            )
-    return sides
-
-
-def list_side(root: str, folder: str) -> tuple[list[str], list[Finding]]:
-    """Lists the images below a folder, and what is not one."""
-    names, findings, waiting = [], [], [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(os.path.join(root, here)) as entries:
-                for entry in entries:
-                    name = f"{here}/{entry.name}"
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(name)
-                    elif entry.is_symlink() and not entry.is_file():
-                        kind = "to a folder" if entry.is_dir() else "to nothing"
-                        findings.append(Finding(name, "link", f"it leads {kind}"))
-                    elif entry.is_file() and frames.is_image(entry.name):
-                        names.append(name)
-                    else:
-                        detail = f"not one of {' '.join(frames.SUFFIXES)}"
-                        findings.append(Finding(name, "not_image", detail))
-        except OSError as error:
-            raise errors.InputError(
-                f"{os.path.join(root, here)}: cannot be listed ({error.strerror}); "
-                "nothing was changed"
-            ) from None
-    return names, findings
-
-
-def _stem(path: str, folder: str) -> str:
-    return path[len(folder) + 1 : path.rindex(".")]
-
-
-def match(sides: tuple[str, str], listed: Sequence[list[str]]) -> Iterator[Unit]:
-    """Groups the files of one split by stem, in order."""
-    keyed = []
-    for side, (folder, names) in enumerate(zip(sides, listed, strict=True)):
-        names.sort(key=lambda name, folder=folder: (_stem(name, folder), name))
-        keyed.append(
-            # The defaults bind: a generator would see the last side alone.
-            map(lambda n, f=folder, s=side: (_stem(n, f), s, n), names)
-        )
-    for _, group in itertools.groupby(heapq.merge(*keyed), key=lambda item: item[0]):
-        members = list(group)
-        yield Unit(
-            tuple(name for _, side, name in members if side == 0),
-            tuple(name for _, side, name in members if side == 1),
-        )
 
 
 # One file.
@@ -398,7 +215,7 @@ def look(root: str, path: str, *, tensorflow: bool) -> Look:
       (reason, detail) of what is wrong, and the image as RGB, if it has one.
     """
     full = os.path.join(root, path)
-    if _is_link(full):
+    if listing._is_link(full):
         return Look((("link", f"it leads to {os.readlink(full)}"),))
     try:
         data = _read(full)
@@ -497,7 +314,7 @@ def _compare(
     return tuple(findings), record.tobytes(), misfit
 
 
-def survey(root: str, unit: Unit, *, tensorflow: bool) -> Report:
+def survey(root: str, unit: listing.Unit, *, tensorflow: bool) -> Report:
     """Looks at the files of one stem.
 
     Args:
@@ -526,16 +343,23 @@ def survey(root: str, unit: Unit, *, tensorflow: bool) -> Report:
     ):
         for path, seen in side.items():
             partner = "" if alone else next(iter(other))
-            found += [Finding(path, *finding, partner) for finding in seen.findings]
+            found += [
+                finding.Finding(path, *seen_finding, partner)
+                for seen_finding in seen.findings
+            ]
             if not other:
-                found.append(Finding(path, "lone", f"no {name} of this name"))
+                found.append(finding.Finding(path, "lone", f"no {name} of this name"))
             elif alone and other.keys() <= failed:
                 found.append(
-                    Finding(path, "lone", f"no {name} of this name can be decoded")
+                    finding.Finding(
+                        path, "lone", f"no {name} of this name can be decoded"
+                    )
                 )
             if len(side) > 1:
-                rest = ", ".join(shown(os.path.basename(p)) for p in side if p != path)
-                found.append(Finding(path, "ambiguous", f"beside {rest}"))
+                rest = ", ".join(
+                    finding.shown(os.path.basename(p)) for p in side if p != path
+                )
+                found.append(finding.Finding(path, "ambiguous", f"beside {rest}"))
     # Of several files with one stem the only sound one is the pair's.
     usable = [[p for p in side if side[p].image] for side in sides]
     if [len(paths) for paths in usable] != [1, 1]:
@@ -544,5 +368,7 @@ def survey(root: str, unit: Unit, *, tensorflow: bool) -> Report:
     pair_findings, record, misfit = _compare(
         everything[degraded].image, everything[clean].image
     )
-    found += [Finding(degraded, r, detail, clean) for r, detail in pair_findings]
-    return Report(tuple(found), Unit((degraded,), (clean,)), record, misfit)
+    found += [
+        finding.Finding(degraded, r, detail, clean) for r, detail in pair_findings
+    ]
+    return Report(tuple(found), listing.Unit((degraded,), (clean,)), record, misfit)

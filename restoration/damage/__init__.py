@@ -6,9 +6,10 @@ The convention, for every kind:
 * An exact effect, such as `vertical_scratches(image, *, x, width, ...)`, does
   what its parameters say. Its random form, `random_running_scratches(key, image,
   *, severity)`, draws them. Key first, image second, options by name.
-* Kinds that cover the picture (`paint`, `dirt`) return (image, mask): the mask is
-  (H, W), the opacity in [0, 1] of what was painted; where it is 0 the picture is
-  as it was. Kinds that change all of it (`tone`) return the image alone.
+* Kinds that cover the picture (`paint`, `dirt`, `scratches`, `hairs`, `stains`)
+  return (image, mask): the mask is (H, W), the opacity in [0, 1] of what was painted;
+  where it is 0 the picture is as it was. Kinds that change all of it (`tone`) return
+  the image alone.
 * Severity 0, and below, changes no bit. It may be traced. Lengths are in pixels,
   so that a crop is damaged like a piece of the picture (`fields.unit`).
 
@@ -16,19 +17,8 @@ All of it can be jitted, vmapped and sharded: the same key gives the same pictur
 """
 
 from restoration.damage.compose import FILM, KINDS, PHOTO, damage
-from restoration.damage.dirt import (
-    random_creases,
-    random_cue_marks,
-    random_dirt,
-    random_dust,
-    random_hairs,
-    random_lint,
-    random_missing,
-    random_running_scratches,
-    random_scratches,
-    random_spots,
-    random_stains,
-)
+from restoration.damage.dirt import random_dirt, random_dust, random_spots
+from restoration.damage.hairs import random_hairs, random_lint
 from restoration.damage.paint import (
     blotches,
     creases,
@@ -38,6 +28,16 @@ from restoration.damage.paint import (
     specks,
     strokes,
     vertical_scratches,
+)
+from restoration.damage.scratches import (
+    random_creases,
+    random_running_scratches,
+    random_scratches,
+)
+from restoration.damage.stains import (
+    random_cue_marks,
+    random_missing,
+    random_stains,
 )
 from restoration.damage.tone import (
     blur,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from restoration.damage import dirt, fields, tone
+from restoration.damage import dirt, fields, hairs, scratches, stains, tone
 
 # What time does to the print.
 _PRINT = {
@@ -22,17 +22,17 @@ _GATE = {
 
 # What lands on it.
 _DIRT = {
-    "stains": dirt.random_stains,
-    "creases": dirt.random_creases,
-    "cue_marks": dirt.random_cue_marks,
-    "scratches": dirt.random_scratches,
-    "running_scratches": dirt.random_running_scratches,
+    "stains": stains.random_stains,
+    "creases": scratches.random_creases,
+    "cue_marks": stains.random_cue_marks,
+    "scratches": scratches.random_scratches,
+    "running_scratches": scratches.random_running_scratches,
     "dust": dirt.random_dust,
     "dirt": dirt.random_dirt,
     "spots": dirt.random_spots,
-    "lint": dirt.random_lint,
-    "hairs": dirt.random_hairs,
-    "missing": dirt.random_missing,
+    "lint": hairs.random_lint,
+    "hairs": hairs.random_hairs,
+    "missing": stains.random_missing,
 }
 
 # What the last film or the scan adds.

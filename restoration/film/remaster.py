@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from restoration.base import errors
-from restoration.film import alignment, footage, registration, shots, video
+from restoration.film import alignment, footage, matching, registration, shots, video
 from restoration.images import frames
 
 # Frames of each shot whose geometry is measured.
@@ -174,7 +174,7 @@ def _paired_shot(
     seen: footage.Footage,
     clean: video.Film,
     index: int,
-    matched: alignment.Match,
+    matched: matching.Match,
     measured: Mapping[int, registration.Geometry],
     usual: registration.Geometry,
 ) -> PairedShot:

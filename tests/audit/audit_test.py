@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image, ImageFile
 
-from restoration.audit import audit, survey
+from restoration.audit import audit, finding, listing, survey
 from restoration.images import similarity
 
 
@@ -97,14 +97,14 @@ def test_exchanged_needs_a_set_that_agrees():
 
 
 def test_shown_names_are_valid_unicode():
-    assert survey.shown("a\udcff\n√") == "a\\xff\n√"
+    assert finding.shown("a\udcff\n√") == "a\\xff\n√"
 
 
 def test_place():
-    assert survey.place("train/input/a/b_1.png") == ("train", "a/b_1")
-    assert survey.place("output/b.c.png") == ("", "b.c")
-    assert survey.side_of("test/output/x.png") == "output"
-    assert survey.side_of("input/x.png") == "input"
+    assert listing.pair_name("train/input/a/b_1.png") == ("train", "a/b_1")
+    assert listing.pair_name("output/b.c.png") == ("", "b.c")
+    assert listing.side_of("test/output/x.png") == "output"
+    assert listing.side_of("input/x.png") == "input"
 
 
 def save_pairs(root, count):

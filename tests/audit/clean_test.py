@@ -19,9 +19,10 @@ import skimage.data
 from PIL import Image
 
 from restoration import clean
-from restoration.audit import quarantine, survey
+from restoration.audit import finding, listing, quarantine, survey
 from restoration.base import errors
 from restoration.data import pairs
+from restoration.reports import audit_page
 
 SIDE = 96
 SCRIPT = "<script>alert(1)</script>"
@@ -290,12 +291,12 @@ def test_every_defect_is_found_and_no_other(defective, template):
     false = [
         f
         for f in summary.findings
-        if survey.place(f.file).stem.rpartition("_")[0] in clean_names
+        if listing.pair_name(f.file).stem.rpartition("_")[0] in clean_names
     ]
     assert false == []
     # What else is said of the defective files follows from how they were made.
     assert {reason for _, reason in found - expected} <= {"link"}
-    assert {reason for _, reason in found} == set(survey.REASONS) - {"unreadable"}
+    assert {reason for _, reason in found} == set(finding.REASONS) - {"unreadable"}
     assert tree(defective) == before
 
 
@@ -467,7 +468,7 @@ def test_full_disk(small, monkeypatch):
         stuck = clean.clean(options(small))
         assert stuck.moved == () and len(stuck.failed) == 3
     with monkeypatch.context() as patch:
-        patch.setattr(clean, "_write_csv", full)
+        patch.setattr(audit_page, "write_csv", full)
         unreported = clean.clean(options(small))
         assert len(unreported.moved) == 3
         assert "run again" in unreported.failed[0]

@@ -15,6 +15,7 @@ from restoration import evaluate, prepare, report, train
 from restoration.base import config, errors
 from restoration.data import paired_frames, pairs, records, sources
 from restoration.images import frames
+from restoration.reports import training_run
 from restoration.training import feed
 
 FORMS = {
@@ -133,7 +134,7 @@ def test_training_evaluation_and_report_take_every_form(
         assert values == pytest.approx(results["folder"], rel=1e-4), name
     pages = []
     for name in ("folder", "npy", "files"):
-        options = report.ReportOptions(workdir=str(tmp_path / name), title="t")
+        options = training_run.ReportOptions(workdir=str(tmp_path / name), title="t")
         report.main(options)
         pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
     pictures = [

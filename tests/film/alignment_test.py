@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from restoration.film import alignment, registration, shots
+from restoration.film import alignment, matching, registration, shots
 from tests import synthetic_film
 
 SIZE = (144, 192)
@@ -126,7 +126,7 @@ def test_of_frames_shown_twice_one_is_matched(film):
 def test_a_long_film_is_matched_as_a_short_one(monkeypatch, film):
     numbers = [*range(4, 30), *range(42, 78)]
     frames = degraded_copy(film, numbers, PART, (108, 144))
-    monkeypatch.setattr(alignment, "_AT_ONCE", 24)
+    monkeypatch.setattr(matching, "MOST_AT_ONCE", 24)
     found = alignment.match(thumbnails(frames), thumbnails(film), (108, 144), SIZE)
     assert [numbers[k] for k in found.first] == found.second.tolist()
     assert len(found.first) >= len(numbers) - 2

@@ -52,7 +52,7 @@ def fake(monkeypatch):
     weights = engine.Weights("basic", {}, "0" * 64)
     used = files.fake_engine(files.darker)
     used = restore.dataclasses.replace(used, weights=weights)
-    monkeypatch.setattr(restore, "load_engine", lambda options: used)
+    monkeypatch.setattr(batch, "load_engine", lambda options: used)
 
 
 def run(inputs, output, **changes):

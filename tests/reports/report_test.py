@@ -14,7 +14,14 @@ import pytest
 from restoration import report
 from restoration.base import errors
 from restoration.images import frames
-from restoration.reports import gallery, page
+from restoration.reports import (
+    before_after,
+    curves,
+    gallery,
+    page,
+    run_files,
+    training_run,
+)
 
 # With the slash of `</script>` it is a folder and a file in it.
 HOSTILE = 'a"><script>alert(1)</script>&'
@@ -107,7 +114,7 @@ def run(tmp_path):
     config |= {"parameters": 29507, "schedule": None, HOSTILE: "</dd><img src=x>"}
     (workdir / "config.json").write_text(json.dumps(config))
     (workdir / "metrics.jsonl").write_text("\n".join(_metrics()) + "\n")
-    return report.ReportOptions(workdir=str(workdir), cases=2)
+    return training_run.ReportOptions(workdir=str(workdir), cases=2)
 
 
 @pytest.fixture
@@ -118,7 +125,7 @@ def photos(tmp_path):
     for name in ("street_restored", "street_1_restored", HOSTILE):
         frames.write(after / f"{name}.png", _picture(2))
     (before / "street.txt").write_text("Köln, <em>1911</em>\n", encoding="utf-8")
-    return report.ReportOptions(before=str(before), after=str(after))
+    return training_run.ReportOptions(before=str(before), after=str(after))
 
 
 def _read(options):
@@ -287,7 +294,7 @@ def test_steps_repeated_after_a_kill_count_once(run):
     path = pathlib.Path(run.workdir, "metrics.jsonl")
     again = {"step": 40, "epoch": 4.0, "split": "validation", "psnr": 23.5}
     path.write_text("\n".join([*_metrics(), json.dumps(again)]))
-    found = report.read_metrics(pathlib.Path(run.workdir))["validation"]
+    found = run_files.read_metrics(pathlib.Path(run.workdir))["validation"]
     assert [record["step"] for record in found] == [10, 20, 30, 40, 50]
     assert found[3] == again
 
@@ -318,7 +325,7 @@ def test_many_records_are_drawn_as_means(run):
     path.write_text("\n".join(map(json.dumps, lines)))
     page = _Page(_read(run))
     assert "train: means of 7 records" in page.text
-    assert all(p["d"].count("L") < report.MOST_POINTS for p in page.all("path"))
+    assert all(p["d"].count("L") < curves.MOST_POINTS for p in page.all("path"))
 
 
 @pytest.mark.parametrize(
@@ -393,7 +400,7 @@ def test_gallery_joins_a_run(run, photos):
 def test_restored_folder_inside_the_originals(tmp_path):
     frames.write(tmp_path / "a.png", _picture(1))
     frames.write(tmp_path / "restored" / "a.png", _picture(2))
-    rows, left = report.match_pictures(str(tmp_path), str(tmp_path / "restored"))
+    rows, left = before_after.match_pictures(str(tmp_path), str(tmp_path / "restored"))
     assert [(row.before, row.after) for row in rows] == [
         (tmp_path / "a.png", tmp_path / "restored" / "a.png")
     ]
@@ -403,7 +410,7 @@ def test_restored_folder_inside_the_originals(tmp_path):
 def test_restored_pictures_beside_the_originals(tmp_path):
     for name in ("a.jpg", "a_restored.png", "a_b.jpg"):
         frames.write(tmp_path / name, _picture(1))
-    rows, left = report.match_pictures(str(tmp_path), str(tmp_path))
+    rows, left = before_after.match_pictures(str(tmp_path), str(tmp_path))
     assert [(row.name, row.after.name) for row in rows] == [("a", "a_restored.png")]
     assert left == ["a_b.jpg"]
 
@@ -411,7 +418,7 @@ def test_restored_pictures_beside_the_originals(tmp_path):
 def test_gallery_errors_name_the_remedy(tmp_path, photos):
     def match(before, after):
         with pytest.raises(errors.InputError) as caught:
-            report.match_pictures(str(before), str(after))
+            before_after.match_pictures(str(before), str(after))
         return str(caught.value)
 
     empty = tmp_path / "empty"
@@ -424,9 +431,9 @@ def test_gallery_errors_name_the_remedy(tmp_path, photos):
 
 def test_options_that_say_too_little(tmp_path):
     with pytest.raises(errors.InputError, match="--workdir"):
-        report.report(report.ReportOptions())
+        report.report(training_run.ReportOptions())
     with pytest.raises(errors.InputError, match="go together"):
-        report.report(report.ReportOptions(before=str(tmp_path)))
+        report.report(training_run.ReportOptions(before=str(tmp_path)))
 
 
 def test_large_pictures_shrink_and_say_so():
@@ -494,7 +501,7 @@ def test_a_folder_is_restored_and_shown(tmp_path, capsys, photographs):
     (folder / "a.txt").write_text("Grandmother's kitchen", encoding="utf-8")
     (folder / "c.png").write_text("no picture")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert report.main(report.ReportOptions(input=str(folder))) == 1
+    assert report.main(training_run.ReportOptions(input=str(folder))) == 1
     out, err = capsys.readouterr()
     written = tmp_path / "attic_report.html"
     assert out.strip() == str(written)
@@ -507,6 +514,6 @@ def test_a_folder_is_restored_and_shown(tmp_path, capsys, photographs):
 
 def test_a_folder_to_restore_that_is_none(tmp_path):
     with pytest.raises(errors.InputError, match="no such folder"):
-        report.main(report.ReportOptions(input=str(tmp_path / "no")))
+        report.main(training_run.ReportOptions(input=str(tmp_path / "no")))
     with pytest.raises(errors.InputError, match="--input, or --before"):
-        report.ReportOptions(input="a", before="b", after="c")
+        training_run.ReportOptions(input="a", before="b", after="c")

@@ -28,6 +28,7 @@ from restoration.data import array_files, pairs
 from restoration.images import frames
 from restoration.images.metadata import png
 from restoration.models import pretrained
+from restoration.reports import training_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -181,7 +182,7 @@ def test_pages_hold_no_markup_of_names(tmp_path):
         for side in ("before", "after"):
             frames.write(tmp_path / side / f"{name.strip('.')}_{number}.png",
                          np.zeros((8, 8, 3), np.float32))  # fmt: skip
-    options = report.ReportOptions(
+    options = training_run.ReportOptions(
         before=str(tmp_path / "before"),
         after=str(tmp_path / "after"),
         title="</title><script>document.title='ran'</script>",
