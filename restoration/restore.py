@@ -1,8 +1,9 @@
-"""Restores photographs.
+"""Restores photographs and films.
 
-python -m restoration.restore -i photo.jpg folder -o restored
+python -m restoration.restore -i photo.jpg reel.mkv folder -o restored
 """
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from etils import epy
 
 from restoration.base import cli
 from restoration.devices import backend
-from restoration.inference import batch, jobs
+from restoration.inference import batch, film, jobs
 
 with epy.lazy_imports():
     from restoration.inference import restore_file
     from restoration.reports import compare as compare_page
+    from restoration.reports import films as films_page
 
 
 def report_failures(results: Sequence["restore_file.Restored"]) -> int:
@@ -31,19 +33,37 @@ def report_failures(results: Sequence["restore_file.Restored"]) -> int:
     return int(any(result.error for result in results))
 
 
-def main(options: batch.RestoreOptions) -> int:
+def main(options: batch.RestoreOptions, film_options: film.FilmOptions) -> int:
     """Entry point."""
     backend.keep_freed_memory(large=False)
     backend.cache_compilations()
-    results = batch.restore(options)
-    if options.compare:
-        page = pathlib.Path(options.output) / "compare.html"
-        for line in compare_page.write(page, results):
-            print(line)
-    code = report_failures(results)
-    passed = jobs.passed_over(
-        options.input, options.output, recursive=options.recursive
+    films, pictures = film.divide(
+        options.input,
+        options.output,
+        suffix=options.suffix,
+        recursive=options.recursive,
+        sequence=film_options.sequence,
     )
+    results = []
+    if pictures:
+        results = batch.restore(dataclasses.replace(options, input=pictures))
+        if options.compare:
+            page = pathlib.Path(options.output) / "compare.html"
+            for line in compare_page.write(page, results):
+                print(line)
+    if films:
+        restored = film.restore(films, film.settings_of(options, film_options))
+        if options.report:
+            film.add_to_report(
+                options.report, options, restored, began=bool(pictures)
+            )
+        if options.compare:
+            page = pathlib.Path(options.output) / "compare_films.html"
+            for line in films_page.write(page, restored):
+                print(line)
+        results = [*results, *restored]
+    code = report_failures(results)
+    passed = jobs.passed_over(pictures, options.output, recursive=options.recursive)
     if passed:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in passed.items())
         print(f"passed over, since they are no pictures that are read: {counts}")
@@ -51,4 +71,4 @@ def main(options: batch.RestoreOptions) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, batch.RestoreOptions)
+    cli.run(main, batch.RestoreOptions, film.FilmOptions)

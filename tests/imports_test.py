@@ -33,6 +33,7 @@ ALLOWED = {
     "absl": {"base"},
     "apache_beam": {"prepare", "archive"},
     "av": {"film"},
+    "cv2": {"film", "inference"},
     "flax": {"models"},
     "h5py": set(),
     "jinja2": {"reports"},
