@@ -46,7 +46,6 @@ with epy.lazy_imports():
 
 COMMANDS = (
     "train", "evaluate", "restore", "report", "clean", "degrade", "prepare", "extract",
-    "archive",
 )  # fmt: skip
 
 # Inputs at the start, not watched: modules are imported and caches filled.
