@@ -151,9 +151,7 @@ def main(options: FinderOptions) -> int:
             "parameters": models.count_parameters(parameters),
             "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
         }
-        pretrained.save(
-            options.out, film_finder.NAME, state[2], card, dtype=np.float16
-        )
+        pretrained.save(options.out, film_finder.NAME, state[2], card, dtype=np.float16)
         return 0
 
     @jax.jit
@@ -166,7 +164,9 @@ def main(options: FinderOptions) -> int:
         return (parameters, kept, average), loss
 
     def save():
-        leaves = {f"leaf{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
+        leaves = {
+            f"leaf{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))
+        }
         temporary = folder / "state.tmp.npz"
         np.savez(temporary, step=step, **leaves)
         temporary.replace(saved)
@@ -182,13 +182,19 @@ def main(options: FinderOptions) -> int:
     feed = examples(sources, rng, options.image_size)
     start, losses, told = time.monotonic(), [], time.monotonic()
     while step < options.steps and time.monotonic() - start < 60 * options.minutes:
-        batch = [np.stack(x) for x in zip(*(next(feed) for _ in range(options.batch_size)), strict=True)]
+        batch = [
+            np.stack(x)
+            for x in zip(*(next(feed) for _ in range(options.batch_size)), strict=True)
+        ]
         state, loss = update(state, batch)
         losses.append(float(loss))
         step += 1
         if time.monotonic() - told > 30:
             told = time.monotonic()
-            print(f"step {step} loss {np.mean(losses):.4f} {(told - start) / len(losses):.2f}", flush=True)
+            print(
+                f"step {step} loss {np.mean(losses):.4f} {(told - start) / len(losses):.2f}",
+                flush=True,
+            )
             save()
             start, losses = start, losses[-50:]
     save()

@@ -47,7 +47,6 @@ with epy.lazy_imports():
 
 COMMANDS = (
     "train", "evaluate", "restore", "report", "clean", "degrade", "prepare", "extract",
-    "archive",
 )  # fmt: skip
 
 # Inputs of the warm-up, in which modules are imported and caches filled.

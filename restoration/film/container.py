@@ -38,15 +38,35 @@ PICTURES = (".png", ".tif", ".tiff", ".dpx")
 
 # Codecs that keep every bit.
 _LOSSLESS = frozenset(
-    "ffv1 ffvhuff huffyuv utvideo magicyuv rawvideo v210 v308 v408 v410 r210 qtrle png "
-    "dpx tiff bmp zlib".split()
+    [
+        "ffv1",
+        "ffvhuff",
+        "huffyuv",
+        "utvideo",
+        "magicyuv",
+        "rawvideo",
+        "v210",
+        "v308",
+        "v408",
+        "v410",
+        "r210",
+        "qtrle",
+        "png",
+        "dpx",
+        "tiff",
+        "bmp",
+        "zlib",
+    ]
 )
 
 # `--codec`, the encoder and what it is told. Parts are joined, so no frame may refer to
 # frames of another part, nor be stored before ones that are shown earlier.
 CODECS = {
     "ffv1": ("ffv1", {"level": "3", "g": "1", "slicecrc": "1", "slices": "4"}),
-    "h264": ("libx264", {"crf": "14", "preset": "medium", "bf": "0", "x264-params": "force-cfr=1"}),
+    "h264": (
+        "libx264",
+        {"crf": "14", "preset": "medium", "bf": "0", "x264-params": "force-cfr=1"},
+    ),
     "h265": (
         "libx265",
         {"crf": "15", "preset": "medium", "x265-params": "bframes=0:log-level=error"},
@@ -426,9 +446,7 @@ def _read_pictures(source: Source) -> Iterator[Picture]:
             frame = None
         if frame is None:
             if previous is None:
-                raise errors.InputError(
-                    f"{path}: cannot be read; replace it"
-                ) from None
+                raise errors.InputError(f"{path}: cannot be read; replace it") from None
             yield Picture(number, previous, number, 1, True)
             continue
         _check_same(dataclasses.replace(source, path=path), frame, number)

@@ -105,6 +105,11 @@ class RestoreOptions:
     max_pixels: int = config.option(
         1_000_000_000, help="refuse images of more pixels", minimum=1
     )
+    beam: str = config.option(
+        "",
+        help="restore folders in an Apache Beam pipeline, whose workers list them; its "
+        'options: "--runner=DirectRunner"',
+    )
 
     def __post_init__(self):
         """Checks choices."""
@@ -113,6 +118,8 @@ class RestoreOptions:
             raise errors.InputError("give --model or --workdir, not both")
         if self.overwrite and self.skip_existing:
             raise errors.InputError("give --overwrite or --skip_existing, not both")
+        if self.beam and self.compare:
+            raise errors.InputError("--compare: no page holds what --beam restores")
         for name in ("tile", "context"):
             value = getattr(self, name)
             if value != "auto" and not (value.isascii() and value.isdigit()):

@@ -326,9 +326,7 @@ class Look:
     repeated: list[int]
 
 
-def look(
-    source: container.Source, settings: Settings, folder: pathlib.Path
-) -> Look:
+def look(source: container.Source, settings: Settings, folder: pathlib.Path) -> Look:
     """Goes over a film once; small pictures of its frames lie in a file meanwhile.
 
     Raises:
@@ -338,9 +336,7 @@ def look(
     measured = settings.stabilize or settings.deflicker
     before = None
     pictures = container.read(source, deinterlace=bool(settings.deinterlace))
-    bar = tqdm.tqdm(
-        pictures, total=source.length or None, unit="frame", desc="look"
-    )
+    bar = tqdm.tqdm(pictures, total=source.length or None, unit="frame", desc="look")
     path = folder / "thumbnails"
     with open(path, "wb") as small:
         for picture in bar:
@@ -397,9 +393,7 @@ class _Ahead:
         self._pictures = pictures
         self._held: collections.deque = collections.deque(maxlen=2 * _CONTEXT + 1)
 
-    def between(
-        self, low: int, high: int
-    ) -> Iterator[tuple[container.Picture, Any]]:
+    def between(self, low: int, high: int) -> Iterator[tuple[container.Picture, Any]]:
         """Yields frames `low` to before `high`; `low` never goes far back."""
         for item in list(self._held):
             if low <= item[0].number < high:
@@ -781,9 +775,7 @@ def _stem(target: pathlib.Path, used: container.Encoding) -> str:
     return target.name.removesuffix(used.suffix)
 
 
-def restore(
-    films: Sequence[Job], settings: Settings
-) -> list["restore_file.Restored"]:
+def restore(films: Sequence[Job], settings: Settings) -> list["restore_file.Restored"]:
     """Restores films one after the other; one that fails does not stop the others.
 
     Args:

@@ -164,7 +164,8 @@ def test_averaging_takes_grain_out_and_keeps_motion():
     rng = np.random.default_rng(0)
     clean = film_files.moving(7)
     noisy = [
-        np.uint8(np.clip(f + rng.normal(0, 8, (*f.shape[:2], 1)), 0, 255)) for f in clean
+        np.uint8(np.clip(f + rng.normal(0, 8, (*f.shape[:2], 1)), 0, 255))
+        for f in clean
     ]
     results = restored(as_stills(noisy), grain=False)
     done = results[3]
@@ -203,7 +204,9 @@ def test_windows_hold_what_is_around():
 
 
 def test_flow_is_the_motion():
-    one, other = (cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in film_files.moving(2, speed=4))
+    one, other = (
+        cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in film_files.moving(2, speed=4)
+    )
     field = motion.flow(one, other)
     np.testing.assert_allclose(np.median(field, (0, 1)), [-4, 0], atol=0.15)
     seen = motion.warped(other, field)
