@@ -90,7 +90,7 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
         str(card["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.InputError(
-            f"{path}: not the card of weights ({error}); get the file again"
+            f"{path}: not a card of weights ({error}); get the file again"
         ) from None
     return card
 
