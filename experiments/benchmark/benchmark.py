@@ -6,8 +6,8 @@
     python -m experiments.benchmark gpu
     python -m experiments.benchmark damage
 
-Each measurement runs in a process of its own. Memory is sampled, and is that of the
-process and its children together. `--quick` uses a few hundred pairs.
+Each thing measured runs in a process of its own; memory is that of the process and
+its children together, sampled. `--quick` takes a few hundred pairs.
 """
 
 import dataclasses
@@ -63,9 +63,9 @@ class BenchmarkOptions:
         positional=True,
     )
     data_dir: str = config.option(
-        "", help="clean photographs to make pairs from; with --pairs=0, the pairs"
+        "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
     )
-    pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir has them")
+    pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir holds them")
     out: str = config.option(
         "", short="o", help="JSON file; default: experiments/results/WHAT.json"
     )
@@ -74,12 +74,12 @@ class BenchmarkOptions:
     )
     quick: bool = config.option(False, help="318 pairs, short runs, marked as quick")
     model: tuple[str, ...] = config.option(
-        (), help="restore: measure only these shipped models, keep the others' results"
+        (), help="restore: these shipped models alone, the others stay in the file"
     )
-    step: str = config.option("", help="used by the command's own subprocesses")
+    step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
-        """Checks the choices."""
+        """Checks choices."""
         config.check(self)
         if len(self.what) != 1 or self.what[0] not in _BENCHMARKS:
             raise errors.InputError(

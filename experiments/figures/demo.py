@@ -209,7 +209,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
 
 
 def record(run: config.TrainConfig, results: dict[str, dict]) -> None:
-    """Writes the network's scores, for the README."""
+    """Writes what the network reached, for the README."""
     found = {
         "command": "python -m experiments.figures.demo --record",
         "recipe": json.loads(config.to_json(run)),

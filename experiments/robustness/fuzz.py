@@ -244,8 +244,8 @@ def main(options: FuzzOptions) -> int:
             results[name] = _fuzz_one(name, options, folder)
         print(name, results[name], flush=True)
         total = sum(counts["tried"] for counts in results.values())
-        counts = {"seed": options.seed, "tried": total, "targets": results}
-        config.write_text(options.out, json.dumps(counts, indent=1) + "\n")
+        told = {"seed": options.seed, "tried": total, "targets": results}
+        config.write_text(options.out, json.dumps(told, indent=1) + "\n")
     return int(bool(bad(results)))
 
 

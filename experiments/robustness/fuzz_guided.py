@@ -282,12 +282,12 @@ def main(options: GuidedOptions) -> int:
     for name in names:
         results[name] = fuzz(name, options)
         print(name, results[name], flush=True)
-    counts = {
+    told = {
         "seed": options.seed,
         "tried": sum(counts["tried"] for counts in results.values()),
         "targets": results,
     }
-    config.write_text(options.out, json.dumps(counts, indent=1) + "\n")
+    config.write_text(options.out, json.dumps(told, indent=1) + "\n")
     return int(any(counts["finding"] != "none" for counts in results.values()))
 
 

@@ -109,14 +109,14 @@ def window_mean(x: jnp.ndarray) -> jnp.ndarray:
 
 
 def fold(x: jnp.ndarray) -> jnp.ndarray:
-    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c); `depth_to_space` inverts it."""
+    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c), as `depth_to_space` undoes."""
     n, height, width, c = x.shape
     x = x.reshape(n, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, height // 2, width // 2, 4 * c)
 
 
 def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
-    """Returns the maximum or minimum (`pick`) over a square around each pixel."""
+    """Picks the greatest, or the least, of a square around each pixel."""
     for axis in (1, 2):
         width, edges = 1, [(0, 0)] * 4
         edges[axis] = (radius, radius)
@@ -132,17 +132,17 @@ def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.nda
 
 
 def openings_and_closings(images: jnp.ndarray) -> list[jnp.ndarray]:
-    """Returns the changes that openings and closings make to images.
+    """Returns what openings take away from a picture, and what closings add to it.
 
-    An opening is the maximum over a square of the minimum over that square; a closing
-    is the minimum of the maximum (Serra 1982). Pixels beyond the borders are ignored.
+    An opening is the greatest, over a square, of the least over that square around
+    each pixel; a closing the other way round (Serra 1982). Nothing is beyond borders.
 
     Args:
       images: (batch, height, width, 3).
 
     Returns:
-      For squares of 3, 7 and 15 pixels: opening minus images, never positive, and
-      closing minus images, never negative.
+      For squares of 3, 7 and 15 pixels the opening less the images, never positive,
+      and the closing less the images, never negative.
     """
     largest = jnp.finfo(images.dtype).max
     changes = []

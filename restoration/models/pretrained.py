@@ -56,8 +56,8 @@ def save(
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
       model_name: a name of `models.MODELS`, or `grader.NAME`.
-      parameters: nested dict of arrays.
-      card: fields of the card.
+      parameters: nested dict.
+      card: what to tell about the weights.
       dtype: of the stored numbers, np.float32 or np.float16.
     """
     path = pathlib.Path(path)
@@ -130,7 +130,7 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
     odd = {n: t["dtype"] for n, t in header.items() if t["dtype"] not in _DTYPES}
     if odd:
         raise errors.InputError(
-            f"{path}: numbers must be {' or '.join(_DTYPES)}, found {odd}"
+            f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
         )
     if model_name == grader.NAME:
         like = grader.abstract_parameters()
