@@ -273,19 +273,20 @@ def kill(
     sources: Sequence[str] = SOURCES,
     on_round: Callable[[dict], object] = lambda found: None,
 ) -> dict:
-    """Kills runs, starts them again, and compares their ends with one left alone.
+    """Kills runs, continues them, and compares their results with uninterrupted runs.
 
     Args:
-      rounds: how many runs; each is killed once or twice.
-      seed: of the moments.
-      folder: an empty one, to work in.
+      rounds: number of runs; each is killed once or twice.
+      seed: of the times of the kills.
+      folder: an empty folder for working files.
       epochs: of each run.
       sources: how runs read their pairs, in turn.
-      on_round: is given the counts after each run, so that a stop loses none.
+      on_round: called with the counts after each run.
 
     Returns:
-      "rounds", "kills", how many of them fell where, "equal", how many runs ended
-      with the same log and state, and "different", what differed in the others.
+      "rounds"; "kills"; "killed while", the number of kills by activity; "equal", the
+      number of runs that ended with the same log and state; and "different", the
+      differences of the others.
     """
     data, compiled = make_data(folder), folder / "compiled"
     for source in sources:
@@ -303,11 +304,11 @@ def kill(
             target = generator.choice(
                 ["start", "training", "writing"], p=[0.15, 0.35, 0.5]
             )
-            place = kill_once(options, compiled, generator, target=target)
-            if place:
+            activity = kill_once(options, compiled, generator, target=target)
+            if activity:
                 found["kills"] += 1
-                found["killed while"].setdefault(place, 0)
-                found["killed while"][place] += 1
+                found["killed while"].setdefault(activity, 0)
+                found["killed while"][activity] += 1
         finish(options, compiled)
         different = repeat.compare(folder / f"whole_{source}", workdir)
         found["equal"] += not different
@@ -319,7 +320,7 @@ def kill(
 
 
 def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> str:
-    """Damages a checkpoint; returns the name that must be told."""
+    """Damages a checkpoint; returns the name that the warning must contain."""
     files = sorted(
         (file for file in path.rglob("*") if file.is_file() and file.stat().st_size),
         key=str,
@@ -328,7 +329,7 @@ def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> st
     file = files[int(generator.integers(len(files)))]
     name = file.relative_to(path).as_posix()
     if kind == "half written":
-        # As if the system had gone down: some files, and no seal.
+        # As after a crash of the system: some files and no checksums.
         (path / "seal.json").unlink()
         for lost in generator.choice(files, len(files) // 2, replace=False):
             lost.unlink()
@@ -337,11 +338,11 @@ def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> st
         file, name = path / "seal.json", "seal.json"
     data = bytearray(file.read_bytes())
     if kind in ("bit flipped", "seal changed"):
-        place = int(generator.integers(len(data)))
-        if kind == "seal changed":  # white space between its parts means nothing
-            while chr(data[place]).isspace():
-                place = int(generator.integers(len(data)))
-        data[place] ^= 1 << int(generator.integers(8))
+        offset = int(generator.integers(len(data)))
+        if kind == "seal changed":  # white space has no meaning
+            while chr(data[offset]).isspace():
+                offset = int(generator.integers(len(data)))
+        data[offset] ^= 1 << int(generator.integers(8))
     elif kind == "cut short":
         del data[int(generator.integers(len(data))) :]
     elif kind == "emptied":
