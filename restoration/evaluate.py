@@ -15,18 +15,19 @@ from typing import Any
 import tqdm
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs, sources
 from restoration.devices import backend, processes
 from restoration.evaluation import measure, scores
 from restoration.images import frames
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
 
     from restoration import models
     from restoration.evaluation import metrics
-    from restoration.training import checkpoint, step
+    from restoration.training import step, trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,12 @@ def open_run(options: EvaluateOptions) -> tuple[sources.Source, dict[str, tuple]
     Raises:
       InputError: if the pairs cannot be opened.
     """
-    run = checkpoint.load_config(options.workdir)
+    run = train_config.load_config(options.workdir)
+    if not (options.data_dir or run.data_dir):
+        raise errors.InputError(
+            f"--workdir={options.workdir}: its run was on no folder of pairs; give one "
+            "with --data_dir"
+        )
     opened = sources.open_source(options.data_dir or run.data_dir)
     return opened, pairs.sample(opened.splits, run.fraction, seed=run.seed)
 
@@ -89,7 +95,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
       InputError: if the workdir has no checkpoint, a split is empty, or an image cannot
         be read.
     """
-    run, parameters, number = checkpoint.load_trained(options.workdir)
+    run, parameters, number = trained.load_trained(options.workdir)
     names = pairs.SPLITS if options.split == "all" else (options.split,)
     opened, sampled = open_run(options)
     data_dir = options.data_dir or run.data_dir
@@ -123,8 +129,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
         }
         out = pathlib.Path(options.out or folder / f"{name}.json")
         if processes.is_writer():
-            config.write_text(out, json.dumps(results[name], indent=1) + "\n")
-            config.write_text(folder / f"{name}.csv", scores.to_csv(measured))
+            files.write_text(out, json.dumps(results[name], indent=1) + "\n")
+            files.write_text(folder / f"{name}.csv", scores.to_csv(measured))
         chosen = _choose(members, measured, options.cases)
         measure.measure(
             lambda batch: eval_step(parameters, batch),

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import tqdm
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs, sources
 
 with epy.lazy_imports():
@@ -223,7 +223,7 @@ def prepare(options: PrepareOptions) -> Prepared:
     except OSError as error:
         raise _explain(error, options.out) from None
     sources.open_source(target)
-    config.write_text(target / "README.md", dataset_card(options, splits, target))
+    files.write_text(target / "README.md", dataset_card(options, splits, target))
     return Prepared(target, counts, new=True)
 
 

@@ -16,7 +16,7 @@ import tempfile
 
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, errors, files
 from restoration.devices import backend
 from restoration.reports import (
     before_after,
@@ -73,7 +73,7 @@ def report(options: training_run.ReportOptions) -> pathlib.Path:
     )
     folder = pathlib.Path(options.workdir or options.after or ".")
     out = pathlib.Path(options.out) if options.out else folder / "report.html"
-    config.write_text(out, text)
+    files.write_text(out, text)
     return out
 
 

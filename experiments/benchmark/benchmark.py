@@ -27,7 +27,7 @@ import psutil
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.training import provenance
 
 with epy.lazy_imports():
@@ -449,5 +449,5 @@ def main(options: BenchmarkOptions) -> None:
     what = options.what[0]
     found = _BENCHMARKS[what](options)
     result = {"benchmark": what, "quick": options.quick, "machine": machine()} | found
-    config.write_text(_out(options), json.dumps(result, indent=1) + "\n")
+    files.write_text(_out(options), json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

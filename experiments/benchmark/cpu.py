@@ -20,13 +20,13 @@ import tqdm
 from etils import epy
 
 from restoration.devices import backend
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
 
     from experiments.tables import keras_reference
     from restoration import models
-    from restoration.base import config
     from restoration.models import apply
     from restoration.training import losses, optim, step
 
@@ -66,12 +66,14 @@ def _batch(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
     backend.keep_freed_memory()
-    options = config.TrainConfig(data_dir="", workdir="", model=name, image_size=side)
+    options = train_config.TrainConfig(
+        data_dir="", workdir="", model=name, image_size=side
+    )
     model, optimizer = models.get_model(name), optim.make_optimizer(options, 1)
     train_step = step.make_train_step(
         model,
         optimizer,
-        losses.make_loss(options.loss, ssim_weight=0.0),
+        step.restoring(losses.make_loss(options.loss)),
         accumulate=backend.microbatches(BATCH, side),
     )
     train = jax.jit(train_step, donate_argnums=0)

@@ -25,7 +25,7 @@ import tqdm
 from etils import epy
 
 from experiments.benchmark import gpu_cases, interleaved
-from restoration.base import config
+from restoration.base import files
 from restoration.training import provenance
 
 with epy.lazy_imports():
@@ -276,5 +276,5 @@ def measure(quick: bool, out: str) -> dict[str, Any]:
             parts.insert(number, (name, work))  # after the first models
     for name, work in tqdm.tqdm(parts, unit="part"):
         found[name] = found.get(name, {}) | _rounded(work())
-        config.write_text(out, json.dumps(found, indent=1) + "\n")
+        files.write_text(out, json.dumps(found, indent=1) + "\n")
     return found

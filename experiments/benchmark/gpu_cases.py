@@ -14,7 +14,7 @@ import numpy as np
 from etils import epy
 
 from experiments.benchmark import interleaved
-from restoration.base import config
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -75,11 +75,13 @@ class _Training(NamedTuple):
 
 
 def _training(name: str) -> _Training:
-    options = config.TrainConfig(data_dir="", workdir="", model=name, bfloat16=True)
+    options = train_config.TrainConfig(
+        data_dir="", workdir="", model=name, bfloat16=True
+    )
     model = models.get_model(name, dtype=jnp.bfloat16)
     optimizer = optim.make_optimizer(options, 1)
     train_step = step.make_train_step(
-        model, optimizer, losses.make_loss(options.loss, ssim_weight=0.0)
+        model, optimizer, step.restoring(losses.make_loss(options.loss))
     )
     # Compiled as one program, since a GPU's first call of each operation is slow.
     first = jax.jit(lambda key: step.init_state(model, optimizer, key, ema=False))

@@ -153,7 +153,7 @@ def measure_speed(name: str, pixels: int) -> dict[str, Any]:
     count = grid.batch * max(1, round(pixels / (grid.batch * height * width)))
     tile = np.tile(image, (-(-height // 256), -(-width // 256), 1))[:height, :width]
     tiles = np.repeat(tile[None], count, 0)
-    compute = tiling.make_compute(models.get_model(weights.model), grid)
+    compute = tiling.make_compute(models.get_model(weights.model).apply, grid)
 
     def ours() -> None:
         for first in range(0, count, grid.batch):

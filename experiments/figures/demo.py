@@ -21,11 +21,12 @@ import tqdm
 from skimage import transform
 
 from restoration import clean, degrade, evaluate, report, restore, train
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 from restoration.images import frames
 from restoration.inference import batch
 from restoration.reports import training_run
+from restoration.training import train_config
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "demo.json"
 
@@ -155,7 +156,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     )
     _require(_run("degrade", degrade.main, degraded))
     _run("clean", clean.main, clean.CleanOptions(data_dir=str(out / "data")))
-    run = config.TrainConfig(
+    run = train_config.TrainConfig(
         data_dir=str(out / "data"),
         workdir=str(out / "run"),
         model="basic",
@@ -175,7 +176,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     results = evaluate.evaluate(measured)
     print(evaluate.table(results))
     means = {side: results["test"][side] for side in ("input", "restored")}
-    config.write_text(out / "metrics.json", json.dumps(means, indent=1) + "\n")
+    files.write_text(out / "metrics.json", json.dumps(means, indent=1) + "\n")
 
     test_folder = out / "test_input"
     for pair in evaluate.open_run(measured)[1]["test"]:
@@ -208,8 +209,8 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     return means
 
 
-def record(run: config.TrainConfig, results: dict[str, dict]) -> None:
-    """Writes what the network reached, for the README."""
+def record(run: train_config.TrainConfig, results: dict[str, dict]) -> None:
+    """Writes the network's scores, for the README."""
     found = {
         "command": "python -m experiments.figures.demo --record",
         "recipe": json.loads(config.to_json(run)),
@@ -219,7 +220,7 @@ def record(run: config.TrainConfig, results: dict[str, dict]) -> None:
         },
         "protocol": next(iter(results.values()))["protocol"],
     }
-    config.write_text(RESULTS, json.dumps(found, indent=1) + "\n")
+    files.write_text(RESULTS, json.dumps(found, indent=1) + "\n")
 
 
 def main(options: DemoOptions) -> None:

@@ -19,7 +19,7 @@ from experiments.pretrain import ablations, quality
 from experiments.tables import findings, tables
 from experiments.transfer import reproduce, transfer_report
 from restoration import models
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.evaluation import scores
 from restoration.images import frames
 from restoration.models import __main__ as models_command
@@ -484,7 +484,7 @@ def main(options: ReadmeOptions) -> None:
         for name in names:
             text = fill(text, name, source=str(path))
         if names:
-            config.write_text(path, text)
+            files.write_text(path, text)
             print(path)
     if pathlib.Path(options.demo).is_dir():
         frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from experiments.robustness import fuzz_bombs, fuzz_restore, fuzz_targets
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 
 BAD = (
     "surprised", "crashed", "hung", "outside", "unpickled", "swollen", "unsafe"
@@ -244,8 +244,8 @@ def main(options: FuzzOptions) -> int:
             results[name] = _fuzz_one(name, options, folder)
         print(name, results[name], flush=True)
         total = sum(counts["tried"] for counts in results.values())
-        told = {"seed": options.seed, "tried": total, "targets": results}
-        config.write_text(options.out, json.dumps(told, indent=1) + "\n")
+        counts = {"seed": options.seed, "tried": total, "targets": results}
+        files.write_text(options.out, json.dumps(counts, indent=1) + "\n")
     return int(bool(bad(results)))
 
 

@@ -27,11 +27,12 @@ import numpy as np
 from experiments.robustness import fuzz as unguided
 from experiments.robustness import fuzz_restore
 from restoration.audit import quarantine
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import array_files, pairs
 from restoration.images import frames
 from restoration.models import pretrained
 from restoration.reports import run_files
+from restoration.training import train_config
 
 # Seconds after which an input hangs, and the memory that a process may have, MB.
 _PATIENCE, _MEMORY = 30, 4000
@@ -64,9 +65,9 @@ class FoundError(Exception):
 def _config(folder: pathlib.Path) -> Target:
     """`config.json` of a run."""
     del folder
-    seed = config.to_json(config.TrainConfig(data_dir="d", workdir="w")).encode()
+    seed = config.to_json(train_config.TrainConfig(data_dir="d", workdir="w")).encode()
     return [seed], lambda data: config.from_json(
-        data.decode(errors="replace"), config.TrainConfig, source="config.json"
+        data.decode(errors="replace"), train_config.TrainConfig, source="config.json"
     )
 
 
@@ -282,12 +283,12 @@ def main(options: GuidedOptions) -> int:
     for name in names:
         results[name] = fuzz(name, options)
         print(name, results[name], flush=True)
-    told = {
+    counts = {
         "seed": options.seed,
         "tried": sum(counts["tried"] for counts in results.values()),
         "targets": results,
     }
-    config.write_text(options.out, json.dumps(told, indent=1) + "\n")
+    files.write_text(options.out, json.dumps(counts, indent=1) + "\n")
     return int(any(counts["finding"] != "none" for counts in results.values()))
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from restoration.inference import engine, jobs, layout, restore_file, tiling
+from restoration.inference import engine, jobs, layout, restore_file
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
@@ -49,13 +49,10 @@ def identity() -> engine.Engine:
     """Returns an engine that does not change images, since only files are tested."""
     grid = layout.Grid(tile=(64, 64), context=8, overlap=8, stride=4, batch=1)
 
-    def restore(blocks: Any, size: tuple[int, int], prepare: Any) -> Any:
-        def compute(tiles: np.ndarray) -> np.ndarray:
-            return tiles[:, *grid.inner]
+    def compile_program(grid: layout.Grid) -> engine.Program:
+        return lambda tiles: tiles[:, *grid.inner][..., :3]
 
-        return tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
-
-    return engine.Engine(None, "none", restore, lambda: False, lambda size: grid)
+    return engine.Engine(None, "none", engine.Network(compile_program, [grid]))
 
 
 def originals(kind: str) -> list[bytes]:

@@ -32,6 +32,7 @@ from restoration.base import cli, config, errors
 from restoration.data import array_files, pairs, records, sources
 from restoration.images import frames
 from restoration.reports import training_run
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import h5py
@@ -46,7 +47,6 @@ with epy.lazy_imports():
 
 COMMANDS = (
     "train", "evaluate", "restore", "report", "clean", "degrade", "prepare", "extract",
-    "archive",
 )  # fmt: skip
 
 # Inputs of the warm-up, in which modules are imported and caches filled.
@@ -139,12 +139,12 @@ def _damaged_file(
 def _config(folder: pathlib.Path) -> Attempt:
     """`config.json` of a run."""
     del folder
-    options = config.TrainConfig(data_dir="d", workdir="w")
+    options = train_config.TrainConfig(data_dir="d", workdir="w")
     values = json.loads(config.to_json(options))
 
     def attempt(generator: np.random.Generator) -> bool:
         text = mutated_json(values, generator).decode(errors="replace")
-        config.from_json(text, config.TrainConfig, source="config.json")
+        config.from_json(text, train_config.TrainConfig, source="config.json")
         return True
 
     return attempt
@@ -344,7 +344,7 @@ def _run_folder(folder: pathlib.Path, generator: np.random.Generator) -> None:
     sides = {
         side: {"mse": 0.01, "psnr": 20.0, "ssim": 0.5} for side in ("input", "restored")
     }
-    settings = config.TrainConfig(data_dir=str(folder / "film"), workdir="w")
+    settings = train_config.TrainConfig(data_dir=str(folder / "film"), workdir="w")
     evaluation = {
         "model": "basic", "split": "test", "count": 1, "step": 9, "parameters": 29507,
         "protocol": training_run.PROTOCOL, **sides,
@@ -477,7 +477,7 @@ def _commands(folder: pathlib.Path) -> Attempt:
 def options_of(command: str) -> type:
     """Returns the options dataclass of a command."""
     if command == "train":
-        return config.TrainConfig
+        return train_config.TrainConfig
     module = importlib.import_module(f"restoration.{command}")
     return getattr(module, f"{command.capitalize()}Options")
 

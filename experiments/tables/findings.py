@@ -20,7 +20,7 @@ from etils import epy
 from scipy import stats
 
 from experiments.tables import runs, standin, tables
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs
 from restoration.devices import backend
 
@@ -405,7 +405,7 @@ def findings(options: FindingsOptions) -> dict[str, Any]:
         "machine": runs.machine(),
     }
     text = json.dumps(found, indent=1) + "\n"
-    config.write_text(path, text)
+    files.write_text(path, text)
     shutil.rmtree(_folder(options))
     return json.loads(text)
 

@@ -22,9 +22,10 @@ import numpy as np
 from etils import epy
 
 from experiments.tables import runs
-from restoration.base import cli, config
+from restoration.base import cli, config, files
 from restoration.data import arrays, sampling
 from restoration.devices import backend
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -217,7 +218,7 @@ def result(
         ],
         "seconds": round(fitted.seconds, 2),
     }
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -261,7 +262,7 @@ def lockstep(options: LockstepOptions, members: arrays.PairArrays) -> np.ndarray
 
 
 def _lockstep(options: LockstepOptions, members: arrays.PairArrays) -> np.ndarray:
-    run = config.TrainConfig(data_dir="", workdir="", model=options.model)
+    run = train_config.TrainConfig(data_dir="", workdir="", model=options.model)
     model = models.get_model(options.model)
     optimizer = optim.make_optimizer(run, options.steps)
     state = step.init_state(model, optimizer, jax.random.key(options.seed), ema=False)
@@ -276,7 +277,8 @@ def _lockstep(options: LockstepOptions, members: arrays.PairArrays) -> np.ndarra
         reference.optimizer.beta_2 = np.array(reference.optimizer.beta_2)
     # Our own loss is always float32.
     loss = _mean_squares if options.double else losses.make_loss("mse")
-    train_step = jax.jit(step.make_train_step(model, optimizer, loss))
+    objective = step.restoring(loss)
+    train_step = jax.jit(step.make_train_step(model, optimizer, objective))
     seen: list[Sequence[float]] = []
     for number in range(options.steps):
         draws = sampling.batch_draws(

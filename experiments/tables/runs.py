@@ -15,19 +15,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from etils import epy
 
-from restoration import train
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.evaluation import measure
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
 
     from restoration import models
     from restoration.data import arrays
-    from restoration.training import checkpoint, optim, step
+    from restoration.models import identity_init
+    from restoration.training import run as training
+    from restoration.training import step
 
 # What decides a run's numbers. How its results are shown does not, and the loop in
 # `train` is held by its own tests to the same weights by every way.
@@ -38,6 +39,7 @@ _SOURCES = (
     "restoration/models/convolution.py",
     "restoration/damage",
     "restoration/data/arrays.py",
+    "restoration/models/identity_init.py",
     "restoration/training/losses.py",
     "restoration/evaluation/metrics.py",
     "restoration/training/optim.py",
@@ -57,8 +59,8 @@ class Recipe:
     """How a network is trained; the defaults are the seed report's.
 
     The report names Adam and mean squared error; of anything else it says nothing,
-    so that Keras' defaults stand. The fields that `config.TrainConfig` has too mean
-    the same; `start` names the initial weights, see `STARTS`.
+    so that Keras' defaults stand. The fields that `TrainConfig` has too mean the
+    same; `start` names the initial weights, see `STARTS`.
     """
 
     start: str = "keras"
@@ -75,62 +77,11 @@ class Recipe:
 SEED = Recipe()
 
 
-def _he(parameters: Any, seed: int) -> Any:
-    """Draws kernels so that ReLU keeps the variance (He et al. 2015); biases 0."""
-    generator = np.random.default_rng(seed)
-
-    def drawn(path: tuple, leaf: Any) -> np.ndarray:
-        if leaf.ndim == 1:
-            return np.zeros(leaf.shape, np.float32)
-        inputs = np.prod(leaf.shape[:3])
-        if "upconv" in path[-2].key:  # a pixel sees a quarter of the taps
-            inputs = inputs / 4
-        noise = generator.standard_normal(leaf.shape, np.float32)
-        return noise * np.sqrt(2 / inputs, dtype=np.float32)
-
-    return jax.tree_util.tree_map_with_path(drawn, parameters)
-
-
-def carry(parameters: Any, seed: int) -> Any:
-    """Returns initial weights with which an autoencoder shows its input, blurred.
-
-    Keras' weights start both networks at grey. Here six channels carry the picture
-    through each autoencoder: the three colors, of which pooling keeps the
-    brightest, and their negatives, of which it keeps the darkest; tents enlarge
-    both and the last convolution joins them, so that the sigmoid, which is nearly
-    a line of slope 1/4 there, gives the color back. The others start as He's
-    random weights, halved.
-
-    Args:
-      parameters: of the same shapes; the values are not read.
-      seed: of the random weights.
-
-    Returns:
-      The weights, float32.
-    """
-    found = _he(parameters, seed)
-    tent = np.float32([0.5, 1, 0.5])
-    for stage in found["params"].values():
-        for layer in stage.values():
-            layer["kernel"] *= 0.5
-        for name in ("conv_1", "conv_2", "upconv_1", "upconv_2"):
-            stage[name]["kernel"][..., :6] = 0
-        stage["conv_3"]["kernel"][:, :, :6] = 0
-        stage["conv_1"]["bias"][3:6] = 1
-        for color in range(3):
-            stage["conv_1"]["kernel"][1, 1, color, color] = 1
-            stage["conv_1"]["kernel"][1, 1, color, color + 3] = -1
-            stage["conv_3"]["kernel"][1, 1, color, color] = 2
-            stage["conv_3"]["kernel"][1, 1, color + 3, color] = -2
-        for channel in range(6):
-            stage["conv_2"]["kernel"][1, 1, channel, channel] = 1
-            for name in ("upconv_1", "upconv_2"):
-                stage[name]["kernel"][:, :, channel, channel] = np.outer(tent, tent)
-    return found
-
-
 # Initial weights: (parameters of the right shapes, seed) -> parameters.
-STARTS: Mapping[str, Callable[[Any, int], Any] | None] = {"keras": None, "carry": carry}
+STARTS: Mapping[str, Callable[[Any, int], Any] | None] = {
+    "keras": None,
+    "carry": lambda parameters, seed: identity_init.autoencoder(parameters, seed),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +137,10 @@ def keep_compiled(folder: pathlib.Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _train_config(run: Run, workdir: pathlib.Path) -> config.TrainConfig:
+def _train_config(run: Run, workdir: pathlib.Path) -> train_config.TrainConfig:
     recipe = dataclasses.asdict(run.recipe)
     del recipe["start"]
-    return config.TrainConfig(
+    return train_config.TrainConfig(
         data_dir="",
         workdir=str(workdir),
         model=run.model,
@@ -202,38 +153,14 @@ def _train_config(run: Run, workdir: pathlib.Path) -> config.TrainConfig:
     )
 
 
-def _initial_state(options: config.TrainConfig, start: str) -> Any:
-    model = models.get_model(options.model)
-    key = jax.random.key(options.seed)
-    # The optimizer's state has no values yet that the number of steps changes.
-    optimizer = optim.make_optimizer(options, 1)
-    ema = bool(options.ema_decay)
-    state = step.init_state(model, optimizer, key, ema=ema)
-    if STARTS[start]:
-        parameters = jax.tree.map(
-            jax.numpy.asarray, STARTS[start](state.parameters, options.seed)
-        )
-        average = jax.tree.map(jax.numpy.copy, parameters) if ema else {}
-        state = state._replace(parameters=parameters, average=average)
-    return state
-
-
-def _begin(options: config.TrainConfig, start: str) -> None:
-    """Saves the initial weights, where they are not Keras', as the first checkpoint."""
-    if STARTS[start] and not (pathlib.Path(options.workdir) / "config.json").exists():
-        manager = checkpoint.open_manager(options.workdir, keep=options.keep)
-        # 0 dB stands below anything that is measured later.
-        checkpoint.save(manager, _initial_state(options, start), 0.0)
-        manager.close()
-
-
-def _last_weights(options: config.TrainConfig) -> Any:
-    """Returns the weights after the last step, as Keras's `fit`, not the best ones."""
-    like = jax.device_put(_initial_state(options, "keras"), jax.devices()[0])
-    manager = checkpoint.open_manager(options.workdir, keep=options.keep)
-    state = checkpoint.restore_latest(manager, like)
-    manager.close()
-    return state.average if options.ema_decay else state.parameters
+def _task(options: train_config.TrainConfig, start: str) -> Any:
+    """Returns what is trained; None where the options say it all."""
+    if not STARTS[start]:
+        return None
+    dtype = jax.numpy.bfloat16 if options.bfloat16 else None
+    model = models.get_model(options.model, dtype=dtype)
+    random = step.init_parameters(model, jax.random.key(options.seed))
+    return training.Task(model, initial=STARTS[start](random, options.seed))
 
 
 @functools.cache
@@ -286,9 +213,10 @@ def result(
     options = _train_config(run, workdir)
     resumed = (workdir / "config.json").exists()
     started = time.monotonic()
-    _begin(options, run.recipe.start)
-    done = train.train(
-        options, {split: data[split] for split in ("train", "validation")}
+    done = training.train(
+        options,
+        {split: data[split] for split in ("train", "validation")},
+        task=_task(options, run.recipe.start),
     )
     if done.step < done.total_steps:
         raise errors.InputError(
@@ -296,15 +224,14 @@ def result(
             "the same command continues it"
         )
     seconds = time.monotonic() - started
-    parameters = _last_weights(options)
     found = {
         "scores": {
-            split: mean_metrics(run.model, parameters, members, run.batch_size)
+            split: mean_metrics(run.model, done.parameters, members, run.batch_size)
             for split, members in data.items()
         },
         "curves": _curves(workdir),
         "seconds": round(seconds, 2),
         "resumed": resumed,
     }
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found

@@ -24,7 +24,7 @@ import numpy as np
 from etils import epy
 
 from experiments.tables import runs, standin
-from restoration.base import config
+from restoration.base import config, files
 from restoration.data import pairs
 from restoration.devices import backend
 from restoration.evaluation import scores
@@ -349,7 +349,7 @@ def tables(options: TablesOptions) -> list[dict[str, Any]]:
             folder = workdir / f"{_stem(wanted)}_{_fingerprint(wanted)}"
             started = time.monotonic()
             found = compute(wanted, pairs_of, folder)
-            config.write_text(path, json.dumps(found, indent=1) + "\n")
+            files.write_text(path, json.dumps(found, indent=1) + "\n")
             shutil.rmtree(folder)
             print(f"{path}: {time.monotonic() - started:.0f} s", flush=True)
         results.append(found)
@@ -548,7 +548,7 @@ def main(options: TablesOptions) -> None:
     folder = pathlib.Path(options.out)
     name = "tables" if options.table == "all" else f"table_{options.table}"
     for suffix, write in (("md", to_markdown), ("csv", to_csv), ("html", to_html)):
-        config.write_text(folder / f"{name}.{suffix}", write(results))
+        files.write_text(folder / f"{name}.{suffix}", write(results))
         print(folder / f"{name}.{suffix}")
     for result in results:
         times = {k: v for k, v in result["seconds"].items() if v is not None}

@@ -20,7 +20,7 @@ from etils import epy
 
 from experiments.tables import runs, standin
 from experiments.transfer import fitting
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs
 from restoration.devices import backend
 from restoration.images import frames
@@ -367,7 +367,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
     }
     default = _FOLDER / "results" / ("quick" if options.quick else "")
     path = pathlib.Path(options.results or default) / "reproduce.json"
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 

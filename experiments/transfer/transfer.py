@@ -27,7 +27,7 @@ from etils import epy
 
 from experiments.tables import runs, standin
 from experiments.transfer import fitting, transfer_report
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.data import pairs
 from restoration.devices import backend
 
@@ -421,7 +421,7 @@ def run(
         "seconds": round(seconds, 2),
     }
     shutil.rmtree(folder / "checkpoints")
-    config.write_text(path, json.dumps(found) + "\n")
+    files.write_text(path, json.dumps(found) + "\n")
     return json.loads(json.dumps(found))
 
 
@@ -509,7 +509,7 @@ def transfer(options: TransferOptions) -> dict[str, Any]:
         "runs": done,
         "machine": runs.machine(),
     }
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     shutil.rmtree(workdir)
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -519,5 +519,5 @@ def main(options: TransferOptions) -> None:
     backend.keep_freed_memory()
     found = transfer(options)
     folder = results_folder(options)
-    config.write_text(folder / "transfer.svg", transfer_report.to_svg(found))
+    files.write_text(folder / "transfer.svg", transfer_report.to_svg(found))
     print(transfer_report.to_markdown(found))

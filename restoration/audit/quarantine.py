@@ -222,7 +222,7 @@ def start(root: str) -> None:
 
 
 def _temporary(name: str) -> str:
-    # One name, unlike `frames.replacing`: what a killed run leaves is known as ours.
+    # One name, unlike `files.replacing`: what a killed run leaves is known as ours.
     return f".{name}.tmp"
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from restoration.base import errors
 
+# Makes XLA choose operations on a GPU that give the same bits each time.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
 # glibc's names for mallopt, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 

@@ -109,14 +109,14 @@ def window_mean(x: jnp.ndarray) -> jnp.ndarray:
 
 
 def fold(x: jnp.ndarray) -> jnp.ndarray:
-    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c), as `depth_to_space` undoes."""
+    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c); `depth_to_space` inverts it."""
     n, height, width, c = x.shape
     x = x.reshape(n, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, height // 2, width // 2, 4 * c)
 
 
-def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
-    """Picks the greatest, or the least, of a square around each pixel."""
+def over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
+    """Returns the maximum or minimum (`pick`) over a square around each pixel."""
     for axis in (1, 2):
         width, edges = 1, [(0, 0)] * 4
         edges[axis] = (radius, radius)
@@ -131,26 +131,29 @@ def _over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.nda
     return x
 
 
-def openings_and_closings(images: jnp.ndarray) -> list[jnp.ndarray]:
-    """Returns what openings take away from a picture, and what closings add to it.
+def openings_and_closings(
+    images: jnp.ndarray, radii: tuple[int, ...] = _RADII
+) -> list[jnp.ndarray]:
+    """Returns the changes that openings and closings make to images.
 
-    An opening is the greatest, over a square, of the least over that square around
-    each pixel; a closing the other way round (Serra 1982). Nothing is beyond borders.
+    An opening is the maximum over a square of the minimum over that square; a closing
+    is the minimum of the maximum (Serra 1982). Pixels beyond the borders are ignored.
 
     Args:
-      images: (batch, height, width, 3).
+      images: (batch, height, width, channels).
+      radii: of the squares in pixels; by default squares of 3, 7 and 15 pixels.
 
     Returns:
-      For squares of 3, 7 and 15 pixels the opening less the images, never positive,
-      and the closing less the images, never negative.
+      For each square: opening minus images, never positive, and closing minus images,
+      never negative.
     """
     largest = jnp.finfo(images.dtype).max
     changes = []
-    for radius in _RADII:
-        least = _over_square(images, radius, jnp.minimum, largest)
-        greatest = _over_square(images, radius, jnp.maximum, -largest)
-        changes.append(_over_square(least, radius, jnp.maximum, -largest) - images)
-        changes.append(_over_square(greatest, radius, jnp.minimum, largest) - images)
+    for radius in radii:
+        least = over_square(images, radius, jnp.minimum, largest)
+        greatest = over_square(images, radius, jnp.maximum, -largest)
+        changes.append(over_square(least, radius, jnp.maximum, -largest) - images)
+        changes.append(over_square(greatest, radius, jnp.minimum, largest) - images)
     return changes
 
 

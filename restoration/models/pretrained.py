@@ -17,8 +17,8 @@ import safetensors
 import safetensors.numpy
 
 from restoration import models
-from restoration.base import config, errors
-from restoration.models import grader
+from restoration.base import config, errors, files
+from restoration.models import efficientnet_lite, filler, finder, grader
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
 
@@ -30,6 +30,14 @@ SHIPPED = {
     "nafnet_m": "nafnet_m",
     "advanced": "advanced_residual",
     "basic": "basic_residual",
+}
+
+# What is stored beside the restoration networks, and the shapes of its parameters.
+_OTHERS = {
+    grader.NAME: grader.abstract_parameters,
+    finder.NAME: finder.abstract_parameters,
+    filler.NAME: filler.abstract_parameters,
+    efficientnet_lite.NAME: efficientnet_lite.abstract_parameters,
 }
 
 _DTYPES = ("F32", "F16")
@@ -55,22 +63,20 @@ def save(
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`, or `grader.NAME`.
-      parameters: nested dict.
-      card: what to tell about the weights.
+      model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`
+        or `efficientnet_lite`.
+      parameters: nested dict of arrays.
+      card: fields of the card.
       dtype: of the stored numbers, np.float32 or np.float16.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: np.asarray(leaf, dtype) for name, leaf in _named(parameters).items()
     }
     data = safetensors.numpy.save(tensors, metadata={"model": model_name})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    files.write_bytes(path, data)
     card = {"model": model_name, **card, "sha256": hashlib.sha256(data).hexdigest()}
-    config.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    files.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
 
 
 def read_card(path: pathlib.Path) -> dict[str, Any]:
@@ -130,10 +136,10 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
     odd = {n: t["dtype"] for n, t in header.items() if t["dtype"] not in _DTYPES}
     if odd:
         raise errors.InputError(
-            f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
+            f"{path}: numbers must be {' or '.join(_DTYPES)}, found {odd}"
         )
-    if model_name == grader.NAME:
-        like = grader.abstract_parameters()
+    if model_name in _OTHERS:
+        like = _OTHERS[model_name]()
     else:
         like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}
@@ -174,6 +180,28 @@ def find_shipped(name: str) -> pathlib.Path:
             f"{', '.join(names) or 'none'}, or train and give --workdir"
         )
     return FOLDER / f"{name or names[0]}.safetensors"
+
+
+def load_part(name: str, path: str | os.PathLike = "") -> tuple[Any, Any, str]:
+    """Loads a finder or a filler.
+
+    Args:
+      name: `finder.NAME` or `filler.NAME`.
+      path: the weights' file, the shipped one by default.
+
+    Returns:
+      The Flax module, its parameters and the SHA-256 of their file.
+
+    Raises:
+      InputError: for weights that are missing, damaged or of something else.
+    """
+    modules = {finder.NAME: finder.Finder, filler.NAME: filler.Filler}
+    path = pathlib.Path(path or FOLDER / f"{name}.safetensors")
+    digest = read_card(path.with_suffix(".json"))["sha256"]
+    found, parameters = load(path)
+    if found != name:
+        raise errors.InputError(f"{path}: weights of {found}, not of a {name}")
+    return modules[name](), parameters, digest
 
 
 def load_grader() -> tuple[Any, str]:

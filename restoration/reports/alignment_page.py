@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.film import footage, remaster, video
 from restoration.reports import page
 
@@ -229,7 +229,7 @@ def write(folder: pathlib.Path, paired: remaster.Paired) -> pathlib.Path:
     targets = paths(folder, paired.degraded.film)
     for target, text in zip(targets, texts, strict=True):
         try:
-            config.write_text(target, text)
+            files.write_text(target, text)
         except OSError as error:
             raise errors.InputError(
                 f"{target}: cannot be written ({error.strerror}); all pairs are "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyvips
 
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.images import metadata, picture
 from restoration.inference.restore_file import Restored
 from restoration.reports import gallery
@@ -30,7 +30,7 @@ def _shown(path: pathlib.Path) -> np.ndarray:
     image = _thumbnail(path)
     if image.hasalpha():
         image = image.flatten(background=255)
-    values = image.colorspace("srgb").cast("uchar").numpy()
+    values = image.colourspace("srgb").cast("uchar").numpy()
     values = values.reshape(image.height, image.width, -1)[..., :3]
     return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.float32) / 255
 
@@ -58,5 +58,5 @@ def write(path: pathlib.Path, results: Sequence[Restored]) -> list[str]:
     if len(done) > MOST:
         notes.append(f"the first {MOST} of {len(done)} pictures are on {path}")
     if rows:
-        config.write_text(path, gallery.compare_page(rows, "Before and after"))
+        files.write_text(path, gallery.compare_page(rows, "Before and after"))
     return notes

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from restoration.base import config, errors
-from restoration.data import pairs, sources
+from restoration.data import draw_config, pairs, sources
 from restoration.evaluation import scores
 from restoration.reports import (
     curves,
@@ -20,6 +20,9 @@ from restoration.reports import (
     numbers,
     run_files,
 )
+
+# Settings that say nothing where no pairs are drawn.
+_OF_DRAWING = {field.name for field in dataclasses.fields(draw_config.DrawConfig)}
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
@@ -268,7 +271,11 @@ def run_context(
         "spread": _spread(measured),
         "cases": groups if files else [],
         "cases_note": note,
-        "config": [(name, _setting(value)) for name, value in settings.items()],
+        "config": [
+            (name, _setting(value))
+            for name, value in settings.items()
+            if settings.get("clean") or name not in _OF_DRAWING
+        ],
         **curves.curves(metrics, str(settings.get("loss", ""))),
     }
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from restoration import evaluate, prepare, report, train
-from restoration.base import config, errors
+from restoration import evaluate, prepare, report
+from restoration.base import errors
 from restoration.data import paired_frames, pairs, records, sources
 from restoration.images import frames
 from restoration.reports import training_run
-from restoration.training import feed
+from restoration.training import feed, run, train_config
 
 FORMATS = {
     "tfrecord": {},
@@ -123,11 +123,11 @@ def test_training_evaluation_and_report_accept_every_format(
     folders = {"folder": paired_folder, **prepared, "device": prepared["tfrecord"]}
     for name, folder in folders.items():
         workdir = tmp_path / name
-        options = config.TrainConfig(
+        options = train_config.TrainConfig(
             data_dir=str(folder), workdir=str(workdir), epochs=1, batch_size=4,
             image_size=32, cache="device" if name == "device" else "none",
         )  # fmt: skip
-        train.train(options)
+        run.train(options)
         measured = evaluate.EvaluateOptions(workdir=str(workdir), cases=1)
         results[name] = evaluate.evaluate(measured)["test"]["restored"]
     for name, values in results.items():
@@ -364,11 +364,11 @@ def test_pairs_that_do_not_fit_into_memory_are_streamed(
     prepared, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(feed, "_free_memory", lambda: 1000)
-    options = config.TrainConfig(
+    options = train_config.TrainConfig(
         data_dir=str(prepared["npy"]), workdir=str(tmp_path), epochs=1, batch_size=4,
         image_size=32, cache="device",
     )  # fmt: skip
-    result = train.train(options)
+    result = run.train(options)
     assert result.step == result.total_steps
     assert "streaming them instead" in caplog.text
 
@@ -376,8 +376,8 @@ def test_pairs_that_do_not_fit_into_memory_are_streamed(
 def test_arrays_train_without_tensorflow(prepared, tmp_path):
     code = (
         "import sys\n"
-        "from restoration import train\nfrom restoration.base import config\n"
-        "train.train(config.TrainConfig(data_dir=sys.argv[1], workdir=sys.argv[2],"
+        "from restoration.training import run, train_config\n"
+        "run.train(train_config.TrainConfig(data_dir=sys.argv[1], workdir=sys.argv[2],"
         " epochs=1, batch_size=4, image_size=32, cache=sys.argv[3]))\n"
         "print([m for m in sys.modules if m.startswith('tensorflow')])\n"
     )

@@ -14,13 +14,13 @@ from jax.sharding import AxisType
 from restoration import models
 from restoration.base import config
 from restoration.devices import sharding
-from restoration.training import losses, optim, step
+from restoration.training import losses, optim, step, train_config
 
-options = config.TrainConfig(data_dir="", workdir="", image_size=16)
+options = train_config.TrainConfig(data_dir="", workdir="", image_size=16)
 model = models.get_model("basic")
 optimizer = optim.make_optimizer(options, 10)
 train_step = step.make_train_step(
-    model, optimizer, losses.make_loss("mse", ssim_weight=0.0)
+    model, optimizer, step.restoring(losses.make_loss("mse"))
 )
 random = np.random.default_rng(0)
 batches = [

@@ -13,23 +13,24 @@ import time
 import numpy as np
 import pytest
 
-from restoration import evaluate, train
-from restoration.base import config, errors
+from restoration import evaluate
+from restoration.base import errors
 from restoration.data import array_files, pairs
 from restoration.devices import processes
 from restoration.images import frames
+from restoration.training import run, train_config
 
 # Uneven shares: the last of four processes has no validation pair.
 COUNTS = {"train": 10, "validation": 3, "test": 6}
 
 WORK = """
 import json, sys
-from restoration import evaluate, train
-from restoration.base import config
+from restoration import evaluate
 from restoration.devices import processes
-process, options, measured = map(json.loads, sys.argv[1:])
-with processes.joined(processes.ProcessOptions(**process)):
-    train.train(config.TrainConfig(**options))
+from restoration.training import run, train_config
+place, options, measured = map(json.loads, sys.argv[1:])
+with processes.joined(processes.ProcessOptions(**place)):
+    run.train(train_config.TrainConfig(**options))
     if measured:
         evaluate.evaluate(evaluate.EvaluateOptions(**measured))
 """
@@ -56,7 +57,7 @@ def options_for(data_dir, workdir, **changes):
         "data_dir": str(data_dir), "workdir": str(workdir), "epochs": 2,
         "batch_size": 8, "image_size": 16, "log_every": 1, "ema_decay": 0.9,
     }  # fmt: skip
-    return config.TrainConfig(**(values | changes))
+    return train_config.TrainConfig(**(values | changes))
 
 
 def free_port():
@@ -121,7 +122,7 @@ def read_log(workdir):
 def alone(data_dir, tmp_path_factory):
     """A run of one process."""
     workdir = tmp_path_factory.mktemp("alone")
-    train.train(options_for(data_dir, workdir))
+    run.train(options_for(data_dir, workdir))
     return workdir
 
 

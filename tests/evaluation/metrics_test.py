@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.evaluation import metrics
-from restoration.training import losses
+from restoration.training import losses, train_config
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_ssim_refuses_images_smaller_than_its_window():
         metrics.ssim(image, image)
 
 
-def test_losses_closed_forms():
-    assert tuple(losses.LOSSES) == config.LOSSES
+def test_losses_equal_their_formulas():
+    assert tuple(losses.LOSSES) == train_config.LOSSES
     image, target = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), 0.2)
     np.testing.assert_allclose(losses.LOSSES["mse"](image, target), 0.09, rtol=1e-5)
     np.testing.assert_allclose(losses.LOSSES["l1"](image, target), 0.3, rtol=1e-5)

@@ -29,6 +29,7 @@ from restoration.images import frames
 from restoration.images.metadata import png
 from restoration.models import pretrained
 from restoration.reports import training_run
+from restoration.training import train_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -43,7 +44,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-FIELDS = [field.name for field in dataclasses.fields(config.TrainConfig)]
+FIELDS = [field.name for field in dataclasses.fields(train_config.TrainConfig)]
 
 
 def refused_or_taken(call):
@@ -58,18 +59,20 @@ def refused_or_taken(call):
 
 @QUICK
 @hypothesis.given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.text())
-def test_configurations(changes, text):
-    good = dataclasses.asdict(config.TrainConfig(data_dir="d", workdir="w"))
+def test_hostile_configurations_are_refused(changes, text):
+    good = dataclasses.asdict(train_config.TrainConfig(data_dir="d", workdir="w"))
     for data in (json.dumps(good | changes), text, json.dumps(good) + text):
         refused_or_taken(
-            lambda data=data: config.from_json(data, config.TrainConfig, source="x")
+            lambda data=data: config.from_json(
+                data, train_config.TrainConfig, source="x"
+            )
         )
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000])
 def test_configurations_that_exhaust_a_parser(text):
     assert not refused_or_taken(
-        lambda: config.from_json(text, config.TrainConfig, source="x")
+        lambda: config.from_json(text, train_config.TrainConfig, source="x")
     )
 
 

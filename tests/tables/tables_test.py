@@ -154,11 +154,11 @@ def test_an_interrupted_run_continues_to_the_same_numbers(
     def cut(options, data):  # as a signal would, after two of four epochs
         return train(dataclasses.replace(options, epochs=2), data)
 
-    train = runs.train.train
-    monkeypatch.setattr(runs.train, "train", cut)
+    train = runs.training.train
+    monkeypatch.setattr(runs.training, "train", cut)
     runs.result(run, data, tmp_path / "cut")
     (tmp_path / "cut" / "result.json").unlink()
-    monkeypatch.setattr(runs.train, "train", train)
+    monkeypatch.setattr(runs.training, "train", train)
     resumed = runs.result(run, data, tmp_path / "cut")
     assert resumed["scores"] == whole["scores"]
     assert resumed["curves"] == whole["curves"]

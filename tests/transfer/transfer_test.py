@@ -17,7 +17,7 @@ from restoration import models
 from restoration.base import errors
 from restoration.data import arrays
 from restoration.images import frames
-from restoration.training import step
+from restoration.training import losses, optim, step
 
 BUDGET = fitting.Budget(
     steps=6, batch_size=2, image_size=16, ema_decay=0.5, points=3, loss="mse"
@@ -47,11 +47,6 @@ def fit(basic, squares, workdir, measure=lambda _: 1.0, draw=fitting.crops):
     )
 
 
-def test_stops_are_spread_over_the_steps():
-    assert BUDGET.stops == [0, 2, 4, 6]
-    assert fitting.Budget(2, 1, 1, points=10).stops == [0, 1, 2]
-
-
 @pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(basic, squares, tmp_path):
     whole = fit(basic, squares, tmp_path / "whole")
@@ -70,7 +65,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(basic, squares, tmp_path)
     assert again.curve == whole.curve
     jax.tree.map(np.testing.assert_array_equal, again.parameters, whole.parameters)
     # And once more it is only read.
-    read = fit(basic, squares, tmp_path / "cut", measure=None)
+    read = fit(basic, squares, tmp_path / "cut")
     jax.tree.map(np.testing.assert_array_equal, read.parameters, whole.parameters)
     changed = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), whole.parameters, basic[1]
@@ -263,12 +258,14 @@ def test_every_arm_can_take_a_step(arm, squares):
     model = transfer.build(arm, transfer.TransferOptions(imagenet="some.h5"))
     budget = fitting.Budget(2, 2, 16)
     like = models.abstract_parameters(model)
-    optimizer = fitting._optimizer(budget)
-    state = jax.eval_shape(
-        lambda p: step.TrainState(jax.numpy.int32(0), p, optimizer.init(p), p), like
-    )
-    advance = functools.partial(fitting._advance(model, fitting.crops, budget), count=1)
-    after = jax.eval_shape(advance, state, squares, jax.random.key(0))
+    options = fitting.run_options(model, budget, seed=0, workdir="")
+    optimizer = optim.make_optimizer(options, budget.steps)
+    objective = step.restoring(losses.make_loss(options.loss))
+    train_step = step.make_train_step(model, optimizer, objective, ema_decay=0.9)
+    state = jax.eval_shape(lambda p: step.state_of(p, optimizer, ema=True), like)
+    draw = functools.partial(fitting.crops, batch_size=2, image_size=16)
+    batch = jax.eval_shape(draw, jax.random.key(0), squares)
+    after, _ = jax.eval_shape(train_step, state, batch)
     assert jax.tree.map(np.shape, after) == jax.tree.map(np.shape, state)
     frozen = getattr(model, "frozen", False), getattr(model, "imagenet", False)
     assert frozen == (arm.start == "frozen", arm.start in ("imagenet", "frozen"))
