@@ -6,8 +6,8 @@
     python -m experiments.benchmark gpu
     python -m experiments.benchmark damage
 
-Each measurement runs in a process of its own. Memory is sampled, and is that of the
-process and its children together. `--quick` uses a few hundred pairs.
+Each thing measured runs in a process of its own; memory is that of the process and
+its children together, sampled. `--quick` takes a few hundred pairs.
 """
 
 import dataclasses
@@ -63,9 +63,9 @@ class BenchmarkOptions:
         positional=True,
     )
     data_dir: str = config.option(
-        "", help="clean photographs to make pairs from; with --pairs=0, the pairs"
+        "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
     )
-    pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir has them")
+    pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir holds them")
     out: str = config.option(
         "", short="o", help="JSON file; default: experiments/results/WHAT.json"
     )
@@ -74,12 +74,12 @@ class BenchmarkOptions:
     )
     quick: bool = config.option(False, help="318 pairs, short runs, marked as quick")
     model: tuple[str, ...] = config.option(
-        (), help="restore: measure only these shipped models, keep the others' results"
+        (), help="restore: these shipped models alone, the others stay in the file"
     )
-    step: str = config.option("", help="used by the command's own subprocesses")
+    step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
-        """Checks the choices."""
+        """Checks choices."""
         config.check(self)
         if len(self.what) != 1 or self.what[0] not in _BENCHMARKS:
             raise errors.InputError(
@@ -126,10 +126,10 @@ def measure(command: list[str]) -> Usage:
       command: the program and its arguments.
 
     Returns:
-      What it used.
+      The time and memory that it used.
 
     Raises:
-      InputError: when it fails, with the end of what it printed.
+      InputError: if it fails; contains the end of its output.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
@@ -225,7 +225,7 @@ def _step_pipeline(folder: str, seconds: str) -> dict[str, Any]:
 
 
 def _step_decode(folder: str, reader: str) -> dict[str, Any]:
-    """Decodes files one after the other on one core: what bounds the audit."""
+    """Decodes files one after the other on one core, the limit of the audit."""
     members = next(m for m in pairs.find_splits(folder).values() if m)[:300]
     _DECODERS[reader](members[0].input)  # imports what it needs
     start = time.process_time()
@@ -292,7 +292,7 @@ def _make_pairs(options: BenchmarkOptions, count: int, folder: pathlib.Path) -> 
     ]
     if not large:
         raise errors.InputError(f"{options.data_dir}: no image of 256×256 or more")
-    # As many photographs as divide the number of pairs.
+    # The number of pairs must be a multiple of the number of photographs.
     used = max(n for n in range(1, len(large) + 1) if count % n == 0)
     sources_folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(large[:used]):
@@ -427,7 +427,7 @@ def _out(options: BenchmarkOptions) -> str:
 
 
 def _measured_models(options: BenchmarkOptions) -> dict[str, Any]:
-    """Returns what the file holds of models that are not measured now."""
+    """Returns the file's results of models that are not measured now."""
     path = pathlib.Path(_out(options))
     if not options.model or not path.is_file():
         return {}

@@ -65,8 +65,8 @@ def save(
       path: the `.safetensors` file; the card has the suffix `.json`.
       model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`
         or `efficientnet_lite`.
-      parameters: nested dict.
-      card: what to tell about the weights.
+      parameters: nested dict of arrays.
+      card: fields of the card.
       dtype: of the stored numbers, np.float32 or np.float16.
     """
     path = pathlib.Path(path)
@@ -96,7 +96,7 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
         str(card["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.InputError(
-            f"{path}: not the card of weights ({error}); get the file again"
+            f"{path}: not a card of weights ({error}); get the file again"
         ) from None
     return card
 
