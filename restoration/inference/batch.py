@@ -17,7 +17,7 @@ from restoration.base import config, errors, files
 from restoration.inference import jobs
 
 with epy.lazy_imports():
-    from restoration.inference import engine, masks, restore_file
+    from restoration.inference import engine, mask_files, restore_file
 
 
 # While one picture is computed another is read or encoded.
@@ -152,7 +152,7 @@ def find_jobs(options: RestoreOptions) -> list[jobs.Job]:
     )
     if not options.infrared:
         return found
-    scans = {masks.find_infrared(job.source) for job in found}
+    scans = {mask_files.find_infrared(job.source) for job in found}
     return [job for job in found if job.source not in scans]
 
 
