@@ -54,9 +54,7 @@ def main(options: batch.RestoreOptions, film_options: film.FilmOptions) -> int:
     if films:
         restored = film.restore(films, film.settings_of(options, film_options))
         if options.report:
-            film.add_to_report(
-                options.report, options, restored, began=bool(pictures)
-            )
+            film.add_to_report(options.report, options, restored, began=bool(pictures))
         if options.compare:
             page = pathlib.Path(options.output) / "compare_films.html"
             for line in films_page.write(page, restored):

@@ -92,9 +92,7 @@ def read_sources(
       scans: folder with a folder of RGBA pictures for each kind of dirt.
       most: photographs that are read.
     """
-    pictures = sorted(
-        p for p in photographs.rglob("*") if p.suffix in (".png", ".jpg")
-    )
+    pictures = sorted(p for p in photographs.rglob("*") if p.suffix in (".png", ".jpg"))
     return Sources(
         [_film(path) for path in films],
         [
@@ -270,7 +268,9 @@ def draw(rng: np.random.Generator, sources: Sources, count: int, side: int) -> C
             )  # fmt: skip
     worn, clean, opacities = [], [], []
     for number, frame in enumerate(frames):
-        image = np.clip((frame.astype(np.float32) - 128) * contrast + 128 + lift, 0, 255)
+        image = np.clip(
+            (frame.astype(np.float32) - 128) * contrast + 128 + lift, 0, 255
+        )
         if blur > 0.3:
             image = cv2.GaussianBlur(image, (0, 0), blur)
         if unsteady:

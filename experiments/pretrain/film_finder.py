@@ -32,6 +32,9 @@ with epy.lazy_imports():
 # one side only.
 _FRAMES = 9
 
+# How much of each step's weights goes into their average.
+_AVERAGE = 0.005
+
 # Examples that are drawn ahead and mixed.
 _MIXED = 128
 
@@ -151,9 +154,15 @@ def main(options: FinderOptions) -> int:
             "parameters": models.count_parameters(parameters),
             "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
         }
-        pretrained.save(
-            options.out, film_finder.NAME, state[2], card, dtype=np.float16
+        # An average that began with the weights of step 0 still holds some of them.
+        left = (1 - _AVERAGE) ** step
+        start = film_finder.FilmFinder().init(
+            jax.random.key(options.seed), jnp.zeros((1, 32, 32, film_finder.CHANNELS))
         )
+        average = jax.tree.map(
+            lambda mean, first: (mean - left * first) / (1 - left), state[2], start
+        )
+        pretrained.save(options.out, film_finder.NAME, average, card, dtype=np.float16)
         return 0
 
     @jax.jit
@@ -162,11 +171,13 @@ def main(options: FinderOptions) -> int:
         loss, gradient = jax.value_and_grad(loss_of)(parameters, batch)
         change, kept = tx.update(gradient, kept, parameters)
         parameters = optax.apply_updates(parameters, change)
-        average = optax.incremental_update(parameters, average, 0.005)
+        average = optax.incremental_update(parameters, average, _AVERAGE)
         return (parameters, kept, average), loss
 
     def save():
-        leaves = {f"leaf{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
+        leaves = {
+            f"leaf{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))
+        }
         temporary = folder / "state.tmp.npz"
         np.savez(temporary, step=step, **leaves)
         temporary.replace(saved)
@@ -182,15 +193,17 @@ def main(options: FinderOptions) -> int:
     feed = examples(sources, rng, options.image_size)
     start, losses, told = time.monotonic(), [], time.monotonic()
     while step < options.steps and time.monotonic() - start < 60 * options.minutes:
-        batch = [np.stack(x) for x in zip(*(next(feed) for _ in range(options.batch_size)), strict=True)]
+        batch = [
+            np.stack(x)
+            for x in zip(*(next(feed) for _ in range(options.batch_size)), strict=True)
+        ]
         state, loss = update(state, batch)
         losses.append(float(loss))
         step += 1
         if time.monotonic() - told > 30:
             told = time.monotonic()
-            print(f"step {step} loss {np.mean(losses):.4f} {(told - start) / len(losses):.2f}", flush=True)
+            print(f"step {step} loss {np.mean(losses[-50:]):.4f}", flush=True)
             save()
-            start, losses = start, losses[-50:]
     save()
     return 0
 

@@ -1,8 +1,8 @@
 """Films in and out, whole: every frame's planes and times, and all that goes with them.
 
 A film is read frame by frame as it is stored (`Source`, `read`), restored frames are
-encoded in parts (`write_part`), and parts are joined with the source's sound, subtitles,
-chapters and tags, which are copied bit for bit (`join`). A folder of numbered pictures
+encoded in parts (`write_part`), and parts are joined with the source's sound,
+subtitles, chapters and tags, which are copied bit for bit (`join`). A folder of numbered pictures
 is read and written alike. All of it through PyAV, that is FFmpeg.
 """
 
@@ -37,16 +37,19 @@ SUFFIXES = (
 PICTURES = (".png", ".tif", ".tiff", ".dpx")
 
 # Codecs that keep every bit.
-_LOSSLESS = frozenset(
-    "ffv1 ffvhuff huffyuv utvideo magicyuv rawvideo v210 v308 v408 v410 r210 qtrle png "
-    "dpx tiff bmp zlib".split()
-)
+_LOSSLESS = (
+    "ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "rawvideo", "v210", "v308",
+    "v408", "v410", "r210", "qtrle", "png", "dpx", "tiff", "bmp", "zlib",
+)  # fmt: skip
 
 # `--codec`, the encoder and what it is told. Parts are joined, so no frame may refer to
 # frames of another part, nor be stored before ones that are shown earlier.
 CODECS = {
     "ffv1": ("ffv1", {"level": "3", "g": "1", "slicecrc": "1", "slices": "4"}),
-    "h264": ("libx264", {"crf": "14", "preset": "medium", "bf": "0", "x264-params": "force-cfr=1"}),
+    "h264": (
+        "libx264",
+        {"crf": "14", "preset": "medium", "bf": "0", "x264-params": "force-cfr=1"},
+    ),
     "h265": (
         "libx265",
         {"crf": "15", "preset": "medium", "x265-params": "bframes=0:log-level=error"},
@@ -426,9 +429,7 @@ def _read_pictures(source: Source) -> Iterator[Picture]:
             frame = None
         if frame is None:
             if previous is None:
-                raise errors.InputError(
-                    f"{path}: cannot be read; replace it"
-                ) from None
+                raise errors.InputError(f"{path}: cannot be read; replace it") from None
             yield Picture(number, previous, number, 1, True)
             continue
         _check_same(dataclasses.replace(source, path=path), frame, number)

@@ -199,9 +199,7 @@ def trust(
         apart = cv2.absdiff(reference.grey, grey)
         apart[mask] = 0
         around = cv2.blur(apart.astype(np.float32), (9, 9)) / sound
-        alone = cv2.blur(
-            cv2.absdiff(reference.grey, median).astype(np.float32), (3, 3)
-        )
+        alone = cv2.blur(cv2.absdiff(reference.grey, median).astype(np.float32), (3, 3))
         weights.append(1 / (_TRUST**2 + around * around + alone * alone) ** 2)
     stacked = np.stack(weights, -1)
     return stacked / stacked.sum(-1, keepdims=True)
@@ -427,9 +425,7 @@ def denoised(done: Done, layout: stills.Layout) -> tuple[np.ndarray, ...]:
             other = other.astype(np.float32) - base
             total += weight * (other * np.float32(reference.gain) + base)
             count += weight
-        results.append(
-            np.clip(total / count + 0.5, 0, layout.top).astype(plane.dtype)
-        )
+        results.append(np.clip(total / count + 0.5, 0, layout.top).astype(plane.dtype))
     return tuple(results)
 
 

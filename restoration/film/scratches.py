@@ -86,9 +86,7 @@ def lines(grey: np.ndarray) -> list[_Line]:
     kept: list[_Line] = []
     for _, line in sorted(found, reverse=True):
         middle = line[0] + line[1] * height / 2
-        if all(
-            abs(middle - other[0] - other[1] * height / 2) > wide for other in kept
-        ):
+        if all(abs(middle - other[0] - other[1] * height / 2) > wide for other in kept):
             kept.append(line)
     return kept
 

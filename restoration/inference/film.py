@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import fractions
 import hashlib
+import itertools
 import json
 import pathlib
 import shutil
@@ -128,8 +129,10 @@ class Settings:
 
 
 # Settings that change the frames; parts made with others are not used.
-_FRAMES = ("blind", "damage", "save_damage", "sensitivity", "codec", "deinterlace",
-           "stabilize", "deflicker", "denoise", "film_finder", "frame_rate")  # fmt: skip
+_FRAMES = (
+    "blind", "damage", "save_damage", "sensitivity", "codec", "deinterlace",
+    "stabilize", "deflicker", "denoise", "film_finder", "frame_rate",
+)  # fmt: skip
 
 
 def settings_of(*options: Any) -> Settings:
@@ -326,9 +329,7 @@ class Look:
     repeated: list[int]
 
 
-def look(
-    source: container.Source, settings: Settings, folder: pathlib.Path
-) -> Look:
+def look(source: container.Source, settings: Settings, folder: pathlib.Path) -> Look:
     """Goes over a film once; small pictures of its frames lie in a file meanwhile.
 
     Raises:
@@ -338,9 +339,7 @@ def look(
     measured = settings.stabilize or settings.deflicker
     before = None
     pictures = container.read(source, deinterlace=bool(settings.deinterlace))
-    bar = tqdm.tqdm(
-        pictures, total=source.length or None, unit="frame", desc="look"
-    )
+    bar = tqdm.tqdm(pictures, total=source.length or None, unit="frame", desc="look")
     path = folder / "thumbnails"
     with open(path, "wb") as small:
         for picture in bar:
@@ -384,7 +383,7 @@ def _parts(found: Look) -> list[_Part]:
     for start, end in found.shots:
         count = -(-(end - start) // _PART)
         cuts = [start + (end - start) * k // count for k in range(count + 1)]
-        for one, other in zip(cuts, cuts[1:], strict=False):
+        for one, other in itertools.pairwise(cuts):
             low, high = max(start, one - _CONTEXT), min(end, other + _CONTEXT)
             parts.append(_Part(len(parts), one, other, low, high))
     return parts
@@ -397,9 +396,7 @@ class _Ahead:
         self._pictures = pictures
         self._held: collections.deque = collections.deque(maxlen=2 * _CONTEXT + 1)
 
-    def between(
-        self, low: int, high: int
-    ) -> Iterator[tuple[container.Picture, Any]]:
+    def between(self, low: int, high: int) -> Iterator[tuple[container.Picture, Any]]:
         """Yields frames `low` to before `high`; `low` never goes far back."""
         for item in list(self._held):
             if low <= item[0].number < high:
@@ -781,9 +778,7 @@ def _stem(target: pathlib.Path, used: container.Encoding) -> str:
     return target.name.removesuffix(used.suffix)
 
 
-def restore(
-    films: Sequence[Job], settings: Settings
-) -> list["restore_file.Restored"]:
+def restore(films: Sequence[Job], settings: Settings) -> list["restore_file.Restored"]:
     """Restores films one after the other; one that fails does not stop the others.
 
     Args:

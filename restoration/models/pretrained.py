@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from restoration import models
 from restoration.base import config, errors
-from restoration.models import grader
+from restoration.models import film_finder, grader
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
 
@@ -55,7 +55,7 @@ def save(
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`, or `grader.NAME`.
+      model_name: a name of `models.MODELS`, `grader.NAME` or `film_finder.NAME`.
       parameters: nested dict.
       card: what to tell about the weights.
       dtype: of the stored numbers, np.float32 or np.float16.
@@ -135,6 +135,8 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         )
     if model_name == grader.NAME:
         like = grader.abstract_parameters()
+    elif model_name == film_finder.NAME:
+        like = film_finder.abstract_parameters()
     else:
         like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}

@@ -25,9 +25,7 @@ def copied(path, folder, *, codec="auto", cuts=(0, 5, 9)):
         zip(cuts, [*cuts[1:], len(pictures)], strict=True)
     ):
         name = folder / f"part{number}{used.suffix}"
-        parts.append(
-            container.write_part(name, pictures[start:end], source, used)
-        )
+        parts.append(container.write_part(name, pictures[start:end], source, used))
     target = folder / f"copy{used.suffix}"
     last = max(0, source.end - pictures[-1].time)
     notes = container.join(source, parts, last, target, replacing=frames.replacing)
@@ -93,7 +91,11 @@ def test_lossless_films_stay_so_and_others_become_h264(tmp_path):
 
 @pytest.mark.parametrize(
     "suffix, codec, pixels",
-    [(".png", "png", "rgb24"), (".tif", "tiff", "rgb48le"), (".dpx", "dpx", "gbrp10le")],
+    [
+        (".png", "png", "rgb24"),
+        (".tif", "tiff", "rgb48le"),
+        (".dpx", "dpx", "gbrp10le"),
+    ],
 )
 def test_sequences_come_back_bit_for_bit(tmp_path, suffix, codec, pixels):
     folder = tmp_path / "reel"
@@ -110,9 +112,7 @@ def test_sequences_come_back_bit_for_bit(tmp_path, suffix, codec, pixels):
     assert [p.stem for p in source.pictures] == ["f8", "f9", "f10"]
     used = container.encoding(source, "auto")
     assert (used.codec, used.suffix) == (codec, suffix)
-    container.write_pictures(
-        tmp_path / "copy", container.read(source), source, used
-    )
+    container.write_pictures(tmp_path / "copy", container.read(source), source, used)
     again = container.inspect(tmp_path / "copy")
     assert again.format == source.format
     for one, other in zip(container.read(source), container.read(again), strict=True):
@@ -185,7 +185,9 @@ def test_a_change_of_size_gives_one_line(tmp_path):
 
 
 def test_a_missing_encoder_is_named(tmp_path, monkeypatch):
-    source = container.inspect(film_files.write(tmp_path / "a.mkv", film_files.moving(2)))
+    source = container.inspect(
+        film_files.write(tmp_path / "a.mkv", film_files.moving(2))
+    )
     monkeypatch.setitem(container.CODECS, "h265", ("libnone", {}))
     one_line(lambda: container.encoding(source, "h265"), "libnone", "--codec")
 

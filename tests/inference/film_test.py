@@ -43,6 +43,7 @@ def restore(path, output, **settings):
 
 def gain(before, after, target):
     """By how many dB a film has come nearer to its target."""
+
     def loss(frames):
         return np.mean([
             np.mean((a.astype(float) - b) ** 2)
@@ -153,7 +154,9 @@ def test_goes_on_after_a_kill_with_the_same_result(tmp_path, monkeypatch):
     seen = []
     write = film._write_part
     monkeypatch.setattr(
-        film, "_write_part", lambda part, *rest: seen.append(part.number) or write(part, *rest)
+        film,
+        "_write_part",
+        lambda part, *rest: seen.append(part.number) or write(part, *rest),
     )
     result = restore(path, tmp_path / "b")
     assert not result.error and seen == [2] and kept
