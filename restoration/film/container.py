@@ -2,8 +2,8 @@
 
 A film is read frame by frame as it is stored (`Source`, `read`), restored frames are
 encoded in parts (`write_part`), and parts are joined with the source's sound,
-subtitles, chapters and tags, which are copied bit for bit (`join`). A folder of numbered pictures
-is read and written alike. All of it through PyAV, that is FFmpeg.
+subtitles, chapters and tags, which are copied bit for bit (`join`). A folder of
+numbered pictures is read and written alike. All of it through PyAV, that is FFmpeg.
 """
 
 import contextlib
