@@ -8,8 +8,6 @@ The same command goes on where it stopped. `--out` writes weights and their card
 
 import dataclasses
 import pathlib
-import shlex
-import sys
 import time
 
 import numpy as np
@@ -152,7 +150,10 @@ def main(options: FinderOptions) -> int:
             },
             "step": step,
             "parameters": models.count_parameters(parameters),
-            "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
+            "command": "python -m experiments.pretrain.film_finder --films FILM... "
+            f"--data_dir PHOTOGRAPHS --overlays SCANS --workdir RUN --steps={step}",
+            "limits": "Trained on drawn wear alone; what local flicker and motion that "
+            "no flow follows leave may be marked, and is then filled from neighbours.",
         }
         # An average that began with the weights of step 0 still holds some of them.
         left = (1 - _AVERAGE) ** step
@@ -206,10 +207,6 @@ def main(options: FinderOptions) -> int:
             save()
     save()
     return 0
-
-
-def _module() -> list[str]:
-    return ["experiments.pretrain.film_finder"]
 
 
 if __name__ == "__main__":
