@@ -21,7 +21,7 @@ with epy.lazy_imports():
     import jax.numpy as jnp
     import optax
 
-    from experiments.pretrain import film_dirt
+    from experiments.pretrain import clean_pictures, film_dirt, pretrain
     from restoration import models
     from restoration.film import over_time, stills
     from restoration.models import film_finder, pretrained
@@ -50,7 +50,10 @@ class FinderOptions:
     batch_size: int = config.option(6, help="frames a step", minimum=1)
     image_size: int = config.option(128, help="side of the crops", minimum=32)
     learning_rate: float = config.option(2e-3, help="peak learning rate")
-    photographs: int = config.option(150, help="photographs that are read", minimum=1)
+    sources: str = config.option(
+        "", help="JSON list of photographs that may be used; see experiments.pretrain"
+    )
+    photographs: int = config.option(200, help="photographs that are read", minimum=1)
     seed: int = config.option(0, help="seed of weights and clips")
     out: str = config.option("", help="write weights and card here, then stop")
 
@@ -136,11 +139,18 @@ def main(options: FinderOptions) -> int:
             step = int(held["step"])
             leaves = [held[f"leaf{i}"] for i in range(len(jax.tree.leaves(state)))]
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    origins = clean_pictures.read_sources(options.sources or pretrain.SOURCES)
+    photographs = clean_pictures.find(options.data_dir, origins)
     if options.out:
         card = {
             "training data": {
                 "films": [pathlib.Path(f).name for f in options.films],
-                "photographs": options.photographs,
+                "photographs": clean_pictures.counts(
+                    list(photographs)[
+                        :: max(1, len(photographs) // options.photographs)
+                    ],
+                    origins,
+                ),
                 "overlays": "FilmDamageSimulator, MIT",
             },
             "recipe": {
@@ -187,7 +197,7 @@ def main(options: FinderOptions) -> int:
     rng = np.random.default_rng([options.seed, step])
     sources = film_dirt.read_sources(
         [pathlib.Path(f) for f in options.films],
-        pathlib.Path(options.data_dir),
+        photographs,
         pathlib.Path(options.overlays),
         options.photographs,
     )
