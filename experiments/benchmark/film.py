@@ -24,9 +24,8 @@ import av
 import numpy as np
 import tqdm
 
-from restoration.base import errors
+from restoration.base import config, errors
 from restoration.inference import film
-from restoration.models import film_finder, pretrained
 
 # Tracks, and with what settings they are restored.
 _RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -100,10 +99,10 @@ def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _trained_on() -> set[str]:
     """Returns the names of the clips that trained the shipped finder."""
-    card = pretrained.FOLDER / f"{film_finder.NAME}.json"
+    card = film.WEIGHTS.with_suffix(".json")
     if not card.is_file():
         return set()
-    films = pretrained.read_card(card)["training data"]["films"]
+    films = config.parse(card.read_text(encoding="utf-8"))["training data"]["films"]
     return {pathlib.PurePath(name).stem for name in films}
 
 
@@ -139,6 +138,7 @@ def measure(
             for c in clips
             if pathlib.PurePath(c).stem not in known
         ],
+        "finder": "network" if film.WEIGHTS.is_file() else "spikes",
         "peers": "not run",
         "runs": {},
     }
@@ -160,7 +160,9 @@ def measure(
         ways = functools.partial(_run, work=work, clips=clips)
         spawn = multiprocessing.get_context("spawn")
         with futures.ProcessPoolExecutor(max(workers, 1), spawn) as pool:
-            for name, (rows, speed) in zip(_RUNS, pool.map(ways, _RUNS), strict=True):
+            # Without the network's weights the first run is of spikes alone.
+            names = [n for n in _RUNS if film.WEIGHTS.is_file() or "alone" not in n]
+            for name, (rows, speed) in zip(names, pool.map(ways, names), strict=True):
                 told = _told(rows, known)
                 told["settings"] = _RUNS[name][2]
                 # Several at once say nothing about speed.

@@ -58,6 +58,9 @@ _STRIP, _BEYOND = 1_500_000, 96
 # Changed whenever frames come out otherwise: parts of another version are not used.
 _VERSION = 1
 
+# The learned finder's weights, where they are installed.
+WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "film_finder.safetensors"
+
 # Thresholds of the spike detector at sensitivity 0, 0.5 and 1.
 _HIGH = (24.0, 12.0, 7.0)
 
@@ -251,12 +254,10 @@ def load_finder(settings: Settings) -> over_time.Finder:
     high = below + (middle - below) * part
     if part > 1:
         high = middle + (above - middle) * (part - 1)
-    path = pretrained.FOLDER / f"{film_finder.NAME}.safetensors"
-    if settings.film_finder == "spikes" or not (
-        settings.film_finder == "network" or path.is_file()
-    ):
+    spikes = settings.film_finder == "spikes"
+    if spikes or (settings.film_finder == "auto" and not WEIGHTS.is_file()):
         return over_time.spike_finder(high, high * 5 / 12)
-    _, parameters = pretrained.load(path)
+    _, parameters = pretrained.load(WEIGHTS)
     return network_finder(parameters, settings.sensitivity)
 
 
