@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV (extra film)")
 pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 
-from experiments.benchmark import film  # noqa: E402
-from restoration.base import errors  # noqa: E402
-from tests import film_files  # noqa: E402
+from experiments.benchmark import film
+from restoration.base import errors
+from tests import film_files
 
 
 def grey(masks):

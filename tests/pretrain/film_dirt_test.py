@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 
-from experiments.pretrain import film_dirt  # noqa: E402
+from experiments.pretrain import film_dirt
 
 
 @pytest.fixture(scope="module")
