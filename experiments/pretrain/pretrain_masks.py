@@ -48,6 +48,10 @@ _DICE, _HARDLY_SEEN = 0.3, 0.15
 # Of the filler's loss: of the differences between neighbors.
 _EDGES = 0.5
 
+# Last layers, which begin at zero: a filler gives its first guess, and a finder at
+# full size what it finds at half.
+_ZERO = ("outro", "fine_logits", "coarse_logits")
+
 # Charbonnier's epsilon.
 _EPSILON = 1e-3
 
@@ -266,6 +270,26 @@ def make_optimizer(options: Options) -> "optax.GradientTransformation":
     )
 
 
+def _drawn(options: Options) -> Any:
+    """Returns random parameters; a jitted `init` would compile for minutes."""
+    rng = np.random.default_rng([options.seed, 1])
+
+    def draw(path: Any, leaf: Any) -> jnp.ndarray:
+        module, name = path[-2].key, path[-1].key
+        if name == "scale":
+            return jnp.ones(leaf.shape)
+        if name in ("bias", "beta", "gamma") or module in _ZERO:
+            return jnp.zeros(leaf.shape)
+        depthwise = "depthwise" in module or "around" in module
+        fan = np.prod(leaf.shape[:2] if depthwise else leaf.shape[:-1])
+        gain = 2.0 if options.network == "finder" else 1.0
+        drawn = np.sqrt(gain / fan) * rng.standard_normal(leaf.shape)
+        return jnp.asarray(drawn, jnp.float32)
+
+    network = finder if options.network == "finder" else filler
+    return jax.tree_util.tree_map_with_path(draw, network.abstract_parameters())
+
+
 def initial_parameters(options: Options, batch: dict[str, np.ndarray]) -> Any:
     """Returns what a run begins with.
 
@@ -283,12 +307,10 @@ def initial_parameters(options: Options, batch: dict[str, np.ndarray]) -> Any:
                 f"--start={options.start}: weights of {name}, not of {options.network}"
             )
         return jax.tree.map(jnp.asarray, parameters)
-    key = jax.random.key(options.seed)
+    parameters = _drawn(options)
     if options.network == "filler":
-        shape = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 1))
-        return jax.jit(filler.Filler().init)(key, *shape)
+        return parameters
     model = finder.Finder(calibrating=True, random_encoder=not options.encoder)
-    parameters = jax.jit(finder.Finder().init)(key, jnp.zeros((1, 64, 64, 3)))
     if options.encoder:
         _, encoder = pretrained.load(options.encoder)
         mine = parameters["params"]["encoder"]
@@ -406,8 +428,14 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
             material, recipe, seed=options.seed, step=number, count=options.batch_size
         )
 
+    manager = checkpoint.open_manager(workdir, keep=2)
+    network = finder if options.network == "finder" else filler
+    if manager.all_steps():  # what begins the run is not needed then
+        like = network.abstract_parameters()
+        parameters = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    else:
+        parameters = initial_parameters(options, draw(0))
     optimizer = make_optimizer(options)
-    parameters = initial_parameters(options, draw(0))
     state = step.TrainState(
         jnp.zeros([], jnp.int32),
         parameters,
@@ -418,7 +446,6 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
     stopped: list[int] = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stopped.append(number))
-    manager = checkpoint.open_manager(workdir, keep=2)
     try:
         state = checkpoint.restore_latest(manager, state) or state
         done = int(state.step)
