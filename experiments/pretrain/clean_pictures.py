@@ -21,6 +21,9 @@ from PIL import Image
 from restoration.base import config, errors
 from restoration.data import pairs
 
+# The origins whose pictures shipped weights may have seen.
+SOURCES = str(pathlib.Path(__file__).parents[1] / "pretrain_sources.json")
+
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 # Photographs of scikit-image's wheel that show what photographs do.

@@ -38,7 +38,9 @@ class Options:
     data_dir: str = config.option(help="folder of clean pictures, or a packed file")
     out: str = config.option(help="JSON file to write")
     sources: str = config.option(
-        "all", help="JSON list of what may be used, with licences; all: every picture"
+        "",
+        help="JSON list of what may be used, with licences; all: every picture; by "
+        "default experiments/pretrain_sources.json",
     )
     threshold: float = config.option(
         0.5, help="what is found counts from here", minimum=0.0, maximum=1.0
@@ -80,7 +82,7 @@ def main(options: Options) -> None:
         raise errors.InputError(
             f"--finder={options.finder}: weights of {name}, not of a finder"
         )
-    sources = clean_pictures.read_sources(options.sources)
+    sources = clean_pictures.read_sources(options.sources or clean_pictures.SOURCES)
     files = clean_pictures.find(options.data_dir, sources)
     worst = []
     for number, (file, data) in enumerate(files.items()):

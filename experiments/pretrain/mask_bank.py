@@ -63,7 +63,9 @@ class Options:
     data_dir: str = config.option(help="folder of clean pictures, or a packed file")
     out: str = config.option(help="file to write, .npz")
     sources: str = config.option(
-        "all", help="JSON list of what may be used, with licences; all: every picture"
+        "",
+        help="JSON list of what may be used, with licences; all: every picture; by "
+        "default experiments/pretrain_sources.json",
     )
     count: int = config.option(40, help="layers of each kind", minimum=1)
     belonging: int = config.option(
@@ -177,7 +179,7 @@ def main(options: Options) -> None:
         print(f"{name}: {len(arrays[f'drawn/{name}'])} layers", flush=True)
         np.savez(options.out, **arrays)
     if options.belonging:
-        sources = clean_pictures.read_sources(options.sources)
+        sources = clean_pictures.read_sources(options.sources or clean_pictures.SOURCES)
         files = clean_pictures.find(options.data_dir, sources)
         arrays["belonging"] = render_belonging(
             [clean_pictures.decode(name, data) for name, data in files.items()],

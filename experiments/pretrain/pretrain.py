@@ -40,7 +40,7 @@ with epy.lazy_imports():
     from restoration.models import pretrained
     from restoration.training import checkpoint, losses, optim, step
 
-SOURCES = str(pathlib.Path(__file__).parents[1] / "pretrain_sources.json")
+SOURCES = clean_pictures.SOURCES
 
 # What may change between the parts of a run.
 _FREE = ("data_dir", "overlays", "workdir", "pack", "minutes", "log_every",

@@ -35,9 +35,9 @@ with epy.lazy_imports():
     from restoration.training import checkpoint, optim, run_log, step
 
 # What may change between the parts of a run.
-_FREE = ("data_dir", "overlays", "bank", "bench", "encoder", "start", "workdir", "minutes", "log_every",
-         "validate_every", "steps", "decay_from", "hard", "belonging_share", "hard_share",
-         "drawn_share", "clean_share", "note")  # fmt: skip
+_FREE = ("data_dir", "overlays", "bank", "bench", "encoder", "hard", "workdir",
+         "start", "minutes", "log_every", "validate_every", "steps", "decay_from",
+         "belonging_share", "hard_share", "drawn_share", "clean_share", "note")  # fmt: skip
 
 # Opacity from which on damage is surely to be found.
 _SURE = 0.4
@@ -67,7 +67,9 @@ class Options:
     )
     workdir: str = config.option(help="folder for checkpoints and metrics; resumed")
     sources: str = config.option(
-        "all", help="JSON list of what may be used, with licences; all: every picture"
+        "",
+        help="JSON list of what may be used, with licences; all: every picture; by "
+        "default experiments/pretrain_sources.json",
     )
     bank: str = config.option("", help="file that mask_bank wrote, of drawn damage")
     hard: str = config.option("", help="file that finder_quality wrote, of false finds")
@@ -129,7 +131,7 @@ def load(options: Options) -> tuple["mask_pairs.Material", dict[str, Any]]:
     Returns:
       The material and what the card tells of it.
     """
-    sources = clean_pictures.read_sources(options.sources)
+    sources = clean_pictures.read_sources(options.sources or clean_pictures.SOURCES)
     files = clean_pictures.find(options.data_dir, sources)
     pictures = [clean_pictures.decode(name, data) for name, data in files.items()]
     scanned = mask_pairs.read_scanned(pathlib.Path(options.overlays))
