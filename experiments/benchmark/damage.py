@@ -1,12 +1,11 @@
-"""Measures damage beside OpenCV and NumPy, and beside the training step it feeds.
+"""Measures damage, compared with OpenCV and NumPy, and with a training step.
 
     python -m experiments.benchmark damage
 
-The kinds that both have, as trainers write them on the host (BasicSR's degradations,
-GFPGAN's color jitter): one picture at a time on one core. Then, where JAX computes on
-an accelerator, batches there, and what share of a training step they take.
-OpenCV is no dependency; where it is not installed, that is said, and ours is measured
-alone.
+Measures the kinds that other training codes compute on the host (BasicSR's
+degradations, GFPGAN's color jitter), one image at a time on one core. If JAX has an
+accelerator, also batches there, and their share of a training step. OpenCV is optional;
+without it, only ours is measured.
 """
 
 import functools
@@ -30,17 +29,17 @@ with epy.lazy_imports():
     from restoration import damage
     from restoration.devices import backend
 
-# The kinds that both have, in the order in which they happen.
+# The kinds that both have, in the order of their use.
 KINDS = ("blur", "contrast", "cast", "weave", "grain", "jpeg")
 _QUICK_KINDS = ("blur", "jpeg")
 
-# Side of the pictures; of a quick run.
+# Side of the images, and that of a quick run.
 _SIDE, _QUICK_SIDE = 256, 64
 _BATCH, _QUICK_BATCH = 64, 2
 _ROUNDS, _SECONDS = 3, 0.5
 _QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.1
 
-# Strength of the damage; the work does not depend on it.
+# Severity of the damage, which does not change the time.
 _SEVERITY = 1.0
 
 # The model whose training step a batch of damage is compared with.

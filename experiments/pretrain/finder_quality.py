@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import cli, config
+from restoration.base import cli, config, files
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -286,7 +286,7 @@ def main(options: Options) -> None:
         figures["healthy"] = measure_healthy(
             pathlib.Path(options.healthy), of_finder, of_filler, options.every
         )
-    config.write_text(options.out, json.dumps(figures, indent=1) + "\n")
+    files.write_text(options.out, json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 
 

@@ -13,8 +13,9 @@ import json
 import numpy as np
 from etils import epy
 
-from experiments.pretrain import clean_pictures
-from restoration.base import cli, config, errors
+from experiments.pretrain import sources
+from restoration.base import cli, config, errors, files
+from restoration.data import clean_pictures
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -82,10 +83,10 @@ def main(options: Options) -> None:
         raise errors.InputError(
             f"--finder={options.finder}: weights of {name}, not of a finder"
         )
-    sources = clean_pictures.read_sources(options.sources or clean_pictures.SOURCES)
-    files = clean_pictures.find(options.data_dir, sources)
+    listed = sources.read_sources(options.sources or sources.SOURCES)
+    pictures = sources.find(options.data_dir, listed)
     worst = []
-    for number, (file, data) in enumerate(files.items()):
+    for number, (file, data) in enumerate(pictures.items()):
         picture = clean_pictures.decode(file, data)
         # The middle, or, of a small picture, all of it.
         top, left = (max(0, (length - _SIDE) // 2) for length in picture.shape[:2])
@@ -97,8 +98,8 @@ def main(options: Options) -> None:
         ]
     worst.sort(reverse=True)
     rows = [list(row[1:]) for row in worst]
-    config.write_text(options.out, json.dumps(rows) + "\n")
-    print(f"{options.out}: {len(rows)} places on {len(files)} pictures")
+    files.write_text(options.out, json.dumps(rows) + "\n")
+    print(f"{options.out}: {len(rows)} places on {len(pictures)} pictures")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from etils import epy
 
-from experiments.pretrain import clean_pictures
+from experiments.pretrain import sources
 from restoration.base import cli, config, errors
+from restoration.data import clean_pictures
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -179,10 +180,10 @@ def main(options: Options) -> None:
         print(f"{name}: {len(arrays[f'drawn/{name}'])} layers", flush=True)
         np.savez(options.out, **arrays)
     if options.belonging:
-        sources = clean_pictures.read_sources(options.sources or clean_pictures.SOURCES)
-        files = clean_pictures.find(options.data_dir, sources)
+        listed = sources.read_sources(options.sources or sources.SOURCES)
+        found = sources.find(options.data_dir, listed)
         arrays["belonging"] = render_belonging(
-            [clean_pictures.decode(name, data) for name, data in files.items()],
+            [clean_pictures.decode(name, data) for name, data in found.items()],
             key=jax.random.fold_in(key, 1000),
             count=options.belonging,
             side=options.side,

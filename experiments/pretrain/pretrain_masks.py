@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from experiments.pretrain import clean_pictures
-from restoration.base import cli, config, errors
+from experiments.pretrain import sources
+from restoration.base import cli, config, errors, files
+from restoration.data import clean_pictures
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -131,9 +132,9 @@ def load(options: Options) -> tuple["mask_pairs.Material", dict[str, Any]]:
     Returns:
       The material and what the card tells of it.
     """
-    sources = clean_pictures.read_sources(options.sources or clean_pictures.SOURCES)
-    files = clean_pictures.find(options.data_dir, sources)
-    pictures = [clean_pictures.decode(name, data) for name, data in files.items()]
+    listed = sources.read_sources(options.sources or sources.SOURCES)
+    found = sources.find(options.data_dir, listed)
+    pictures = [clean_pictures.decode(name, data) for name, data in found.items()]
     scanned = mask_pairs.read_scanned(pathlib.Path(options.overlays))
     if not scanned:
         raise errors.InputError(
@@ -144,7 +145,7 @@ def load(options: Options) -> tuple["mask_pairs.Material", dict[str, Any]]:
     hard = json.loads(pathlib.Path(options.hard).read_text()) if options.hard else []
     hard = [tuple(row) for row in hard if row[0] < len(pictures)]
     card = {
-        "pictures": clean_pictures.counts(list(files), sources),
+        "pictures": sources.counts(list(found), listed),
         "scanned": {kind: len(found) for kind, found in scanned.items()},
         "drawn": {kind: len(found) for kind, found in bank.drawn.items()},
         "pictures with specks that belong": len(bank.belonging),
@@ -365,7 +366,7 @@ def _claim(options: Options) -> None:
                 "use another --workdir or the same flags"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(path, config.to_json(options))
+    files.write_text(path, config.to_json(options))
 
 
 def export(options: Options, state: Any, material: dict, figures: dict) -> pathlib.Path:
@@ -460,10 +461,10 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
                 figures = finder_quality.validate(
                     options.network, state.average, options.bench
                 )
-                run_log.append(log, {"step": done, "split": "validation", **figures})
-                run_log.flush(log)
+                log.write({"step": done, "split": "validation", **figures})
+                log.flush()
                 hours = before + (time.monotonic() - started) / 3600
-                config.write_text(_hours(options), json.dumps(hours))
+                files.write_text(_hours(options), json.dumps(hours))
                 checkpoint.save(manager, state, None)
                 export(options, state, described, figures)
 
@@ -487,8 +488,8 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
                     row = {"step": done, "split": "train", **means}
                     row["images_per_second"] = round(speed, 2)
                     row["drawing_share"] = round(drawing / seconds, 3)
-                    run_log.append(log, row)
-                    run_log.flush(log)
+                    log.write(row)
+                    log.flush()
                     pending, drawing, since = [], 0.0, time.monotonic()
                 if done % options.validate_every == 0 or done == options.steps:
                     save()

@@ -29,22 +29,23 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs
 from restoration.images import frames
-from restoration.training import provenance
+from restoration.training import provenance, train_config
 
 with epy.lazy_imports():
     import jax
 
+    from restoration import damage as damage_kinds
     from restoration import models, train
     from restoration.data import array_files
-    from restoration.training import checkpoint, optim, repeat, step
+    from restoration.training import checkpoint, optim, repeat, step, trained
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "faults.json"
 
-# How the runs that are killed read their pairs.
-SOURCES = ("folder", "arrays", "device")
+# How the runs that are killed read or draw their pairs.
+SOURCES = ("folder", "arrays", "device", "drawn")
 
 # What is done to a checkpoint.
 DAMAGES = ("bit flipped", "cut short", "emptied", "file deleted", "seal changed",
@@ -84,13 +85,13 @@ class FaultOptions:
 
 
 def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Writes a few small pairs, and the same prepared as arrays.
+    """Writes a few small pairs, the same prepared as arrays, and clean pictures.
 
     Args:
       folder: an empty one.
 
     Returns:
-      The `--data_dir` of each of `SOURCES`.
+      The `--data_dir` of each of `SOURCES`, of the last the `--clean`.
     """
     generator = np.random.default_rng(0)
     for split, count in (("train", 14), ("validation", 3), ("test", 1)):
@@ -103,30 +104,46 @@ def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     prepared = folder / "arrays"
     prepared.mkdir()
     array_files.write(prepared, pairs.find_splits(folder / "pairs"))
-    return {"folder": folder / "pairs", "arrays": prepared, "device": prepared}
+    for name in "abcdefghijklmno":  # one is held out; an epoch has four steps
+        picture = generator.random((8, 8, 3)).repeat(4, 0).repeat(4, 1)
+        frames.write(folder / "clean" / f"{name}.png", picture)
+    return {
+        "folder": folder / "pairs",
+        "arrays": prepared,
+        "device": prepared,
+        "drawn": folder / "clean",
+    }
 
 
 def run_options(
     source: str, data_dir: pathlib.Path, workdir: pathlib.Path, epochs: int
-) -> config.TrainConfig:
+) -> train_config.TrainConfig:
     """Returns a run with everything that has a state, and checkpoints all the time.
 
     Lines of the log and checkpoints fall on different steps.
     """
-    return config.TrainConfig(
-        data_dir=str(data_dir), workdir=str(workdir), epochs=epochs, batch_size=4,
+    if source == "drawn":
+        kinds = {"grain", "cast"}  # the others compile for minutes
+        data = {
+            "clean": str(data_dir), "piece_size": 32,
+            "leave_out": ",".join(sorted(set(damage_kinds.KINDS) - kinds)),
+        }  # fmt: skip
+    else:
+        data = {"data_dir": str(data_dir)}
+    return train_config.TrainConfig(
+        **data, workdir=str(workdir), epochs=epochs, batch_size=4,
         image_size=16, schedule="cosine", warmup_steps=5, clip_norm=1.0, ema_decay=0.9,
         checkpoint_every=3, log_every=5, evaluate_every=2,
         cache="device" if source == "device" else "none",
     )  # fmt: skip
 
 
-def command(options: config.TrainConfig) -> list[str]:
+def command(options: train_config.TrainConfig) -> list[str]:
     """Returns the command line of a run."""
     return [sys.executable, "-m", "restoration.train"] + [
         f"--{name}={value}"
         for name, value in dataclasses.asdict(options).items()
-        if value != config.TrainConfig.__dataclass_fields__[name].default
+        if value != train_config.TrainConfig.__dataclass_fields__[name].default
     ]
 
 
@@ -147,7 +164,7 @@ _PRELOADED = ["tensorflow", "jax", "flax.linen", "optax", "orbax.checkpoint",
               "restoration.training.loop", "restoration.train"]  # fmt: skip
 
 
-def _run(options: config.TrainConfig, compiled: str, said: str) -> None:
+def _run(options: train_config.TrainConfig, compiled: str, said: str) -> None:
     """Trains in this process: what a run that may be killed does."""
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
@@ -160,7 +177,7 @@ def _run(options: config.TrainConfig, compiled: str, said: str) -> None:
 
 @contextlib.contextmanager
 def _started(
-    options: config.TrainConfig, compiled: pathlib.Path, *, keep: bool = False
+    options: train_config.TrainConfig, compiled: pathlib.Path, *, keep: bool = False
 ) -> Iterator[multiprocessing.Process]:
     """Starts a run in a process of its own, which does not outlive the context.
 
@@ -184,7 +201,7 @@ def _started(
             shutil.copytree(own, compiled, dirs_exist_ok=True)
 
 
-def finish(options: config.TrainConfig, compiled: pathlib.Path) -> None:
+def finish(options: train_config.TrainConfig, compiled: pathlib.Path) -> None:
     """Starts a run, or what is left of it, and waits for its end.
 
     Args:
@@ -227,7 +244,7 @@ def _left(workdir: pathlib.Path) -> str:
 
 
 def kill_once(
-    options: config.TrainConfig,
+    options: train_config.TrainConfig,
     compiled: pathlib.Path,
     generator: np.random.Generator,
     *,
@@ -374,7 +391,7 @@ def _warnings() -> Iterator[list[str]]:
         logging.getLogger().removeHandler(handler)
 
 
-def _new_state(options: config.TrainConfig) -> Any:
+def _new_state(options: train_config.TrainConfig) -> Any:
     return step.init_state(
         models.get_model(options.model),
         optim.make_optimizer(options, 1),
@@ -398,14 +415,14 @@ def damage(rounds: int, seed: int, folder: pathlib.Path) -> dict:
     data = make_data(folder)
     run = folder / "run"
     options = run_options("arrays", data["arrays"], run, 2)
-    train.train(options)
+    run.train(options)
     last, before = sorted(int(p.name) for p in (run / "checkpoints").iterdir())[::-1][
         :2
     ]
     copy = folder / "copy"
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "checkpoints" / str(last))
-    expected = checkpoint.digest(copy)
+    expected = trained.digest(copy)
     found = {}
     for kind in DAMAGES:
         found[kind] = {"tried": rounds, "named": 0, "restored": 0}
@@ -420,7 +437,7 @@ def damage(rounds: int, seed: int, folder: pathlib.Path) -> dict:
                 manager.close()
             told = [line for line in lines if name in line and str(before) in line]
             found[kind]["named"] += len(told) == 1
-            same = int(state.step) == before and checkpoint.digest(copy) == expected
+            same = int(state.step) == before and trained.digest(copy) == expected
             found[kind]["restored"] += same
     return found
 
@@ -435,7 +452,7 @@ def has_small_disks() -> bool:
 
 
 def _fill_disk(
-    options: config.TrainConfig,
+    options: train_config.TrainConfig,
     environment: dict[str, str],
     out: pathlib.Path,
     kilobytes: int,
@@ -510,7 +527,7 @@ def _keep(path: pathlib.Path, what: str, found: dict) -> None:
     results["machine"] = {
         "devices": provenance.devices(), "packages": provenance.packages(),
     }  # fmt: skip
-    config.write_text(path, json.dumps(results, indent=1) + "\n")
+    files.write_text(path, json.dumps(results, indent=1) + "\n")
 
 
 def _is_kept(found: dict) -> bool:

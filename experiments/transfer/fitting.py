@@ -1,24 +1,23 @@
 """Trains any network, from given weights, on batches drawn on the device.
 
-`restoration.train` knows a network by its name, begins with fresh weights and counts
-epochs. Comparing ways to begin wants a network with weights of any origin, and the
-same number of steps however many pairs there are. A step's batch follows from the key
-and the step's number, so that a run that was cut goes on to the same weights.
+`restoration.train` knows a network by its name, and a run's pairs come from files.
+Comparing ways to begin wants a network with weights of any origin, and batches that
+are drawn from pairs on the device; both go into the same training run.
 """
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from etils import epy
 
-from restoration.base import config
+from restoration.base import errors
 from restoration.data import sampling
-from restoration.devices import backend
 from restoration.evaluation import measure
+from restoration.training import provenance, run_log, train_config
 
 with epy.lazy_imports():
     import jax
@@ -27,10 +26,7 @@ with epy.lazy_imports():
     from restoration import damage
     from restoration.data import arrays
     from restoration.evaluation import metrics
-    from restoration.training import checkpoint, losses, optim, step
-
-# On an accelerator at most so many steps go into one compiled call.
-_STEPS_A_CALL = 500
+    from restoration.training import feed, run, step
 
 # A blind denoiser's noise, of 255 (Zhang et al. 2017), and a blurred picture's blur,
 # in pixels; it has a little noise too, without which it could be undone exactly.
@@ -48,7 +44,7 @@ class Budget:
       image_size: side of the pictures, pixels.
       learning_rate: at its highest; it rises over a twentieth of the steps and falls
         to zero as a cosine.
-      optimizer: see `config.TrainConfig`.
+      optimizer: see `train_config.TrainConfig`.
       loss: see `losses`.
       ema_decay: decay of the averaged weights, which are those that count.
       points: how often the run is measured and saved, besides its start.
@@ -62,12 +58,6 @@ class Budget:
     loss: str = "charbonnier"
     ema_decay: float = 0.99
     points: int = 10
-
-    @property
-    def stops(self) -> list[int]:
-        """The steps after which the run is measured, 0 and the last among them."""
-        found = {self.steps * n // self.points for n in range(self.points + 1)}
-        return sorted(found)
 
 
 class Fitted(NamedTuple):
@@ -147,46 +137,58 @@ def blurred_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> 
     return {"input": with_noise(noise, blurred, _BLUR_NOISE), "output": clean}
 
 
-def _optimizer(budget: Budget) -> Any:
-    options = config.TrainConfig(
-        data_dir="",
-        workdir="",
+def run_options(
+    model: Any, budget: Budget, *, seed: int, workdir: pathlib.Path
+) -> train_config.RunConfig:
+    """Returns the options of a run."""
+    return train_config.RunConfig(
+        workdir=str(workdir),
+        model=type(model).__name__,
+        steps=budget.steps,
+        evaluations=budget.points,
+        batch_size=budget.batch_size,
+        image_size=budget.image_size,
+        seed=seed,
+        loss=budget.loss,
         optimizer=budget.optimizer,
         learning_rate=budget.learning_rate,
         schedule="cosine",
         warmup_steps=budget.steps // 20,
         clip_norm=1.0,
-    )
-    return optim.make_optimizer(options, budget.steps)
-
-
-@functools.cache
-def _advance(model: Any, draw: Draw, budget: Budget) -> Callable:
-    """Returns the jitted (state, data, key, count) -> state after so many steps."""
-    train_step = step.make_train_step(
-        model,
-        _optimizer(budget),
-        losses.make_loss(budget.loss),
         ema_decay=budget.ema_decay,
-        accumulate=backend.pieces(budget.batch_size, budget.image_size),
+        keep=1,
     )
 
-    def one(state: Any, data: Any, key: Any) -> Any:
-        batch = draw(
-            jax.random.fold_in(key, state.step),
+
+def _feed(
+    options: train_config.RunConfig,
+    draw: Draw,
+    data: "arrays.PairArrays",
+    measure: Callable[[Any], float],
+) -> "feed.Feed":
+    """Returns what draws each step's batch on the device."""
+    root = jax.random.key(options.seed)
+
+    def take(data: Any, number: Any) -> Mapping[str, Any]:
+        return draw(
+            jax.random.fold_in(root, number),
             data,
-            batch_size=budget.batch_size,
-            image_size=budget.image_size,
+            batch_size=options.batch_size,
+            image_size=options.image_size,
         )
-        return train_step(state, batch)[0]
 
-    def many(state: Any, data: Any, key: Any, count: int) -> Any:
-        if count == 1:
-            return one(state, data, key)
-        repeat = lambda state, _: (one(state, data, key), None)  # noqa: E731
-        return jax.lax.scan(repeat, state, length=count)[0]
-
-    return jax.jit(many, static_argnums=3, donate_argnums=0)
+    described = provenance.describe_arrays({"train": data}) | {
+        "drawn by": draw.__name__
+    }
+    return feed.Feed(
+        count=options.steps * options.batch_size,
+        names=(),
+        make_run=feed.resident_run(options, data, take, np.int32),
+        make_validate=lambda model: lambda parameters: {"psnr": measure(parameters)},
+        bad={},
+        describe=lambda: described,
+        fixed=True,
+    )
 
 
 def fit(
@@ -205,8 +207,8 @@ def fit(
     Args:
       model: Flax module.
       initial: its parameters before the first step.
-      draw: gives the batches; a function of a module, since programs are kept by it.
-      data: what `draw` draws from, on the device.
+      draw: gives the batches.
+      data: pairs that `draw` draws from.
       budget: how long and how.
       seed: of the batches.
       workdir: the run's folder; it must be of this run alone.
@@ -214,36 +216,25 @@ def fit(
 
     Returns:
       The weights and the curve.
+
+    Raises:
+      InputError: when the run was stopped before its end.
     """
-    state = step.TrainState(
-        jnp.zeros([], jnp.int32),
-        jax.tree.map(jnp.array, initial),  # copied: a step gives its state away
-        _optimizer(budget).init(initial),
-        jax.tree.map(jnp.array, initial),
+    options = run_options(model, budget, seed=seed, workdir=workdir)
+    first = float(measure(initial))
+    done = run.train(
+        options,
+        _feed(options, draw, data, measure),
+        task=run.Task(model, initial=initial),
     )
-    advance, key = _advance(model, draw, budget), jax.random.key(seed)
-    # On a CPU a convolution inside a loop leaves XLA's fast path.
-    most = 1 if backend.is_cpu() else _STEPS_A_CALL
-    path = workdir / "curve.json"
-    manager = checkpoint.open_manager(workdir, keep=1)
-    try:
-        state = checkpoint.restore_latest(manager, state) or state
-        curve = _read_curve(path, int(state.step)) if manager.all_steps() else []
-        for stop in budget.stops[len(curve) :]:
-            while (missing := stop - int(state.step)) > 0:
-                state = advance(state, data, key, min(most, missing))
-            curve.append((stop, float(measure(state.average))))
-            config.write_text(path, json.dumps(curve))
-            checkpoint.save(manager, state, curve[-1][1])
-    finally:
-        manager.close()
-    return Fitted(state.average, curve)
-
-
-def _read_curve(path: pathlib.Path, done: int) -> list[tuple[int, float]]:
-    """Returns the points up to a step; later ones no checkpoint holds."""
-    points = json.loads(path.read_text(encoding="utf-8"))
-    return [(number, value) for number, value in points if number <= done]
+    if done.step < done.total_steps:
+        raise errors.InputError(
+            f"{workdir}: stopped at step {done.step} of {done.total_steps}; "
+            "the same command goes on"
+        )
+    rows = run_log.read(workdir / run_log.NAME)
+    curve = [(row["step"], row["psnr"]) for row in rows if row["split"] == "validation"]
+    return Fitted(done.parameters, [(0, first), *curve])
 
 
 @functools.cache

@@ -28,7 +28,7 @@ def random_lettering(
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
-    rows, glyphs, parts, steps, pen = 3, 16, 4, 12, 600
+    rows, glyphs, parts, steps, pen = 3, 16, 4, 24, 600
     one, glyph, part, hand = draw(
         key,
         (
@@ -90,7 +90,7 @@ def random_lettering(
     written = jnp.broadcast_to(inked, pen_y.shape)
 
     def placed(y, x):
-        """Slants, turns and puts in its position."""
+        """Slants, turns and moves to where it belongs."""
         x = x + one.slant * (one.written < 0.35) * (height - y)
         angle = one.angle + jnp.where(one.upright < 0.12, math.pi / 2, 0)
         sin, cos = jnp.sin(angle), jnp.cos(angle)

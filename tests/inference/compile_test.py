@@ -5,11 +5,10 @@ import contextlib
 import numpy as np
 from jax import monitoring
 
-from restoration import train
-from restoration.base import config
 from restoration.data import arrays
 from restoration.images import frames
 from restoration.inference import batch
+from restoration.training import run, train_config
 
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 
@@ -35,7 +34,7 @@ def test_training_compiles_each_program_once(tmp_path):
     pairs = arrays.PairArrays(images, images)
 
     def programs(epochs):
-        options = config.TrainConfig(
+        options = train_config.TrainConfig(
             data_dir="",
             workdir=str(tmp_path / str(epochs)),
             epochs=epochs,
@@ -43,7 +42,7 @@ def test_training_compiles_each_program_once(tmp_path):
             image_size=16,
         )
         with counting() as seen:
-            train.train(options, {"train": pairs, "validation": pairs})
+            run.train(options, {"train": pairs, "validation": pairs})
         return len(seen)
 
     programs(1)  # what the whole process shares
