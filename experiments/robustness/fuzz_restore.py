@@ -1,7 +1,7 @@
-"""Feeds `restore` damaged picture files: none may crash it or leave a part.
+"""Gives `restore` damaged image files: none may crash it or leave partial files.
 
-Each format is tried in a process of its own, so that a crash of a decoder is
-counted instead of ending the run.
+Each format is tried in a process of its own, so that a crash of a decoder is counted
+and does not end the run.
 """
 
 import io
@@ -19,24 +19,24 @@ from restoration.inference import engine, jobs, layout, restore_file
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
-# Of the extra `formats`; of our readers, `restore` alone takes them.
+# Formats of the extra "formats", and those that only `restore` reads.
 EXTRA = ("jp2", "heic", "j2k", "ppm", "tga", "dpx")
 KINDS = (*FORMATS, *EXTRA)
 
-# Sizes and offsets that readers may stumble over.
+# Extreme sizes and offsets.
 _NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
 
-# A file that takes longer hangs, seconds.
-_PATIENCE = 30
+# Seconds after which a file hangs.
+_TIMEOUT = 30
 
 
 class Outcome(NamedTuple):
-    """What became of a damaged file.
+    """The outcome of a damaged file.
 
     Attributes:
       refused: whether there is no result.
       partial: whether other files than the result were left.
-      surprised: whether the error is not told as bad input.
+      surprised: whether the error was not reported as bad input.
       line: the error, or "".
     """
 
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def identity() -> engine.Engine:
-    """Returns an engine that leaves pictures alone: the files are what is tried."""
+    """Returns an engine that does not change images, since only files are tested."""
     grid = layout.Grid(tile=(64, 64), context=8, overlap=8, stride=4, batch=1)
 
     def compile_program(grid: layout.Grid) -> engine.Program:
@@ -106,7 +106,7 @@ def _with_metadata(data: bytes) -> bytes:
 
 
 def originals(kind: str) -> list[bytes]:
-    """Returns intact files of a format, small and each of another encoding."""
+    """Returns small intact files of a format, with different encodings."""
     generator = np.random.default_rng(0)
     ramp = np.linspace(0, 255, 48).astype(np.uint8)
     values = np.dstack([np.add.outer(ramp[:40], ramp) // 2] * 3).astype(np.uint8)
@@ -162,41 +162,41 @@ def originals(kind: str) -> list[bytes]:
 
 
 def damaged(data: bytes, generator: np.random.Generator) -> bytes:
-    """Returns a file with bytes changed, taken out or repeated, or its end cut."""
+    """Returns a file with bytes changed, removed or repeated, or its end cut off."""
     changed = bytearray(data)
     for _ in range(int(generator.integers(1, 6))):
         kind = generator.integers(0, 6)
-        # Most of what decides how a file is read stands at its start and end.
+        # Headers and indexes are mostly near the start and end.
         near = min(len(changed), 512) if generator.random() < 0.6 else len(changed)
-        place = int(generator.integers(0, max(1, near)))
+        offset = int(generator.integers(0, max(1, near)))
         if generator.random() < 0.2:
-            place = max(0, len(changed) - 1 - place)
+            offset = max(0, len(changed) - 1 - offset)
         length = int(generator.integers(1, 40))
         if kind <= 2:
-            changed[place : place + 1] = generator.bytes(1)
+            changed[offset : offset + 1] = generator.bytes(1)
         elif kind == 3:
-            changed[place : place + 4] = _NUMBERS[generator.integers(3)]
+            changed[offset : offset + 4] = _NUMBERS[generator.integers(3)]
         elif kind == 4:
-            del changed[place : place + length]
+            del changed[offset : offset + length]
         else:
-            changed[place:place] = changed[place : place + length]
+            changed[offset:offset] = changed[offset : offset + length]
     if generator.random() < 0.2:
         del changed[int(generator.integers(0, len(changed) + 1)) :]
     return bytes(changed)
 
 
 def try_one(data: bytes, source: pathlib.Path, restorer: engine.Engine) -> Outcome:
-    """Restores a file of some bytes.
+    """Restores one file.
 
     Args:
-      data: what the file holds.
-      source: its path, in a folder of its own; its suffix tells the format.
+      data: its content.
+      source: its path, in a folder of its own, with the format's suffix.
       restorer: from `identity`.
 
     Returns:
-      What happened.
+      The outcome.
     """
-    # Small files may claim great sizes; those are refused.
+    # A small file may claim a large size; then it is refused.
     settings = restore_file.Settings(overwrite=True, max_pixels=4_000_000)
     target = source.parent / "out" / f"{source.stem}_restored{source.suffix}"
     source.write_bytes(data)
@@ -209,7 +209,7 @@ def try_one(data: bytes, source: pathlib.Path, restorer: engine.Engine) -> Outco
 
 
 def _try_all(kind: str, rounds: range, seed: int, folder: str, sent: Any) -> None:
-    """Restores damaged files, telling each outcome as it comes."""
+    """Restores damaged files and sends each outcome."""
     intact, restorer = originals(kind), identity()
     source = pathlib.Path(folder) / f"damaged.{kind}"
     for number in rounds:
@@ -225,14 +225,14 @@ def fuzz(
 
     Args:
       kind: of KINDS.
-      rounds: how many.
+      rounds: number of files.
       seed: of the damage.
-      folder: where to work.
+      folder: for working files.
 
     Returns:
-      Counts: `restored`, `refused`, and what must be 0: `crashed` (the process
+      Counts: `restored`, `refused`, and those that must be 0: `crashed` (the process
       died), `hung`, `partial` (other files than the result were left), `surprised`
-      (an error that is not told as bad input); and up to five `examples` of those.
+      (an error that was not reported as bad input), with up to five `examples`.
     """
     counts: dict[str, Any] = dict.fromkeys(
         ("restored", "refused", "crashed", "hung", "partial", "surprised"), 0
@@ -251,7 +251,7 @@ def fuzz(
             try:
                 number, outcome = sent.get(timeout=0.5)
             except Exception:  # the queue's own Empty
-                late = time.monotonic() - waited > _PATIENCE
+                late = time.monotonic() - waited > _TIMEOUT
                 if process.is_alive() and not late:
                     continue
                 if not sent.empty():

@@ -17,12 +17,11 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from restoration.base import errors
+from restoration.base import errors, files
 from restoration.images import (
     bmp,
     colorimetry,
     dpx,
-    frames,
     jp2_heic,
     metadata,
     pnm,
@@ -457,7 +456,7 @@ def save(
     Raises:
       InputError: when it cannot be written.
     """
-    with told(path), frames.replacing(path) as temporary:
+    with told(path), files.replacing(path) as temporary:
         dropped = lost = ()
         if kind in ("jp2", "heic"):
             dropped = jp2_heic.encode(
@@ -487,6 +486,6 @@ def save(
 
 def save_plain(path: str | os.PathLike, written: Written) -> None:
     """Writes 8-bit values as a PNG without metadata, whole or not at all."""
-    with told(path), frames.replacing(path) as temporary:
+    with told(path), files.replacing(path) as temporary:
         _raw_image(written).pngsave(os.fsencode(temporary), keep="none")
         png.insert(temporary, blocks.Blocks(), resolution=written.page.resolution)

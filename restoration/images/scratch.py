@@ -111,11 +111,16 @@ def rows(
         position += len(data)
 
 
-def image(file: BinaryIO) -> pyvips.Image:
-    """Returns the rows that were written as an image to read once, from the top."""
+def image(file: BinaryIO, *, access: str = "sequential") -> pyvips.Image:
+    """Returns the rows that were written as an image.
+
+    Args:
+      file: from `create`.
+      access: "sequential" to read it once, from the top; "random" for any order.
+    """
     file.flush()
     file.seek(0)
     source = pyvips.Source.new_from_descriptor(file.fileno())
     return pyvips.Image.new_from_source(
-        source, "", access="sequential", unlimited=True, fail_on="error"
+        source, "", access=access, unlimited=True, fail_on="error"
     )

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from restoration.base import errors
+from restoration.base import errors, files
 from restoration.devices import backend
 from restoration.images import encode, picture
-from restoration.inference import blending, engine, masks, restore_page
+from restoration.inference import blending, engine, mask_files, masks, restore_page
 from restoration.inference.jobs import Job
 
 
@@ -99,14 +99,14 @@ def _given(
     size, number = (page.height, page.width), source.pages.index(page)
     found: dict[str, Any] = {}
     if settings.damage:
-        file = masks.find_file(settings.damage, job, number, option="damage")
-        found["damage"] = functools.partial(masks.read_rows, *file, size)
+        file = mask_files.find_file(settings.damage, job, number, option="damage")
+        found["damage"] = functools.partial(mask_files.read_rows, *file, size)
         found["name"] = str(file[0])
     if settings.keep:
-        file = masks.find_file(settings.keep, job, number, option="keep")
-        found["keep"] = functools.partial(masks.read_rows, *file, size)
-    if settings.infrared and (scan := masks.find_infrared(source.path)):
-        found["infrared"] = functools.partial(masks.read_infrared, scan, size)
+        file = mask_files.find_file(settings.keep, job, number, option="keep")
+        found["keep"] = functools.partial(mask_files.read_rows, *file, size)
+    if settings.infrared and (scan := mask_files.find_infrared(source.path)):
+        found["infrared"] = functools.partial(mask_files.read_infrared, scan, size)
     elif settings.infrared and (own := picture.infrared_of(source, number)):
         found["infrared"] = own
     return masks.Given(**found)
@@ -216,7 +216,7 @@ def _copied(job: Job, source: picture.Picture, settings: Settings) -> bool:
     untouched = settings.strength == 0 and same and not settings.strip_metadata
     if not untouched or settings.difference or settings.save_damage:
         return False
-    with encode.told(job.target), encode.frames.replacing(job.target) as temporary:
+    with encode.told(job.target), files.replacing(job.target) as temporary:
         for page in source.pages:  # so that a damaged file is told all the same
             for _ in picture.rows(source, page):
                 pass

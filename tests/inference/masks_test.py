@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import tifffile
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from restoration import restore
 from restoration.base import cli, errors
-from restoration.inference import batch, jobs, masks, preserve
+from restoration.inference import batch, jobs, mask_files, preserve
 from tests import files
 
 # A picture of one grey with a light scratch and a light blotch.
@@ -233,7 +234,9 @@ def test_pages_of_one_mask_file_are_taken_by_number(tmp_path):
             file.write(np.full((8, 8), value, np.uint8), photometric="minisblack")
     job = jobs.Job(tmp_path / "x.tif", tmp_path / "y.tif", pathlib.PurePosixPath("x"))
     for number in (0, 1):
-        found = masks.find_file(str(tmp_path / "a.tif"), job, number, option="damage")
+        found = mask_files.find_file(
+            str(tmp_path / "a.tif"), job, number, option="damage"
+        )
         assert found == (tmp_path / "a.tif", number)
 
 
@@ -317,7 +320,8 @@ def test_gated_changes_are_small_where_nothing_is_found():
     restored = images - 0.2
     found = np.zeros((1, 60, 60, 1), np.float32)
     found[:, 30, 30] = 1
-    held = np.asarray(preserve.hold_change(images, restored, found))
+    hold = jax.jit(preserve.hold_change)
+    held = np.asarray(hold(images, restored, found))
     near = np.zeros((60, 60), bool)
     near[23:38, 23:38] = True
     np.testing.assert_array_equal(held[0][near], restored[0][near])
@@ -327,5 +331,5 @@ def test_gated_changes_are_small_where_nothing_is_found():
     # In between there is no step: the limit opens by degrees.
     line = images[0, 30, :, 0] - held[0, 30, :, 0]
     assert np.abs(np.diff(line)).max() < 0.15
-    free = np.asarray(preserve.hold_change(images, restored, np.ones_like(found)))
+    free = np.asarray(hold(images, restored, np.ones_like(found)))
     np.testing.assert_array_equal(free, restored)
