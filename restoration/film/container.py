@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import errors
+from restoration.base import errors, files
 from restoration.film import stills, video
 
 with epy.lazy_imports():

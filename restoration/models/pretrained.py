@@ -21,6 +21,7 @@ from restoration.base import config, errors, files
 from restoration.models import (
     efficientnet_lite,
     filler,
+    film_finder,
     finder,
     grader,
 )

@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+from restoration.base import files
 from restoration.inference.restore_file import Restored
 from restoration.reports import page
 
