@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import disk, errors
+from restoration.base import errors, files
 from restoration.film import stills, video
 
 with epy.lazy_imports():
@@ -568,7 +568,7 @@ def _one_line(path: pathlib.Path) -> Iterator[None]:
         raise
     except Exception as error:
         known = isinstance(error, (av.error.FFmpegError, OSError))
-        if disk.is_full(error):
+        if files.is_full(error):
             raise errors.InputError(
                 f"{path.parent}: no space left on the disk; make room and run the same "
                 "command again: finished shots are kept"

@@ -9,6 +9,7 @@ import os
 import pathlib
 import struct
 import tempfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -32,8 +33,17 @@ def _longs(*values: int) -> tiff.Entry:
     return tiff.Entry(_LONG8, struct.pack(f"={len(values)}Q", *values))
 
 
+def _base(height: int) -> int:
+    """Returns where in a file the rows of a picture begin."""
+    return 4096 + 16 * -(-height // _ROWS)
+
+
 def create(
-    folder: str | os.PathLike, shape: tuple[int, int, int], dtype: str
+    folder: str | os.PathLike,
+    shape: tuple[int, int, int],
+    dtype: str,
+    *,
+    alpha: bool = True,
 ) -> BinaryIO:
     """Opens a file that takes rows, one after the other, as raw bytes.
 
@@ -41,6 +51,7 @@ def create(
       folder: where there is room for them; made if it is not there.
       shape: height, width and channels of the picture.
       dtype: numpy's name of the values' type.
+      alpha: whether a channel after the colors is transparency.
 
     Returns:
       The file; closing it removes it.
@@ -51,7 +62,7 @@ def create(
     tops = range(0, height, _ROWS)
     row = width * bands * item
     counts = [min(_ROWS, height - top) * row for top in tops]
-    base = 4096 + 16 * len(counts)
+    base = _base(height)
     colors = 3 if bands >= 3 else 1
     kind = _FLOAT if dtype.startswith("float") else _INTEGER
     directory = {
@@ -69,18 +80,47 @@ def create(
     }
     if bands > colors:
         more = [_UNSPECIFIED] * (bands - colors - 1)
-        directory[tiff.EXTRA_SAMPLES] = _shorts(_ALPHA, *more)
+        first = _ALPHA if alpha else _UNSPECIFIED
+        directory[tiff.EXTRA_SAMPLES] = _shorts(first, *more)
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     tiff.start(file, directory)
     file.write(b"\0" * (base - file.seek(0, os.SEEK_END)))
     return file
 
 
-def image(file: BinaryIO) -> pyvips.Image:
-    """Returns the rows that were written as an image to read once, from the top."""
+def rows(
+    file: BinaryIO, shape: tuple[int, int, int], dtype: str
+) -> Iterator[np.ndarray]:
+    """Reads the rows that were written, a few at once; several may read together.
+
+    Args:
+      file: from `create`, with all its rows.
+      shape: height, width and channels of the picture.
+      dtype: numpy's name of the values' type.
+
+    Yields:
+      Arrays (rows, width, channels).
+    """
+    file.flush()
+    height, width, bands = shape
+    row, position = width * bands * np.dtype(dtype).itemsize, _base(height)
+    for top in range(0, height, _ROWS):
+        count = min(_ROWS, height - top)
+        data = os.pread(file.fileno(), count * row, position)
+        yield np.frombuffer(data, dtype).reshape(count, width, bands)
+        position += len(data)
+
+
+def image(file: BinaryIO, *, access: str = "sequential") -> pyvips.Image:
+    """Returns the rows that were written as an image.
+
+    Args:
+      file: from `create`.
+      access: "sequential" to read it once, from the top; "random" for any order.
+    """
     file.flush()
     file.seek(0)
     source = pyvips.Source.new_from_descriptor(file.fileno())
     return pyvips.Image.new_from_source(
-        source, "", access="sequential", unlimited=True, fail_on="error"
+        source, "", access=access, unlimited=True, fail_on="error"
     )

@@ -13,11 +13,11 @@ from typing import Any
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.inference import jobs
 
 with epy.lazy_imports():
-    from restoration.inference import engine, restore_file
+    from restoration.inference import engine, mask_files, restore_file
 
 
 # While one picture is computed another is read or encoded.
@@ -52,12 +52,32 @@ class RestoreOptions:
     keep_color: bool = config.option(
         False, help="restore structure, leave color and tone"
     )
-    mask: str = config.option(
-        "", help="folder of masks by the images' names; white: restore, black: keep"
+    blind: bool = config.option(
+        True, help="find damage and fill it; a --workdir's network does not"
+    )
+    damage: str = config.option(
+        "",
+        help="mask of damage to fill, white: damaged; a file, or a folder of masks by "
+        "the images' names; with --blind=false nothing else is filled",
+    )
+    keep: str = config.option(
+        "",
+        help="mask of what may be changed, white: restore, black: keep; a file, or a "
+        "folder of masks by the images' names",
+        alias="mask",
+    )
+    sensitivity: float = config.option(
+        0.5, help="how readily something counts as damage", minimum=0.0, maximum=1.0
+    )
+    only_damage: bool = config.option(False, help="change nothing but what is damaged")
+    infrared: bool = config.option(
+        False, help="take damage from the infrared channel too, or from NAME_ir.tif"
     )
     difference: bool = config.option(False, help="also write what was changed, as PNG")
-    damage_mask: bool = config.option(
-        False, help="also write the estimated damage, as PNG that --mask can read"
+    save_damage: bool = config.option(
+        False,
+        help="also write the mask of damage, as PNG that --damage takes back",
+        formerly="damage_mask",
     )
     device: str = config.option(
         "auto", help="where to compute", choices=("auto", "cpu", "gpu", "tpu")
@@ -79,8 +99,16 @@ class RestoreOptions:
     strip_metadata: bool = config.option(
         False, help="leave out metadata but for color profile and orientation"
     )
+    keep_dates: bool = config.option(
+        False, help="give each result the dates of its picture's file"
+    )
     max_pixels: int = config.option(
         1_000_000_000, help="refuse images of more pixels", minimum=1
+    )
+    beam: str = config.option(
+        "",
+        help="restore folders in an Apache Beam pipeline, whose workers list them; its "
+        'options: "--runner=DirectRunner"',
     )
 
     def __post_init__(self):
@@ -90,23 +118,42 @@ class RestoreOptions:
             raise errors.InputError("give --model or --workdir, not both")
         if self.overwrite and self.skip_existing:
             raise errors.InputError("give --overwrite or --skip_existing, not both")
+        if self.beam and self.compare:
+            raise errors.InputError("--compare: no page holds what --beam restores")
         for name in ("tile", "context"):
             value = getattr(self, name)
             if value != "auto" and not (value.isascii() and value.isdigit()):
                 raise errors.InputError(f"--{name}={value}: auto or a number of pixels")
-        if self.mask and not pathlib.Path(self.mask).is_dir():
-            raise errors.InputError(f"--mask={self.mask}: no such folder")
+        for name in ("damage", "keep"):
+            value = getattr(self, name)
+            if value and not pathlib.Path(value).exists():
+                raise errors.InputError(f"--{name}={value}: no such file or folder")
+        finds = self.blind and not self.workdir
+        if not (finds or self.damage or self.infrared):
+            for name in ("save_damage", "only_damage"):
+                if getattr(self, name):
+                    raise errors.InputError(
+                        f"--{name}: there is no mask of damage; give --damage, or "
+                        "--blind with a shipped model"
+                    )
 
 
 def find_jobs(options: RestoreOptions) -> list[jobs.Job]:
-    """Returns the images that the options name, with their results' files."""
-    return jobs.find(
+    """Returns the images that the options name, with their results' files.
+
+    With `infrared`, scans that lie beside their pictures are no images of their own.
+    """
+    found = jobs.find(
         options.input,
         options.output,
         suffix=options.suffix,
         ext=options.ext,
         recursive=options.recursive,
     )
+    if not options.infrared:
+        return found
+    scans = {mask_files.find_infrared(job.source) for job in found}
+    return [job for job in found if job.source not in scans]
 
 
 def load_engine(options: RestoreOptions) -> "engine.Engine":
@@ -162,8 +209,7 @@ def report_of(
         "command": "python -m restoration.restore",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": used.weights.model,
-        "weights_sha256": used.weights.sha256,
-        "grader_sha256": used.weights.grader_sha256,
+        **used.weights.digests(),
         "device": used.device,
         "settings": dataclasses.asdict(options),
         "seconds": round(seconds, 3),
@@ -199,7 +245,7 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
     def tell() -> None:
         if options.report:
             found = report_of(options, used, results, time.monotonic() - start)
-            config.write_text(options.report, json.dumps(found, indent=1) + "\n")
+            files.write_text(options.report, json.dumps(found, indent=1) + "\n")
 
     try:
         found = _in_order(
@@ -219,7 +265,7 @@ def _check_report(options: RestoreOptions) -> None:
     """Finds out before the work whether the report can be written."""
     if options.report:
         try:
-            config.write_text(options.report, "{}\n")
+            files.write_text(options.report, "{}\n")
         except OSError as error:
             raise errors.InputError(
                 f"--report={options.report}: {error.strerror}; choose another file"

@@ -8,9 +8,6 @@ import numpy as np
 
 from restoration.images.picture import Page
 
-# Changes of a value, of 1, that count as no damage and as certain damage.
-_UNDAMAGED, _DAMAGED = 0.03, 0.12
-
 
 def visible(page: Page, values: np.ndarray) -> np.ndarray | None:
     """Returns the opacity of each pixel, float32 (rows, width, 1), or None."""
@@ -42,10 +39,11 @@ def apply_change(
     opacity = visible(page, values)
     if opacity is not None:
         change = change * (opacity if page.premultiplied else opacity > 0)
+    change = change * np.float32(-page.scale if page.inverted else page.scale)
     if page.dtype.startswith("float"):
         changed = np.where(change == 0, colors, colors + change)
     else:
-        changed = colors + change * np.float32(page.scale)
+        changed = colors + change
         changed = np.rint(np.clip(changed, 0, page.scale))
     result = values.copy()
     result[..., : page.colors] = changed
@@ -55,13 +53,3 @@ def apply_change(
 def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Returns what was changed as uint8 RGB: grey where nothing, lighter where lit."""
     return np.rint(127.5 + 127.5 * np.clip(after - before, -1, 1)).astype(np.uint8)
-
-
-def damage(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Returns where damage was found, uint8 (rows, width, 1): 255 is certain.
-
-    It is estimated from how far the model moved the most changed channel.
-    """
-    moved = np.abs(after - before).max(-1, keepdims=True)
-    certainty = (moved - _UNDAMAGED) / (_DAMAGED - _UNDAMAGED)
-    return np.rint(255 * np.clip(certainty, 0, 1)).astype(np.uint8)

@@ -1,12 +1,13 @@
-"""A model with its weights on a device, ready to restore strips of a picture."""
+"""Networks with their weights on a device, ready to take strips of a picture."""
 
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epy
 
@@ -17,7 +18,7 @@ from restoration.inference import layout, preserve, tiling
 from restoration.models import apply, pretrained
 
 with epy.lazy_imports():
-    from restoration.training import checkpoint
+    from restoration.training import trained
 
 # Of a device's free memory so much is used.
 _SHARE = 0.8
@@ -26,49 +27,166 @@ _SHARE = 0.8
 # would compute little that is used. `nafnet_s` restores a megapixel in one tile.
 _CORE_TO_CONTEXT = 8.5
 
+# Sides of the finder's and the filler's tiles: for small pictures, for those of some
+# half megapixel, and for large ones.
+_SIDES = (640, 1216, 2048)
+
+# The context around the finder's tiles, pixels. It sees farther, but what lies beyond
+# moves no probability by more than the 1/255 in which it is kept.
+_FINDER_CONTEXT = 192
+
+Program = Callable[[np.ndarray], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A network beside the restoring one, with its shipped weights.
+
+    Attributes:
+      model: Flax module.
+      parameters: the network's.
+      sha256: of their file.
+    """
+
+    model: Any
+    parameters: Any
+    sha256: str
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """Which weights are used.
 
     Attributes:
-      model: its name.
-      parameters: the model's.
+      model: the restoring network's name.
+      parameters: the restoring network's.
       sha256: of them.
-      grader: parameters of `grader.Grader`, which goes before the shipped models; a
-        run's network is used as it was trained, alone.
-      grader_sha256: of these, or "".
+      grader: of `grader.Grader`, which goes before the shipped models, or None: a
+        run's network is used as it was trained.
+      finder: of what finds damage, or None where none is looked for.
+      filler: of what fills damage, or None where none is filled.
     """
 
     model: str
     parameters: Any
     sha256: str
-    grader: Any = None
-    grader_sha256: str = ""
+    grader: Part | None = None
+    finder: Part | None = None
+    filler: Part | None = None
+
+    def digests(self) -> dict[str, str]:
+        """Returns the SHA-256 of each network's weights, "" for what is not used."""
+        parts = {name: getattr(self, name) for name in ("finder", "filler", "grader")}
+        return {"weights_sha256": self.sha256} | {
+            f"{name}_sha256": part.sha256 if part else ""
+            for name, part in parts.items()
+        }
+
+
+class Network:
+    """One network, compiled for the shapes of tiles that pictures need.
+
+    What changes while it is used: the shapes, smaller after each shortage of memory,
+    and the programs that were needed so far.
+    """
+
+    def __init__(
+        self,
+        compile_program: Callable[[layout.Grid], Program | None],
+        grids: Sequence[layout.Grid],
+    ):
+        """Keeps what is needed to compile.
+
+        Args:
+          compile_program: of how tiles lie, a function of float32 tiles (batch,
+            *tile, channels in) that gives cores (batch, *core, channels out); None
+            where the device has too little memory for it.
+          grids: shapes to choose from, the usual one first.
+        """
+        self._compile = compile_program
+        self._grids = list(grids)
+        self._programs: dict[layout.Grid, Program] = {}
+        # Two pictures at once would compile the same program twice.
+        self._compiling = threading.Lock()
+
+    def grid(self, size: tuple[int, int]) -> layout.Grid:
+        """Returns how the tiles of a picture of a height and width lie."""
+        return layout.choose(self._grids, size)
+
+    def shrink(self) -> bool:
+        """Makes tiles need half the memory from now on; returns whether they can."""
+        smaller = [less for grid in self._grids if (less := layout.halved(grid))]
+        self._grids[:] = smaller or self._grids
+        return bool(smaller)
+
+    def _prepared(self, size: tuple[int, int]) -> tuple[layout.Grid, Program]:
+        with self._compiling:
+            while (grid := self.grid(size)) not in self._programs:
+                program = self._compile(grid)
+                if program:
+                    self._programs[grid] = program
+                elif not self.shrink():
+                    raise errors.InputError(
+                        "the device's free memory is too little for one tile; free "
+                        "some or choose --device cpu"
+                    )
+            return grid, self._programs[grid]
+
+    def strips(
+        self,
+        blocks: Iterable[np.ndarray],
+        size: tuple[int, int],
+        prepare: Callable[[np.ndarray], np.ndarray] = lambda tile: tile,
+        changes: Callable[[np.ndarray], bool] = lambda core: True,
+    ) -> Iterator[np.ndarray]:
+        """Yields what the network makes of an image's rows.
+
+        Args:
+          blocks: as the other arguments, see `tiling.restore_strips`.
+          size: the image's height and width.
+          prepare: makes of a tile's values what the network is shown.
+          changes: whether a core needs computing.
+
+        Raises:
+          InputError: for a device without the memory for a single tile.
+        """
+        grid, program = self._prepared(size)
+        yield from tiling.restore_strips(
+            program, blocks, grid, size, prepare=prepare, changes=changes
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """What restores strips.
+    """All that restores pictures.
 
     Attributes:
-      weights: the model's.
+      weights: of all networks.
       device: its name.
-      restore: of an image's rows, (height, width) and `prepare`, as
-        `tiling.restore_strips` takes them, the restored rows.
-      shrink: makes the tiles need half the memory from now on; returns whether
-        they could be.
-      grid: of a picture's (height, width), how its tiles lie.
+      network: restores: of (..., 4), RGB and where it may be changed freely, RGB.
+      finder: of RGB the probability of damage, (..., 1); None where none is found.
+      filler: of (..., 4), RGB and mask, the same filled; None where none is filled.
       grader: parameters of `grader.Grader` on the device, or None where color and
         tone stay as they are.
+      gated: whether the network is held to small changes where a mask is black.
     """
 
-    weights: Weights
+    weights: Weights | None
     device: str
-    restore: Callable[..., Iterator[np.ndarray]]
-    shrink: Callable[[], bool]
-    grid: Callable[[tuple[int, int]], layout.Grid]
+    network: Network
+    finder: Network | None = None
+    filler: Network | None = None
     grader: Any = None
+    gated: bool = False
+
+    def grid(self, size: tuple[int, int]) -> layout.Grid:
+        """Returns how the restoring network's tiles lie in a picture of a size."""
+        return self.network.grid(size)
+
+    def shrink(self) -> bool:
+        """Makes all tiles need half the memory; returns whether any of them can."""
+        networks = [self.network, self.finder, self.filler]
+        return any([network.shrink() for network in networks if network])
 
 
 def _digest(parameters: Any) -> str:
@@ -88,36 +206,46 @@ def load_weights(model: str, workdir: str) -> Weights:
       workdir: a training run, or "".
 
     Returns:
-      The weights; for shipped ones the SHA-256 is that of their file.
+      The weights; for shipped ones the SHA-256 is that of their file. With a run come
+      neither finder nor grader: its network is used as it was trained. What fills the
+      damage that a user marks comes with all.
 
     Raises:
       InputError: for an unknown model or unusable weights.
     """
+    filler = _load_part("filler")
     if workdir:
-        run, parameters, _ = checkpoint.load_trained(workdir)
-        return Weights(run.model, parameters, _digest(parameters))
+        run, parameters, _ = trained.load_trained(workdir)
+        return Weights(run.model, parameters, _digest(parameters), filler=filler)
     name, parameters = pretrained.load_shipped(model)
     # Loading has held the file to its card.
     card = pretrained.find_shipped(model).with_suffix(".json")
     digest = pretrained.read_card(card)["sha256"]
-    return Weights(name, parameters, digest, *pretrained.load_grader())
+    grader = Part(None, *pretrained.load_grader())
+    return Weights(name, parameters, digest, grader, _load_part("finder"), filler)
+
+
+def _load_part(name: str) -> Part | None:
+    """Returns the finder or the filler; None as long as no weights are shipped."""
+    if not (pretrained.FOLDER / f"{name}.safetensors").is_file():
+        return None
+    return Part(*pretrained.load_part(name))
 
 
 def _automatic(
-    model: Any, device: Any, *, context: int, preserved: preserve.Rule | None
+    model: Any, device: Any, *, context: int, radius: int
 ) -> list[layout.Grid]:
     """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
     context = max(apply.margin(model), context)
-    kept = preserved.radius if preserved else 0
 
     def suited(pixels: int) -> int:
         return int((_CORE_TO_CONTEXT + 2) * pixels) + layout.OVERLAP
 
     # A model that sees no further takes one shape, which is compiled once.
-    shapes = [(side + 2 * kept, side + 2 * kept)]
+    shapes = [(side + 2 * radius, side + 2 * radius)]
     if suited(context) > side:
-        large = suited(context) + 2 * kept
+        large = suited(context) + 2 * radius
         # For most pictures, for small ones, and for those too wide for a high strip;
         # the last is no smaller than the first, so that it is not taken without need.
         shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
@@ -125,10 +253,10 @@ def _automatic(
     return [
         layout.make_grid(
             model,
-            tile=tuple(-(-int(pixels) // stride) * stride for pixels in shape),
+            tile=tuple(apply.on_grid(int(pixels), stride) for pixels in shape),
             batch=batch,
             context=context,
-            preserved=preserved,
+            radius=radius,
         )
         for shape in shapes
     ]
@@ -144,6 +272,81 @@ def _needed(program: Any) -> int:
     )
 
 
+def _compiler(
+    apply_network: Callable[[Any, Any], Any],
+    parameters: Any,
+    device: Any,
+    *,
+    channels: int,
+) -> Callable[[layout.Grid], Program | None]:
+    """Returns what compiles a network for a grid, see `Network`."""
+    held = jax.device_put(parameters, device)
+
+    def compile_program(grid: layout.Grid) -> Program | None:
+        tiles = jax.ShapeDtypeStruct(
+            (grid.batch, *grid.tile, channels),
+            np.float32,
+            sharding=jax.sharding.SingleDeviceSharding(device),
+        )
+        free = backend.free_memory(device)
+        compute = tiling.make_compute(apply_network, grid)
+        program = compute.lower(held, tiles).compile()
+        if free is not None and _needed(program) > _SHARE * free:
+            return None
+        return lambda tiles: program(held, jax.device_put(tiles, device))
+
+    return compile_program
+
+
+def _restoring(
+    weights: Weights, device: Any, *, tile: str, context: str, keep_color: bool
+) -> Network:
+    """Returns the restoring network."""
+    model = models.get_model(weights.model)
+    least = 0 if context == "auto" else int(context)
+    if context != "auto" and least < model.halo:
+        raise errors.InputError(
+            f"--context={context}: {weights.model} sees {model.halo} pixels far; "
+            "give at least as many, or auto"
+        )
+    # With shipped weights, colors and shades are the grader's to change.
+    graded = preserve.SHADES if weights.grader else None
+    rule = preserve.COLOR if keep_color else graded
+    # The gate, of shipped weights only, looks no further than the rules do.
+    kept = {"context": least, "radius": rule.radius if rule else 0}
+    if tile == "auto":
+        grids = _automatic(model, device, **kept)
+    else:
+        side, batch = int(tile), backend.tiles(device)[1]
+        grids = [layout.make_grid(model, tile=(side, side), batch=batch, **kept)]
+    compile_program = _compiler(
+        preserve.restoring(model, rule), weights.parameters, device, channels=4
+    )
+    return Network(compile_program, grids)
+
+
+def _beside(
+    part: Part | None,
+    device: Any,
+    apply_network: Callable[[Any, Any], Any],
+    *,
+    channels: int,
+    context: int,
+) -> Network | None:
+    """Returns the finder or the filler, None without weights."""
+    if part is None:
+        return None
+    stride, batch = part.model.stride, backend.tiles(device)[1]
+    context = apply.on_grid(context, stride)
+    grids = [
+        layout.Grid((side, side), context, layout.OVERLAP, stride, batch)
+        for side in _SIDES
+    ]
+    return Network(
+        _compiler(apply_network, part.parameters, device, channels=channels), grids
+    )
+
+
 def make_engine(
     weights: Weights,
     *,
@@ -156,10 +359,11 @@ def make_engine(
 
     Args:
       weights: from `load_weights`.
-      tile: side of the tiles in pixels, or "auto": chosen for the device, the size
-        of the picture and, where JAX knows it, the device's free memory.
-      context: pixels of context around each tile's used part, or "auto": as far as
-        the model sees.
+      tile: side of the restoring network's tiles in pixels, or "auto": chosen for the
+        device, the size of the picture and, where JAX knows it, the device's free
+        memory.
+      context: pixels of context around each of these tiles' used part, or "auto": as
+        far as the model sees.
       keep_color: whether color and tone stay as they were.
       device: "auto", "cpu", "gpu" or "tpu".
 
@@ -168,75 +372,30 @@ def make_engine(
 
     Raises:
       InputError: for a tile or context that does not fit the model or a device that
-        is not there; of the engine's `restore`, for a device without the memory for
-        a single tile.
+        is not there.
     """
-    place = backend.device(device)
-    model = models.get_model(weights.model)
-    least = 0 if context == "auto" else int(context)
-    if context != "auto" and least < model.halo:
-        raise errors.InputError(
-            f"--context={context}: {weights.model} sees {model.halo} pixels far; "
-            "give at least as many, or auto"
+    used = backend.device(device)
+    found, filled, graded = weights.finder, weights.filler, weights.grader
+
+    def find(parameters: Any, tiles: Any) -> Any:
+        return jax.nn.sigmoid(found.model.apply(parameters, tiles))
+
+    def fill(parameters: Any, tiles: Any) -> Any:
+        images, mask = tiles[..., :3], tiles[..., 3:]
+        return jnp.concatenate(
+            [filled.model.apply(parameters, images, mask), mask], axis=-1
         )
-    # With shipped weights, colors and shades are the grader's to change.
-    graded = preserve.SHADES if weights.grader else None
-    preserved = preserve.COLOR if keep_color else graded
-    kept = {"context": least, "preserved": preserved}
-    if tile == "auto":
-        chosen = _automatic(model, place, **kept)
-    else:
-        side, batch = int(tile), backend.tiles(place)[1]
-        chosen = [layout.make_grid(model, tile=(side, side), batch=batch, **kept)]
-    parameters = jax.device_put(weights.parameters, place)
-    # What changes: the shapes in use, smaller after each shortage, and the programs
-    # that pictures needed so far.
-    grids, programs = list(chosen), {}
-    # Two pictures at once would compile the same program twice.
-    compiling = threading.Lock()
 
-    def compiled(grid: layout.Grid) -> Any:
-        tiles = jax.ShapeDtypeStruct(
-            (grid.batch, *grid.tile, 3),
-            np.float32,
-            sharding=jax.sharding.SingleDeviceSharding(place),
-        )
-        compute = tiling.make_compute(model, grid, preserved=preserved)
-        return compute.lower(parameters, tiles).compile()
-
-    def grid_of(size: tuple[int, int]) -> layout.Grid:
-        return layout.choose(grids, size)
-
-    def shrink() -> bool:
-        smaller = [less for grid in grids if (less := layout.halved(grid))]
-        grids[:] = smaller or grids
-        return bool(smaller)
-
-    def prepared(size: tuple[int, int]) -> tuple[layout.Grid, Any]:
-        while (grid := grid_of(size)) not in programs:
-            free = backend.free_memory(place)
-            program = compiled(grid)
-            if free is None or _needed(program) <= _SHARE * free:
-                programs[grid] = program
-            elif not shrink():
-                raise errors.InputError(
-                    f"{place}: {free / 1e6:.0f} MB are free, too little for one tile; "
-                    "free some or choose --device cpu"
-                )
-        return grid, programs[grid]
-
-    def restore(
-        blocks: Iterable[np.ndarray],
-        size: tuple[int, int],
-        prepare: Callable[[np.ndarray], np.ndarray],
-    ) -> Iterator[np.ndarray]:
-        with compiling:
-            grid, program = prepared(size)
-
-        def compute(tiles: np.ndarray) -> Any:
-            return program(parameters, jax.device_put(tiles, place))
-
-        yield from tiling.restore_strips(compute, blocks, grid, size, prepare=prepare)
-
-    grader = None if keep_color else jax.device_put(weights.grader, place)
-    return Engine(weights, str(place), restore, shrink, grid_of, grader)
+    return Engine(
+        weights,
+        str(used),
+        _restoring(weights, used, tile=tile, context=context, keep_color=keep_color),
+        finder=_beside(found, used, find, channels=3, context=_FINDER_CONTEXT),
+        filler=_beside(
+            filled, used, fill, channels=4, context=filled.model.halo if filled else 0
+        ),
+        grader=jax.device_put(graded.parameters, used)
+        if graded and not keep_color
+        else None,
+        gated=found is not None,
+    )

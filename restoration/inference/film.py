@@ -23,7 +23,7 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.film import (
     container,
     motion,
@@ -538,7 +538,7 @@ def _load_look(
     if path.is_file():
         return Look(**json.loads(path.read_text()))
     found = look(source, settings, folder)
-    config.write_text(path, json.dumps(dataclasses.asdict(found)))
+    files.write_text(path, json.dumps(dataclasses.asdict(found)))
     return found
 
 
@@ -641,7 +641,7 @@ def _claim(folder: pathlib.Path, fingerprint: str) -> None:
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        config.write_text(mark, fingerprint + "\n")
+        files.write_text(mark, fingerprint + "\n")
     except OSError as error:
         raise errors.InputError(
             f"{folder.parent}: {error.strerror}; choose another -o"
@@ -683,7 +683,7 @@ def _restore_parts(
             told = _write_part(
                 part, results, source, used, settings, folder, bar.update
             )
-            config.write_text(notes[part.number], json.dumps(told))
+            files.write_text(notes[part.number], json.dumps(told))
     return [
         share
         for part in parts
@@ -828,4 +828,4 @@ def add_to_report(
     ):
         told[name] = told.get(name, 0) + count
     told["restored"] = len(told["files"]) - told["failed"] - told["skipped"]
-    config.write_text(report, json.dumps(told, indent=1) + "\n")
+    files.write_text(report, json.dumps(told, indent=1) + "\n")

@@ -6,9 +6,23 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from restoration.base import errors
 from restoration.images import picture
+
+# Folders in which programs and network drives keep copies, thumbnails and rubbish.
+_FOREIGN = {
+    "@eadir", "@__thumb", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+    "$recycle.bin", "recycler", "system volume information", "__macosx", "lost+found",
+    "ipod photo cache", "thumbnails", "thumbs", "temporary items",
+    "network trash folder",
+}  # fmt: skip
+
+# Folders by suffix: previews of Lightroom and Capture One.
+_FOREIGN_SUFFIXES = (".lrdata", ".cocatalog", ".cosessiondb")
+
+_FOREIGN_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "picasa.ini"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +33,33 @@ class Job:
       source: the picture.
       target: the file to write.
       relative: the picture's path below the folder that was named, or its name.
+      beside: what the names of files beside the target begin with; by default the
+        target's name without its suffix.
     """
 
     source: pathlib.Path
     target: pathlib.Path
     relative: pathlib.PurePosixPath
+    beside: str = ""
+
+    def __post_init__(self):
+        """Fills in the default."""
+        if not self.beside:
+            object.__setattr__(self, "beside", self.target.stem)
+
+
+class Named(NamedTuple):
+    """A picture as its result's name depends on it.
+
+    Attributes:
+      relative: its path below the folder that was named, or its name.
+      folder: that folder's name.
+      extension: of the result, with its dot.
+    """
+
+    relative: pathlib.PurePosixPath
+    folder: str
+    extension: str
 
 
 def is_picture(name: str) -> bool:
@@ -33,14 +69,15 @@ def is_picture(name: str) -> bool:
     return known and not name.startswith(".")
 
 
-def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
-    """Yields the pictures of a folder, in order, as paths relative to it.
+def _is_foreign(name: str) -> bool:
+    """Returns whether a folder holds no pictures of its owner's."""
+    name = name.lower()
+    hidden = name.startswith(".")
+    return hidden or name in _FOREIGN or name.endswith(_FOREIGN_SUFFIXES)
 
-    Symbolic links to folders are not followed; hidden folders are passed over.
 
-    Raises:
-      InputError: when a folder cannot be read.
-    """
+def _files(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
+    """Yields all files of a folder, in order, as paths relative to it."""
     try:
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
@@ -48,11 +85,50 @@ def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosix
         raise errors.InputError(f"{folder}: {error.strerror}; check the path") from None
     for entry in ordered:
         if entry.is_dir(follow_symlinks=False):
-            if recursive and not entry.name.startswith("."):
-                for path in walk(pathlib.Path(entry.path), recursive=True):
+            if recursive and not _is_foreign(entry.name):
+                for path in _files(pathlib.Path(entry.path), recursive=True):
                     yield pathlib.PurePosixPath(entry.name) / path
-        elif is_picture(entry.name) and entry.is_file():
+        elif entry.is_file():
             yield pathlib.PurePosixPath(entry.name)
+
+
+def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
+    """Yields the pictures of a folder, in order, as paths relative to it.
+
+    Symbolic links to folders are not followed; hidden folders, and those in which
+    programs and network drives keep thumbnails and deleted files, are passed over.
+
+    Raises:
+      InputError: when a folder cannot be read.
+    """
+    for path in _files(folder, recursive=recursive):
+        if is_picture(path.name):
+            yield path
+
+
+def passed_over(
+    inputs: Iterable[str], output: str, *, recursive: bool
+) -> dict[str, int]:
+    """Counts the files in folders that are no pictures that are read.
+
+    Args:
+      inputs: pictures and folders.
+      output: the folder for the results, whose files do not count.
+      recursive: whether to look into sub-folders.
+
+    Returns:
+      How many by suffix, in lower case, the most frequent first.
+    """
+    counts, results = collections.Counter(), pathlib.Path(output).resolve()
+    for folder in {pathlib.Path(given).resolve() for given in inputs}:
+        if not folder.is_dir():
+            continue
+        for path in _files(folder, recursive=recursive):
+            inside = (folder / path).parent.is_relative_to(results)
+            hidden = path.name.startswith(".") or path.name.lower() in _FOREIGN_FILES
+            if not (inside or hidden or is_picture(path.name)):
+                counts[path.suffix.lower() or "no suffix"] += 1
+    return dict(counts.most_common())
 
 
 _Found = tuple[pathlib.Path, pathlib.PurePosixPath, str]
@@ -91,35 +167,38 @@ def _is_result(
     inside = found.parent.resolve().is_relative_to(results)
     if folder.resolve().is_relative_to(results):
         # Originals and results lie together: names tell them apart.
-        ending = rf".*_{re.escape(suffix)}(\.\w+_(difference|damage)(_\d+)?)?"
+        ending = rf".*_{re.escape(suffix)}((\.\w+)?_(difference|damage)(_\d+)?)?"
         return bool(suffix) and re.fullmatch(ending, found.stem) is not None
     return inside
 
 
-def _candidates(
-    relative: pathlib.PurePosixPath, folder: str, end: str, extension: str
-) -> list[pathlib.PurePosixPath]:
+def _candidates(named: Named, end: str) -> list[pathlib.PurePosixPath]:
     """Returns the names that a result may have, the plainest first."""
+    relative, folder, extension = named
     plain = relative.with_name(f"{relative.stem}{end}{extension}")
     kind = relative.suffix.removeprefix(".")
-    told = relative.with_name(f"{relative.stem}_{kind}{end}{extension}")
-    return [plain, told, folder / plain, folder / told]
+    longer = relative.with_name(f"{relative.stem}_{kind}{end}{extension}")
+    return [plain, longer, folder / plain, folder / longer]
 
 
-def _assigned(
-    found: Sequence[_Found], end: str, ext: str
+def result_names(
+    pictures: Sequence[Named], *, suffix: str
 ) -> list[pathlib.PurePosixPath]:
     """Returns a name for each picture's result, so that no two are alike.
 
     Pictures that would share a name all take their longer one, so that names do not
-    depend on the order.
+    depend on the order. Only pictures of the same path in folders of the same name
+    are left with the same name.
+
+    Args:
+      pictures: their names.
+      suffix: written after each name.
+
+    Returns:
+      Paths relative to the folder of the results.
     """
-    options = [
-        _candidates(
-            relative, folder, end, relative.suffix if ext == "auto" else f".{ext}"
-        )
-        for _, relative, folder in found
-    ]
+    end = f"_{suffix}" if suffix else ""
+    options = [_candidates(named, end) for named in pictures]
     names = [candidates[0] for candidates in options]
     for step in range(1, len(options[0]) if options else 0):
         counts = collections.Counter(names)
@@ -159,12 +238,7 @@ def find(
     found = {}
     for item in _named(list(inputs), folder, suffix, recursive):
         found.setdefault(item[0].resolve(), item)
-    items = list(found.values())
-    names = _assigned(items, f"_{suffix}" if suffix else "", ext)
-    jobs = [
-        Job(source, folder / name, relative)
-        for (source, relative, _), name in zip(items, names, strict=True)
-    ]
+    jobs = _with_results(list(found.values()), folder, suffix=suffix, ext=ext)
     taken = {}
     for job in jobs:
         target = job.target.parent.resolve() / job.target.name
@@ -180,3 +254,87 @@ def find(
             )
         taken[target] = job.source
     return jobs
+
+
+def _with_results(
+    items: Sequence[_Found], folder: pathlib.Path, *, suffix: str, ext: str
+) -> list[Job]:
+    """Returns the jobs of pictures, each with a result's name of its own."""
+    names = result_names(
+        [
+            Named(relative, name, relative.suffix if ext == "auto" else f".{ext}")
+            for _, relative, name in items
+        ],
+        suffix=suffix,
+    )
+    stems = collections.Counter(name.with_suffix("") for name in names)
+    return [
+        # Files beside `a.jpg` and `a.png` would share their names.
+        Job(
+            source,
+            folder / name,
+            relative,
+            name.name if stems[name.with_suffix("")] > 1 else name.stem,
+        )
+        for (source, relative, _), name in zip(items, names, strict=True)
+    ]
+
+
+def folders(root: str, output: str, *, recursive: bool) -> Iterator[str]:
+    """Yields the folders to restore, as paths below the root, the root itself first.
+
+    Args:
+      root: the folder that was named.
+      output: the folder for the results; what lies in it is passed over.
+      recursive: whether sub-folders count.
+
+    Raises:
+      InputError: when a folder cannot be read.
+    """
+    results = pathlib.Path(output).resolve()
+
+    def below(relative: str) -> Iterator[str]:
+        yield relative
+        try:
+            with os.scandir(os.path.join(root, relative)) as entries:
+                names = sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                    and not _is_foreign(entry.name)
+                )
+        except OSError as error:
+            raise errors.InputError(
+                f"{os.path.join(root, relative)}: {error.strerror}; check the path"
+            ) from None
+        for name in names if recursive else ():
+            path = os.path.join(relative, name)
+            if pathlib.Path(root, path).resolve() != results:
+                yield from below(path)
+
+    yield from below("")
+
+
+def find_in_folder(
+    root: str, relative: str, output: str, *, suffix: str, ext: str
+) -> list[Job]:
+    """Returns the pictures of one folder, without its sub-folders.
+
+    Within a folder results have the names that `find` gives them, so that a million
+    folders can be listed in as many places.
+
+    Args:
+      root: the folder that was named.
+      relative: the folder to list, below the root.
+      output: the folder for the results; sub-folders are kept.
+      suffix: written after each name.
+      ext: format of the results, "auto" for each picture's own.
+    """
+    folder, below = pathlib.Path(root, relative), pathlib.PurePosixPath(relative)
+    results = pathlib.Path(output).resolve()
+    items = [
+        (folder / name, below / name, pathlib.Path(root).resolve().name)
+        for name in walk(folder, recursive=False)
+        if not _is_result(folder / name, folder, results, suffix)
+    ]
+    return _with_results(items, pathlib.Path(output), suffix=suffix, ext=ext)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from restoration.base import errors
-from restoration.inference import preserve
 from restoration.models import apply
 
 # Cores overlap by so many pixels, unless told otherwise.
@@ -57,7 +56,7 @@ def make_grid(
     overlap: int = OVERLAP,
     batch: int = 1,
     context: int = 0,
-    preserved: preserve.Rule | None = None,
+    radius: int = 0,
 ) -> Grid:
     """Returns the grid of a model's tiles.
 
@@ -68,7 +67,8 @@ def make_grid(
       batch: tiles computed at once.
       context: pixels of context on each side of a tile; no less than the model's
         halo is taken.
-      preserved: what will be kept, which needs context of its own.
+      radius: pixels of context that what is done after the model needs, such as a
+        `preserve.Rule`.
 
     Returns:
       The grid.
@@ -78,7 +78,7 @@ def make_grid(
     """
     stride = model.stride
     context = max(apply.margin(model), apply.on_grid(context, stride))
-    context += apply.on_grid(preserved.radius, stride) if preserved else 0
+    context += apply.on_grid(radius, stride)
     least = apply.on_grid(2 * context + overlap + stride, stride)
     for side in tile:
         if side % stride or side < least:

@@ -6,24 +6,20 @@ beside the result, from which it is then encoded; no picture is in memory whole.
 
 import contextlib
 import dataclasses
-import itertools
+import functools
+import os
 import pathlib
-import queue
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from restoration.base import errors
+from restoration.base import errors, files
 from restoration.devices import backend
-from restoration.images import color, encode, picture
-from restoration.inference import blending, engine, grade
+from restoration.images import encode, picture
+from restoration.inference import blending, engine, mask_files, masks, restore_page
 from restoration.inference.jobs import Job
-
-# Blocks of rows that are read ahead of the computation.
-_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +28,34 @@ class Settings:
 
     Attributes:
       strength: 1 restores, 0 gives back the input.
-      mask: folder of masks, or "".
+      blind: whether damage is looked for.
+      damage: mask of damage, a file or folder, or "".
+      keep: mask of what may be changed, a file or folder, or "".
+      sensitivity: how readily something counts as damage, 0 to 1.
+      only_damage: whether only what is damaged is changed.
+      infrared: whether infrared scans become masks.
       difference: whether the difference is written too.
-      damage_mask: whether the estimated damage is written too.
+      save_damage: whether the mask that was used is written too.
       ext: format of the results, "auto" for each picture's own.
       strip_metadata: whether metadata is left out.
+      keep_dates: whether results get the dates of their pictures' files.
       max_pixels: the most pixels that a page may have.
       overwrite: whether results that exist are replaced.
       skip_existing: whether pictures with a result are passed over.
     """
 
     strength: float = 1.0
-    mask: str = ""
+    blind: bool = True
+    damage: str = ""
+    keep: str = ""
+    sensitivity: float = 0.5
+    only_damage: bool = False
+    infrared: bool = False
     difference: bool = False
-    damage_mask: bool = False
+    save_damage: bool = False
     ext: str = "auto"
     strip_metadata: bool = False
+    keep_dates: bool = False
     max_pixels: int = 1_000_000_000
     overwrite: bool = False
     skip_existing: bool = False
@@ -66,6 +74,7 @@ class Restored:
       sizes: width and height of each page, pixels.
       seconds: what it took.
       tiles: height and width of each page's tiles, pixels.
+      damaged_share: of each page, 0 to 1, None where no damage was looked for.
     """
 
     input: pathlib.Path
@@ -76,196 +85,40 @@ class Restored:
     sizes: tuple[tuple[int, int], ...] = ()
     seconds: float = 0.0
     tiles: tuple[tuple[int, int], ...] = ()
+    damaged_share: tuple[float | None, ...] = ()
 
 
-def read_ahead(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields what another iterator yields, which a thread asks in advance."""
-    waiting: queue.Queue = queue.Queue(_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: tuple[str, object]) -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                waiting.put(item, timeout=0.1)
-                return
-
-    def work() -> None:
-        try:
-            for block in blocks:
-                put(("block", block))
-                if stopped.is_set():
-                    return
-            put(("end", None))
-        except BaseException as error:  # told in the thread that asks
-            put(("error", error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = waiting.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stopped.set()
-        thread.join()
-
-
-def regrouped(blocks: Iterable[np.ndarray]) -> Callable[[int], np.ndarray]:
-    """Returns a function that takes the next so many rows of all blocks."""
-    blocks, rest = iter(blocks), np.empty(0)
-
-    def take(count: int) -> np.ndarray:
-        nonlocal rest
-        taken = []
-        while count:
-            if not len(rest):
-                rest = next(blocks)
-            taken.append(rest[:count])
-            rest, count = rest[count:], count - len(taken[-1])
-        return np.concatenate(taken)
-
-    return take
-
-
-def find_mask(folder: str, job: Job) -> pathlib.Path:
-    """Returns a picture's mask: the file of its path and name in the mask folder.
+def _given(
+    job: Job, source: picture.Picture, page: picture.Page, settings: Settings
+) -> masks.Given:
+    """Returns the masks that the user gives for a page.
 
     Raises:
-      InputError: when there is none.
+      InputError: when one is missing.
     """
-    place = pathlib.Path(folder) / job.relative
-    endings = [place.suffix, *picture.SUFFIXES]
-    stems = [place.stem, f"{job.target.name}_damage"]
-    for stem, ending in itertools.product(stems, endings):
-        path = place.with_name(stem + ending)
-        if path.is_file():
-            return path
-    raise errors.InputError(
-        f"{job.source}: no mask {place.with_suffix('.png')}; add one (white: restore, "
-        "black: keep)"
-    )
+    size, number = (page.height, page.width), source.pages.index(page)
+    found: dict[str, Any] = {}
+    if settings.damage:
+        file = mask_files.find_file(settings.damage, job, number, option="damage")
+        found["damage"] = functools.partial(mask_files.read_rows, *file, size)
+        found["name"] = str(file[0])
+    if settings.keep:
+        file = mask_files.find_file(settings.keep, job, number, option="keep")
+        found["keep"] = functools.partial(mask_files.read_rows, *file, size)
+    if settings.infrared and (scan := mask_files.find_infrared(source.path)):
+        found["infrared"] = functools.partial(mask_files.read_infrared, scan, size)
+    elif settings.infrared and (own := picture.infrared_of(source, number)):
+        found["infrared"] = own
+    return masks.Given(**found)
 
 
-def _mask_rows(path: pathlib.Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yields rows of a mask, float32 (rows, width, 1) in [0, 1]."""
-    mask = picture.inspect(path)
-    page = mask.pages[0]
-    if (page.height, page.width) != size:
-        raise errors.InputError(
-            f"{path}: a mask of {page.width}×{page.height} pixels for a picture of "
-            f"{size[1]}×{size[0]}; make them equal"
-        )
-    for rows in picture.rows(mask, page):
-        colors = rows[..., : page.colors].mean(-1, keepdims=True, dtype=np.float32)
-        yield np.clip(colors / np.float32(page.scale), 0, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Extra:
-    """A picture of 8 bits that is written beside the result.
-
-    Attributes:
-      path: of its file.
-      written: where its rows go.
-      of: makes its rows of those before and after.
-      graded: whether "before" is the graded picture: a grade changes all of it, and
-        is no damage.
-    """
-
-    path: pathlib.Path
-    written: encode.Written
-    of: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    graded: bool
-
-
-def _extras(job: Job, page: picture.Page, settings: Settings) -> list[_Extra]:
-    kinds = []
-    if settings.difference:
-        kinds.append(("difference", 3, blending.difference, False))
-    if settings.damage_mask:
-        kinds.append(("damage", 1, blending.damage, True))
-    number = f"_{page.number + 1}" if page.number else ""
-    extras = []
-    for name, bands, of, graded in kinds:
-        path = job.target.with_name(f"{job.target.name}_{name}{number}.png")
-        if path.exists() and not settings.overwrite:
-            raise errors.InputError(f"{path}: exists; --overwrite replaces it")
-        plain = picture.Page(
-            0, page.width, page.height, bands, "uint8", bands,
-            resolution=page.resolution,
-        )  # fmt: skip
-        written = encode.open_written(job.target.parent, plain, "uint8")
-        extras.append(_Extra(path, written, of, graded))
-    return extras
-
-
-def _look(
-    source: picture.Picture, page: picture.Page, to_model: color.ToModel
-) -> grade.Cells:
-    """Looks at a whole page, small: its colors, for its grade."""
-    every = grade.stride((page.height, page.width))
-
-    def seen() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        top = 0
-        for values in picture.rows(source, page):
-            part = values[-top % every :: every, ::every]
-            top += len(values)
-            if len(part):
-                yield to_model(part), blending.visible(page, part)
-
-    return grade.look(seen(), (-(-page.height // every), -(-page.width // every)))
-
-
-def _restore_page(
-    job: Job,
-    source: picture.Picture,
-    page: picture.Page,
-    restorer: engine.Engine,
-    settings: Settings,
-    result: encode.Written,
-    extras: Iterable[_Extra],
-) -> list[str]:
-    """Writes a page's restored values to scratch files; returns notes."""
-    to_model, change_of, notes = color.make_color(page)
-    size, show = (page.height, page.width), to_model
-    # Where a mask divides a picture, its parts would be of two grades.
-    grading = restorer.grader is not None and not settings.mask
-    cells, grey = None, False
-    if settings.strength and (grading or page.colors > 1):
-        cells = _look(source, page, to_model)
-        grey = page.colors > 1 and grade.is_grey(cells)
-    if grading and cells is not None:
-        found = grade.estimate(restorer.grader, cells)
-        if found is not None:
-            show = grade.make_prepare(to_model, found)
-            notes.append("graded; --keep_color leaves color and tone")
-    ahead = read_ahead(picture.rows(source, page))
-    shown, stored = itertools.tee(ahead)
-    take_stored, take_mask = regrouped(stored), None
-    if settings.mask:
-        take_mask = regrouped(_mask_rows(find_mask(settings.mask, job), size))
-    with contextlib.closing(ahead):
-        for after in restorer.restore(shown, size, show):
-            values = take_stored(len(after))
-            weight = settings.strength
-            if take_mask:
-                weight = weight * take_mask(len(after))
-            before = to_model(values)
-            if grey:
-                after = color.uncolored(before, after)
-            change = change_of(before, after)
-            changed = blending.apply_change(page, values, change, weight)
-            result.rows.write(encode.as_depth(changed, result.dtype))
-            seen = blending.visible(page, values)
-            part = weight if seen is None else weight * (seen > 0)
-            for extra in extras:
-                base = show(values) if extra.graded else before
-                extra.written.rows.write(extra.of(base, base + part * (after - base)))
-    return notes
+def _beside(job: Job, name: str, number: int, settings: Settings) -> pathlib.Path:
+    """Returns the path of a picture beside the result, of the page of a number."""
+    ending = f"_{number + 1}" if number else ""
+    path = job.target.with_name(f"{job.beside}_{name}{ending}.png")
+    if path.exists() and not settings.overwrite:
+        raise errors.InputError(f"{path}: exists; --overwrite replaces it")
+    return path
 
 
 def _kind(source: picture.Picture, ext: str) -> str:
@@ -281,45 +134,89 @@ def _check_disk(folder: pathlib.Path, needed: int) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """What restoring a file told: notes, and each page's damaged share."""
+
+    source: picture.Picture
+    notes: list[str]
+    shares: list[float | None]
+
+
 def _written(
     job: Job, source: picture.Picture, restorer: engine.Engine, settings: Settings
-) -> list[str]:
-    """Restores all pages and writes the results; returns notes."""
+) -> _Done:
+    """Restores all pages and writes the results."""
     kind = _kind(source, settings.ext)
     encode.check_channels(source.path, kind, source.pages)
-    notes, pages, extras = [], [], []
+    how = restore_page.How(
+        **{
+            field.name: getattr(settings, field.name)
+            for field in dataclasses.fields(restore_page.How)
+        }
+    )
+    folder, done, pages, extras = job.target.parent, _Done(source, [], []), [], []
     with contextlib.ExitStack() as stack:
-        for page in source.pages:
+        for number, page in enumerate(source.pages):
             dtype = encode.depth(kind, page.dtype)
             if dtype != page.dtype:
-                notes.append(f"{page.dtype} became {dtype}")
-            _check_disk(
-                job.target.parent,
-                page.width * page.height * page.bands * np.dtype(dtype).itemsize,
-            )
-            pages.append(encode.open_written(job.target.parent, page, dtype))
-            stack.enter_context(pages[-1].rows)
-            beside = _extras(job, page, settings)
-            for extra in beside:
-                stack.enter_context(extra.written.rows)
-            extras += beside
-            notes += _restore_page(
-                job, source, page, restorer, settings, pages[-1], beside
-            )
-        for extra in extras:
-            encode.save_plain(extra.path, extra.written)
+                done.notes.append(f"{page.dtype} became {dtype}")
+            # The mask, and what it is made of, take two bytes a pixel.
+            each = page.bands * np.dtype(dtype).itemsize + 2
+            _check_disk(folder, page.width * page.height * each)
+            own = kind == source.format
+            result = encode.open_written(folder, page, dtype, own=own)
+            stack.enter_context(result.rows)
+            pages.append(result)
+            if page.role == "infrared":
+                for values in picture.rows(source, page):
+                    encode.write_rows(result, values)
+                done.shares.append(None)
+                continue
+            difference = None
+            if settings.difference:
+                path = _beside(job, "difference", number, settings)
+                difference = encode.open_written(folder, masks.plain(page, 3), "uint8")
+                stack.enter_context(difference.rows)
+                extras.append((path, difference))
+            if settings.save_damage:
+                damage_path = _beside(job, "damage", number, settings)
+
+            def write(
+                strip: restore_page.Strip,
+                result: encode.Written = result,
+                difference: encode.Written | None = difference,
+            ) -> None:
+                encode.write_rows(result, strip.values)
+                if difference:
+                    shown = blending.difference(strip.before, strip.after)
+                    difference.rows.write(shown)
+
+            mask, notes = restore_page.restore_page(
+                page, functools.partial(picture.rows, source, page), restorer, how,
+                _given(job, source, page, settings),
+                folder=folder, stack=stack, write=write,
+            )  # fmt: skip
+            done.notes.extend(notes)
+            done.shares.append(mask and round(mask.share, 6))
+            if settings.save_damage and mask:
+                extras.append((damage_path, mask.written))
+        for path, written in extras:
+            encode.save_plain(path, written)
         strip = settings.strip_metadata
-        notes += encode.save(job.target, source, pages, kind=kind, strip=strip)
-    return notes
+        done.notes.extend(
+            encode.save(job.target, source, pages, kind=kind, strip=strip)
+        )
+    return done
 
 
 def _copied(job: Job, source: picture.Picture, settings: Settings) -> bool:
     """Copies the file where encoding it again could only lose: nothing is changed."""
     same = _kind(source, settings.ext) == source.format
     untouched = settings.strength == 0 and same and not settings.strip_metadata
-    if not untouched or settings.difference or settings.damage_mask:
+    if not untouched or settings.difference or settings.save_damage:
         return False
-    with encode.told(job.target), encode.frames.replacing(job.target) as temporary:
+    with encode.told(job.target), files.replacing(job.target) as temporary:
         for page in source.pages:  # so that a damaged file is told all the same
             for _ in picture.rows(source, page):
                 pass
@@ -327,18 +224,16 @@ def _copied(job: Job, source: picture.Picture, settings: Settings) -> bool:
     return True
 
 
-def _attempt(
-    job: Job, restorer: engine.Engine, settings: Settings
-) -> tuple[picture.Picture, list[str]]:
+def _attempt(job: Job, restorer: engine.Engine, settings: Settings) -> _Done:
     source = picture.inspect(job.source, max_pixels=settings.max_pixels)
     with encode.told(job.target):
         job.target.parent.mkdir(parents=True, exist_ok=True)
     if _copied(job, source, settings):
-        return source, []
+        return _Done(source, [], [])
     while True:
         try:
             with encode.told(job.target):
-                return source, _written(job, source, restorer, settings)
+                return _written(job, source, restorer, settings)
         except Exception as error:
             if not backend.is_out_of_memory(error):
                 raise
@@ -367,7 +262,10 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
     try:
         if job.target.exists() and not settings.overwrite:
             raise errors.InputError(f"{job.target}: exists; --overwrite replaces it")
-        source, notes = _attempt(job, restorer, settings)
+        restored = _attempt(job, restorer, settings)
+        if settings.keep_dates:
+            dates = job.source.stat()
+            os.utime(job.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     except errors.InputError as error:
         done = dataclasses.replace(done, error=str(error))
     except Exception as error:  # the other pictures are restored all the same
@@ -375,9 +273,11 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
         line = f"{job.source}: {type(error).__name__}: {reason}; please report this"
         done = dataclasses.replace(done, error=line)
     else:
+        source = restored.source
         done = dataclasses.replace(
             done,
-            notes=tuple(dict.fromkeys([*source.notes, *notes])),
+            notes=tuple(dict.fromkeys([*source.notes, *restored.notes])),
+            damaged_share=tuple(restored.shares),
             sizes=tuple((page.width, page.height) for page in source.pages),
             tiles=tuple(
                 restorer.grid((page.height, page.width)).tile for page in source.pages

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from restoration.inference import layout, preserve
+from restoration.inference import layout
 
 # Pixels of the rows that are handed on at once.
 _PIXELS = 1 << 18
@@ -55,26 +55,24 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def make_compute(
-    model: Any, grid: layout.Grid, *, preserved: preserve.Rule | None = None
+    apply: Callable[[Any, jnp.ndarray], jnp.ndarray], grid: layout.Grid
 ) -> Callable[[Any, np.ndarray], jnp.ndarray]:
-    """Returns compute(parameters, tiles), jitted: the restored cores of tiles.
+    """Returns compute(parameters, tiles), jitted: what a network gives in the cores.
 
     Args:
-      model: Flax module.
+      apply: of parameters and float tiles (batch, *tile, channels in), float
+        (batch, *tile, channels out).
       grid: how tiles lie.
-      preserved: what of the images stays.
 
     Returns:
-      A function of parameters and float (batch, *tile, 3) that gives float32
-      (batch, *core, 3) in [0, 1].
+      A function of parameters and tiles that gives float32 (batch, *core,
+      channels out) in [0, 1].
     """
 
     @jax.jit
     def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
-        restored = model.apply(parameters, tiles)
-        if preserved:
-            restored = preserved.apply(tiles, jnp.clip(restored, 0, 1))
-        return jnp.clip(restored[:, *grid.inner], 0, 1).astype(jnp.float32)
+        cores = apply(parameters, tiles)[:, *grid.inner]
+        return jnp.clip(cores, 0, 1).astype(jnp.float32)
 
     return compute
 
@@ -110,7 +108,10 @@ def _cut(
 
 
 def _computed(
-    tiles: Iterable[_Placed], compute: Callable[[np.ndarray], Any], grid: layout.Grid
+    tiles: Iterable[_Placed],
+    compute: Callable[[np.ndarray], Any],
+    grid: layout.Grid,
+    changes: Callable[[np.ndarray], bool],
 ) -> Iterator[_Placed]:
     """Yields (top, left, core); a batch is computed while the next is cut."""
     tiles, running = iter(tiles), collections.deque()
@@ -121,12 +122,15 @@ def _computed(
             yield top, left, core
 
     while group := list(itertools.islice(tiles, grid.batch)):
-        stacked = np.zeros((grid.batch, *grid.tile, 3), np.float32)
-        for place, (_, _, tile) in enumerate(group):
-            stacked[place] = tile
+        stacked = np.zeros((grid.batch, *group[0][2].shape), np.float32)
+        for number, (_, _, tile) in enumerate(group):
+            stacked[number] = tile
         if running:  # two at once would take the program's memory twice
             jax.block_until_ready(running[-1][1])
-        running.append((group, compute(stacked)))
+        cores = stacked[:, *grid.inner]
+        if any(changes(core) for core in cores[: len(group)]):
+            cores = compute(stacked)
+        running.append((group, cores))
         if len(running) > 1:
             yield from finished()
     while running:
@@ -144,12 +148,15 @@ def _summed(weights: np.ndarray, places: Sequence[int]) -> np.ndarray:
 def _blended(
     cores: Iterable[_Placed], grid: layout.Grid, size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-    """Yields finished rows of blended cores, float32 (rows, width, 3)."""
+    """Yields finished rows of blended cores, float32 (rows, width, channels)."""
     (height, width), (core_height, core_width) = size, grid.core
     windows = [window(core, grid.overlap) for core in grid.core]
     weights = (windows[0][:, None] * windows[1][None, :])[..., None]
     down, across = map(_summed, windows, layout.core_starts(grid, size))
-    strip, current = np.zeros((core_height, len(across), 3), np.float32), 0
+    cores = iter(cores)
+    first_core = next(cores)
+    strip = np.zeros((core_height, len(across), first_core[2].shape[-1]), np.float32)
+    current = 0
 
     def rows(count: int) -> Iterator[np.ndarray]:
         step = max(1, _PIXELS // width)
@@ -158,7 +165,7 @@ def _blended(
             weight = down[current + begin : current + end, None] * across[:width]
             yield strip[begin:end, :width] / weight[..., None]
 
-    for top, left, core in cores:
+    for top, left, core in itertools.chain([first_core], cores):
         if top != current:
             yield from rows(top - current)
             kept = current + core_height - top
@@ -179,22 +186,26 @@ def restore_strips(
     size: tuple[int, int],
     *,
     prepare: Callable[[np.ndarray], np.ndarray] = lambda tile: tile,
+    changes: Callable[[np.ndarray], bool] = lambda core: True,
 ) -> Iterator[np.ndarray]:
-    """Restores an image that comes and goes in rows.
+    """Takes an image through a network; it comes and goes in rows.
 
     Args:
-      compute: float32 tiles (batch, *tile, 3) to restored cores (batch, *core, 3),
-        as `make_compute` gives them.
-      blocks: the image's rows from the top, arrays (rows, width, channels).
+      compute: float32 tiles (batch, *tile, channels in) to cores (batch, *core,
+        channels out), as `make_compute` gives them.
+      blocks: the image's rows from the top, arrays (rows, width, bands).
       grid: how tiles lie.
       size: the image's height and width.
-      prepare: makes of a tile of the blocks' values float RGB in [0, 1].
+      prepare: makes of a tile of the blocks' values what the network is shown, float
+        (*tile, channels in) in [0, 1].
+      changes: whether the network changes a core that it is shown; others are
+        handed on without computing, so channels out are channels in.
 
     Yields:
-      Restored rows from the top, float32 (rows, width, 3) in [0, 1].
+      Rows from the top, float32 (rows, width, channels out) in [0, 1].
     """
     tiles = _cut(blocks, grid, size, prepare)
-    yield from _blended(_computed(tiles, compute, grid), grid, size)
+    yield from _blended(_computed(tiles, compute, grid, changes), grid, size)
 
 
 def make_restore(
@@ -216,7 +227,7 @@ def make_restore(
       InputError: for a tile that does not fit the model.
     """
     grid = layout.make_grid(model, tile=(tile, tile), overlap=overlap, batch=batch)
-    compute = make_compute(model, grid)
+    compute = make_compute(model.apply, grid)
 
     def restore(parameters: Any, image: np.ndarray) -> np.ndarray:
         rows = restore_strips(

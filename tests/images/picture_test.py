@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 import shutil
 import struct
 import subprocess
@@ -105,7 +106,9 @@ def test_strength_0_gives_back_the_pixels(tmp_path, photo, name):
     np.testing.assert_array_equal(
         stored(tmp_path / name), stored(tmp_path / "out" / name)
     )
-    difference = frames.read(tmp_path / "out" / f"{name}_difference.png")
+    difference = frames.read(
+        tmp_path / "out" / f"{pathlib.Path(name).stem}_difference.png"
+    )
     np.testing.assert_allclose(difference, 128 / 255, atol=1e-6)
 
 

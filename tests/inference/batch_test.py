@@ -49,9 +49,7 @@ def find(inputs, output, *, suffix="restored", ext="auto", recursive=True):
 @pytest.fixture
 def fake(monkeypatch):
     """Makes `restore` use a model that needs no compiling."""
-    weights = engine.Weights("basic", {}, "0" * 64)
     used = files.fake_engine(files.darker)
-    used = restore.dataclasses.replace(used, weights=weights)
     monkeypatch.setattr(batch, "load_engine", lambda options: used)
 
 
@@ -90,7 +88,7 @@ def test_results_inside_the_input_folder_are_no_input(tmp_path, photo, fake):
     for output in (tmp_path / "sub" / "out", tmp_path):
         for _ in range(2):
             done = run([tmp_path], output, recursive=True, overwrite=True,
-                       difference=True, damage_mask=True)  # fmt: skip
+                       difference=True)  # fmt: skip
             own = {d.input.relative_to(tmp_path).as_posix() for d in done}
             assert not any(d.error for d in done)
             if output != tmp_path:
@@ -148,7 +146,11 @@ def test_options_that_contradict():
         ({"tile": "big"}, "auto or a number"),
         ({"context": "-3"}, "auto or a number"),
         ({"strength": 1.5}, "from 0.0 to 1.0"),
-        ({"mask": "/nowhere"}, "no such folder"),
+        ({"keep": "/nowhere"}, "no such file or folder"),
+        ({"damage": "/nowhere"}, "no such file or folder"),
+        ({"blind": False, "only_damage": True}, "no mask of damage"),
+        ({"workdir": "run", "save_damage": True}, "no mask of damage"),
+        ({"sensitivity": 2.0}, "from 0.0 to 1.0"),
         ({"ext": "gif"}, "choose one of"),
     ):
         with pytest.raises(errors.InputError, match=line):
@@ -163,10 +165,10 @@ def test_a_device_that_is_not_here():
 def test_restore_starts_without_tensorflow(tmp_path, photo):
     save(photo, tmp_path / "a.png")
     code = (
-        "import sys\nfrom restoration import restore\n"
-        f"options = restore.RestoreOptions(input=({str(tmp_path / 'a.png')!r},), "
+        "import sys\nfrom restoration.inference import batch\n"
+        f"options = batch.RestoreOptions(input=({str(tmp_path / 'a.png')!r},), "
         f"output={str(tmp_path / 'out')!r}, model='basic')\n"
-        "assert not restore.restore(options)[0].error\n"
+        "assert not batch.restore(options)[0].error\n"
         "print([m for m in ('tensorflow', 'orbax', 'jinja2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -204,7 +206,7 @@ def test_a_mask_limits_what_is_restored(tmp_path, photo):
     mask = np.zeros(photo.shape[:2], np.uint8)
     mask[20:50, 30:90], mask[60:, :] = 255, 128
     save(mask, tmp_path / "masks" / "sub" / "a.png")
-    options = {"relative": "sub/a.png", "mask": str(tmp_path / "masks")}
+    options = {"relative": "sub/a.png", "keep": str(tmp_path / "masks")}
     source, target = tmp_path / "in" / "sub" / "a.png", tmp_path / "b.png"
     files.restore(source, target, **options)
     written = np.asarray(Image.open(target)).astype(float)
@@ -217,10 +219,10 @@ def test_a_mask_limits_what_is_restored(tmp_path, photo):
     with pytest.raises(AssertionError, match="make them equal"):
         files.restore(source, target, overwrite=True, **options)
     with pytest.raises(AssertionError, match="no mask"):
-        files.restore(source, tmp_path / "c.png", mask=str(tmp_path / "masks"))
+        files.restore(source, tmp_path / "c.png", keep=str(tmp_path / "masks"))
 
 
-def test_difference_and_damage_show_what_was_changed(tmp_path, photo):
+def test_difference_shows_what_was_changed(tmp_path, photo):
     degraded = photo // 2 + 60
     degraded[40:44] = 255  # a scratch
     save(degraded, tmp_path / "a.png")
@@ -228,22 +230,10 @@ def test_difference_and_damage_show_what_was_changed(tmp_path, photo):
     def mend(tiles):
         return np.where(tiles > 0.99, np.float32(0.4), tiles)
 
-    files.restore(tmp_path / "a.png", tmp_path / "b.png", change=mend, difference=True,
-                  damage_mask=True)  # fmt: skip
-    damage = np.asarray(Image.open(tmp_path / "b.png_damage.png"))
-    assert damage.shape == degraded.shape[:2]
-    assert (damage[40:44] == 255).all() and not damage[:40].any()
-    difference = np.asarray(Image.open(tmp_path / "b.png_difference.png")).astype(float)
+    files.restore(tmp_path / "a.png", tmp_path / "b.png", change=mend, difference=True)
+    difference = np.asarray(Image.open(tmp_path / "b_difference.png")).astype(float)
     np.testing.assert_allclose(difference[40:44], 127.5 + 127.5 * (0.4 - 1), atol=1)
     np.testing.assert_allclose(difference[:40], 127.5, atol=0.51)
-    # The estimated mask is one that --mask takes.
-    job = jobs.Job(
-        tmp_path / "a.png", tmp_path / "b.png", pathlib.PurePosixPath("a.png")
-    )
-    assert restore_file.find_mask(str(tmp_path), job).name in (
-        "a.png",
-        "b.png_damage.png",
-    )
 
 
 def test_keep_color_leaves_color_and_tone():
@@ -308,13 +298,15 @@ def test_what_is_kept_does_not_depend_on_tiles(photographs, preserved):
     weights = engine.load_weights("basic", "")
     model, parameters = models.get_model(weights.model), weights.parameters
     image = photographs["coffee"][:150, :230]
+    found = np.zeros((150, 230, 1), np.float32)
+    found[:, 60:63], found[90:, 100:] = 1, 1
     results = []
     for tile in ((144, 144), (320, 320), (128, 176)):
-        grid = layout.make_grid(model, tile=tile, preserved=preserved)
-        compute = tiling.make_compute(model, grid, preserved=preserved)
+        grid = layout.make_grid(model, tile=tile, radius=preserved.radius)
+        compute = tiling.make_compute(preserve.restoring(model, preserved), grid)
         strips = tiling.restore_strips(
             lambda tiles, compute=compute: compute(parameters, tiles),
-            [image], grid, image.shape[:2],
+            [np.concatenate([image, found], -1)], grid, image.shape[:2],
         )  # fmt: skip
         results.append(np.concatenate(list(strips)))
     for other in results[1:]:
@@ -340,25 +332,19 @@ def test_context_is_never_less_than_the_model_sees():
 def test_tiles_are_halved_until_they_fit(tmp_path, photo):
     save(photo, tmp_path / "a.png")
     grid = layout.make_grid(models.get_model("basic"), tile=(256, 256), batch=4)
-    tried, current = [], [grid]
+    tried = []
 
-    def restore_rows(blocks, size, prepare):
-        now = current[0]
-
+    def compile_program(grid):
         def compute(tiles):
-            tried.append((now.tile[0], now.batch))
-            if now.tile[0] * now.batch > 130:
+            tried.append((grid.tile[0], grid.batch))
+            if grid.tile[0] * grid.batch > limit:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-            return tiles[:, *now.inner] * np.float32(0.8)
+            return tiles[:, *grid.inner][..., :3] * np.float32(0.8)
 
-        return tiling.restore_strips(compute, blocks, now, size, prepare=prepare)
+        return compute
 
-    def shrink():
-        smaller = layout.halved(current[0])
-        current[0] = smaller or current[0]
-        return smaller is not None
-
-    used = engine.Engine(None, "", restore_rows, shrink, lambda size: current[0])
+    limit = 130
+    used = engine.Engine(None, "", engine.Network(compile_program, [grid]))
     job = jobs.Job(tmp_path / "a.png", tmp_path / "b.png", pathlib.PurePosixPath("a"))
     done = restore_file.restore_file(job, used, restore_file.Settings())
     assert not done.error and done.tiles == ((128, 128),)
@@ -366,25 +352,19 @@ def test_tiles_are_halved_until_they_fit(tmp_path, photo):
     written = np.asarray(Image.open(tmp_path / "b.png"))
     np.testing.assert_allclose(written, 0.8 * photo, atol=0.51)
 
-    def never():
-        return False
-
-    hopeless = engine.Engine(None, "", restore_rows, never, lambda size: grid)
-    current[0] = grid
-    done = restore_file.restore_file(
-        job, hopeless, restore_file.Settings(overwrite=True)
-    )
+    limit = 1
+    done = restore_file.restore_file(job, used, restore_file.Settings(overwrite=True))
     assert "too little memory for one tile" in done.error
 
 
 def test_tiles_are_chosen_by_the_free_memory(monkeypatch):
     weights = engine.load_weights("basic", "")
     size = (300, 400)
-    rows = [np.zeros((*size, 3), np.float32)]
+    rows = [np.ones((*size, 4), np.float32)]
 
     def tile_of_restored():
         used = engine.make_engine(weights)
-        assert len(np.concatenate(list(used.restore(rows, size, np.copy)))) == 300
+        assert len(np.concatenate(list(used.network.strips(rows, size)))) == 300
         return used.grid(size).tile
 
     whole = tile_of_restored()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.pretrain import clean_pictures, pretrain_grade
+from experiments.pretrain import pretrain, pretrain_grade
 from restoration import damage
+from restoration.data import clean_pictures
 from restoration.images import frames
 from restoration.inference import batch, grade
 from restoration.models import pretrained
@@ -163,18 +164,16 @@ def test_inside_a_mask_nothing_is_graded(faded, tmp_path):
     frames.write(tmp_path / "in" / "a.png", degraded)
     frames.write(tmp_path / "masks" / "a.png", np.ones_like(degraded))
     masked, result = restored(
-        tmp_path / "in", tmp_path / "out", mask=str(tmp_path / "masks")
+        tmp_path / "in", tmp_path / "out", keep=str(tmp_path / "masks")
     )
     assert not any("graded" in note for note in result.notes)
     assert abs(masked.mean() - degraded.mean()) < 0.02
 
 
-def test_a_grade_is_no_damage(faded, tmp_path):
+def test_a_grade_is_a_difference(faded, tmp_path):
     frames.write(tmp_path / "in" / "a.png", faded[1])
-    restored(tmp_path / "in", tmp_path / "out", damage_mask=True, difference=True)
-    found = frames.read(tmp_path / "out" / "a.png_damage.png")
-    changed = frames.read(tmp_path / "out" / "a.png_difference.png")
-    assert found.mean() < 0.2
+    restored(tmp_path / "in", tmp_path / "out", difference=True)
+    changed = frames.read(tmp_path / "out" / "a_difference.png")
     assert np.abs(changed - 0.5).mean() > 0.02
 
 
@@ -198,7 +197,11 @@ def test_training_learns(tmp_path, photographs):
         frames.write(tmp_path / "clean" / f"{name}.png", image)
     out = tmp_path / "grade.safetensors"
     options = pretrain_grade.GradeOptions(
-        data_dir=str(tmp_path / "clean"), out=str(out), sources="all", steps=150
+        clean=str(tmp_path / "clean"),
+        out=str(out),
+        workdir=str(tmp_path / "run"),
+        sources="all",
+        **(pretrain.read_recipe("grade") | {"steps": 150}),
     )
     pretrain_grade.main(options)
     name, parameters = pretrained.load(out)
@@ -207,7 +210,7 @@ def test_training_learns(tmp_path, photographs):
     assert card["training data"]["held out for validation"] == 1
     assert np.isfinite(list(card["figures"]["validation"].values())).all()
     # From so few photographs it learns these alone.
-    files = clean_pictures.read_files(options.data_dir, inside="")
+    files = clean_pictures.read_files(options.clean, inside="")
     learned, _ = clean_pictures.hold_out(files, options.held_out)
     masks = np.zeros((0, 1, 1), np.uint8)
     material = pretrain_grade.Material(

@@ -100,7 +100,7 @@ def test_strips_give_what_the_whole_array_does(size, heights, tile, photographs)
     image = photographs["astronaut"][: size[0], : size[1]]
     grid = layout.make_grid(model, tile=tile, overlap=8, batch=3)
     parameters = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 3)))
-    compute = tiling.make_compute(model, grid)
+    compute = tiling.make_compute(model.apply, grid)
     rows = tiling.restore_strips(
         lambda tiles: compute(parameters, tiles), strips(image, heights), grid, size
     )

@@ -1,0 +1,214 @@
+"""Restoring one page: find, fill, restore, grade, of a file or of an array alike.
+
+The page passes through in strips. First the finder looks at it, and what it finds and
+what a user says become the mask (`masks`). Then the filler fills what the mask hides,
+and the network restores, held to small changes where the mask is black.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from restoration.images import color, picture
+from restoration.inference import (
+    blending,
+    engine,
+    grade,
+    masks,
+    negative,
+    rows,
+    true_specks,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a page is restored.
+
+    Attributes:
+      strength: 1 restores, 0 gives back the input.
+      blind: whether damage is looked for.
+      sensitivity: how readily something counts as damage, 0 to 1.
+      only_damage: whether only what is damaged is changed.
+    """
+
+    strength: float = 1.0
+    blind: bool = True
+    sensitivity: float = 0.5
+    only_damage: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Strip:
+    """A part of a restored page, from the top.
+
+    Attributes:
+      values: restored values, (rows, width, bands), of the page's type.
+      before: RGB of sRGB before, float32 (rows, width, 3) in [0, 1].
+      after: the same after.
+    """
+
+    values: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+
+def _look(page: picture.Page, read: rows.Read, to_model: color.ToModel) -> grade.Cells:
+    """Looks at a whole page, small: its colors, for its grade."""
+    every = grade.stride((page.height, page.width))
+
+    def seen() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        top = 0
+        for values in read():
+            part = values[-top % every :: every, ::every]
+            top += len(values)
+            if len(part):
+                yield to_model(part), blending.visible(page, part)
+
+    return grade.look(seen(), (-(-page.height // every), -(-page.width // every)))
+
+
+def _shown(show: color.ToModel, values: np.ndarray) -> np.ndarray:
+    """Returns RGB, and after it 1: free to be changed; the shape of its tile."""
+    free = np.ones((*values.shape[:2], 1), np.float32)
+    return np.concatenate([show(values), free], axis=-1, dtype=np.float32)
+
+
+def _shown_masked(show: color.ToModel, values: np.ndarray) -> np.ndarray:
+    """Returns RGB, and after it 1 where the mask, the last channel, is white."""
+    white = (values[..., -1:] > 0).astype(np.float32)
+    return np.concatenate([show(values[..., :-1]), white], axis=-1, dtype=np.float32)
+
+
+def _ungated(filled: np.ndarray) -> np.ndarray:
+    """Returns filled RGB, and after it 1: all may be changed freely."""
+    return np.concatenate([filled[..., :3], np.ones_like(filled[..., 3:])], axis=-1)
+
+
+def _restored(
+    stored: Iterator[np.ndarray],
+    size: tuple[int, int],
+    show: color.ToModel,
+    mask: masks.Mask | None,
+    restorer: engine.Engine,
+) -> Iterator[np.ndarray]:
+    """Returns rows of restored RGB of stored ones, filled where the mask is white."""
+    if mask is None or not (mask.share or restorer.gated):
+        prepare = functools.partial(_shown, show)
+        return restorer.network.strips(stored, size, prepare)
+    masked = functools.partial(_shown_masked, show)
+    blocks = rows.beside(stored, mask.rows())
+    if not mask.share:
+        return restorer.network.strips(blocks, size, masked)
+    filled = restorer.filler.strips(
+        blocks, size, masked, changes=lambda core: bool(core[..., 3].any())
+    )
+    if restorer.gated:
+        return restorer.network.strips(filled, size)
+    return restorer.network.strips(filled, size, _ungated)
+
+
+def restore_page(
+    page: picture.Page,
+    read: rows.Read,
+    restorer: engine.Engine,
+    how: How,
+    given: masks.Given,
+    *,
+    folder: str | os.PathLike,
+    stack: contextlib.ExitStack,
+    write: Callable[[Strip], None],
+) -> tuple[masks.Mask | None, list[str]]:
+    """Restores a page.
+
+    Args:
+      page: of what kind the values are.
+      read: gives the stored values' rows from the top; more than once.
+      restorer: from `engine.make_engine`.
+      how: how.
+      given: masks of a user.
+      folder: where there is room for scratch files.
+      stack: closes those that stay open for the mask.
+      write: takes the restored rows from the top.
+
+    Returns:
+      The mask that was used, None where none was asked for, and notes.
+
+    Raises:
+      InputError: for a mask that cannot be used, and where values cannot be read.
+    """
+    to_model, change_of, notes = color.make_color(page)
+    size = (page.height, page.width)
+    # Where a mask divides a picture, its parts would be of two grades.
+    divided = given.keep is not None or how.only_damage
+    grading = restorer.grader is not None and not divided
+    cells, grey, film = None, False, None
+    if how.strength and (grading or page.colors > 1):
+        cells = _look(page, read, to_model)
+        grey = page.colors > 1 and grade.is_grey(cells)
+        film = negative.find(cells) if page.colors > 1 else None
+    if film:
+        to_model, change_of = negative.positive(film, to_model, change_of)
+        grading = False
+        notes.append("taken for a color negative: restored as such, not graded")
+    show = to_model
+    finder = restorer.finder if how.blind else None
+    mask, specks, for_mask = None, None, given
+    # Who gives a mask has looked.
+    if how.strength and how.blind and not (given.damage or given.keep):
+        specks = true_specks.find(read, to_model, size)
+    if specks:
+        for_mask = dataclasses.replace(given, keep=specks)
+        notes.append(
+            "many small bright things (as stars, snow or dots) were left alone; --mask "
+            "says where to restore all the same, --strength how much of the rest"
+        )
+    if how.strength and (finder or given.damage or given.infrared):
+        mask, more = masks.make(
+            page, read, to_model,
+            finder=finder, given=for_mask, sensitivity=how.sensitivity, folder=folder,
+            stack=stack,
+        )  # fmt: skip
+        notes += more
+        if mask.share:
+            notes.append(f"{_percent(mask.share)} damaged, filled")
+    if grading and cells is not None:
+        found = grade.estimate(restorer.grader, cells)
+        if found is not None:
+            show = grade.make_prepare(to_model, found)
+            notes.append("graded; --keep_color leaves color and tone")
+    ahead = rows.read_ahead(read())
+    shown, stored = itertools.tee(ahead)
+    take_stored = rows.regrouped(stored)
+    take_keep = rows.regrouped(given.keep()) if given.keep else None
+    take_specks = rows.regrouped(specks()) if specks else None
+    take_mask = rows.regrouped(mask.rows()) if mask and how.only_damage else None
+    with contextlib.closing(ahead):
+        for after in _restored(shown, size, show, mask, restorer):
+            values = take_stored(len(after))
+            weight = np.float32(how.strength)
+            if take_keep:
+                weight = weight * (take_keep(len(after)) / np.float32(255))
+            if take_mask:
+                weight = weight * (take_mask(len(after)) > 0)
+            before = to_model(values)
+            if grey:
+                after = color.uncolored(before, after)
+            if take_specks:  # graded as the rest is
+                free = take_specks(len(after)) > 0
+                after = np.where(free, after, show(values))
+            change = change_of(before, after)
+            changed = blending.apply_change(page, values, change, weight)
+            seen = blending.visible(page, values)
+            part = weight if seen is None else weight * (seen > 0)
+            write(Strip(changed, before, before + part * (after - before)))
+    return mask, notes
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"

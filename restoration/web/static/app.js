@@ -1,0 +1,745 @@
+// The page: what was uploaded, what is shown of it, and what is asked of the program.
+import { address, dropped, get, post, Refused, upload } from "/static/api.js";
+import { createViewer } from "/static/viewer.js";
+
+const $ = (id) => document.getElementById(id);
+const SENT_AT_ONCE = 2;
+
+const state = {
+  server: null, // the last answer of /api/state
+  uploads: [], // {name, file, share, line, key}
+  chosen: "", // key of the picture that is shown
+  picked: false, // whether the user chose it
+  edits: new Map(), // of each picture: {done: [], undone: [], version}
+  rows: new Map(), // of each picture: its row in the list
+  shown: "", // what the viewer was given last
+  ended: false,
+  touched: new Map(), // choices of each picture that are not applied yet
+};
+
+// Words
+
+const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
+function duration(seconds) {
+  if (seconds < 8) return "a few seconds";
+  if (seconds < 90) return `${5 * Math.round(seconds / 5)} seconds`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} minutes`;
+  return `${Math.round(seconds / 3600)} hours`;
+}
+
+const bytes = (size) =>
+  size < 1e6 ? `${Math.max(1, Math.round(size / 1e3))} kB` : `${(size / 1e6).toFixed(1)} MB`;
+
+const words = {
+  reading: () => "Opening",
+  waiting: () => "Waiting",
+  working: (picture) =>
+    ({ finding: "Looking for damage", finishing: "Finishing" })[picture.stage] ?? "Restoring",
+  done: () => "Restored",
+  failed: (picture) => (picture.levels.length ? "Not restored" : "Cannot be opened"),
+  cancelled: () => "Cancelled",
+};
+
+function describe(picture) {
+  if (state.server.worker.state === "starting" && picture.state === "waiting") {
+    return "Getting ready";
+  }
+  const said = words[picture.state](picture);
+  const left = picture.left;
+  return picture.state === "working" && left != null ? `${said}, ${duration(left)}` : said;
+}
+
+// What the page knows
+
+const pictures = () => state.server?.pictures ?? [];
+const find = (key) => pictures().find((picture) => picture.key === key);
+const chosen = () => find(state.chosen);
+const busy = (picture) => ["reading", "waiting", "working"].includes(picture.state);
+
+function edits(picture) {
+  const version = picture.result?.version ?? 0;
+  let found = state.edits.get(picture.key);
+  if (!found || found.version !== version) {
+    found = { done: [], undone: [], version };
+    state.edits.set(picture.key, found);
+  }
+  return found;
+}
+
+// The mask as it stands: one of the picture's masks, and strokes on it.
+function currentMask(picture) {
+  const { done } = edits(picture);
+  let mask = picture.result?.mask ?? -1;
+  let strokes = [];
+  for (const edit of done) {
+    if ("mask" in edit) [mask, strokes] = [edit.mask, []];
+    else strokes = [...strokes, edit];
+  }
+  return { mask, strokes };
+}
+
+const corrected = (picture) =>
+  edits(picture).done.length > 0 || (picture.result?.corrected ?? false);
+
+// The banner
+
+function tell(line, { reload = false } = {}) {
+  const banner = $("banner");
+  banner.hidden = !line;
+  banner.querySelector("span").textContent = line;
+  banner.querySelector("button").hidden = !reload;
+  clearTimeout(tell.timer);
+  if (line && !reload) tell.timer = setTimeout(() => tell(""), 9000);
+}
+
+// Does what may be refused; the reason is shown.
+async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    report(error);
+    return null;
+  }
+}
+
+function report(error) {
+  if (error instanceof Refused && error.status === 403) {
+    tell("The program was started again since this page was opened.", { reload: true });
+  } else if (error instanceof Refused) {
+    tell(`${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
+  } else {
+    console.error(error);
+    tell("The program does not answer. Start it again, then load this page again.", {
+      reload: true,
+    });
+  }
+}
+
+// Asking for news
+
+let missed = 0;
+
+async function refresh() {
+  clearTimeout(refresh.timer);
+  if (state.ended) return;
+  try {
+    state.server = await get("/api/state");
+    if (missed) tell("");
+    missed = 0;
+    render();
+  } catch (error) {
+    missed += 1;
+    if (missed > 1 || error instanceof Refused) report(error);
+  }
+  const active = !state.server || pictures().some(busy) || state.server.worker.state === "starting";
+  refresh.timer = setTimeout(refresh, active ? 500 : 2500);
+}
+
+// Uploads
+
+function add(files) {
+  const known = new Set(state.server?.suffixes ?? []);
+  const limits = state.server?.limits ?? { file: Infinity };
+  // In a folder much else lies; what was chosen by itself gets its answer.
+  const wanted = files.filter(({ file, inside }) => {
+    const dot = file.name.lastIndexOf(".");
+    return !inside || (known.has(file.name.slice(dot).toLowerCase()) && !file.name.startsWith("."));
+  });
+  if (files.length && !wanted.length) tell("There are no photographs in this folder.");
+  for (const { file, path } of wanted) {
+    const item = { name: path, file, share: 0, line: "", active: false, key: "" };
+    if (file.size > limits.file) {
+      item.line = `larger than ${bytes(limits.file)}, the most that the page takes`;
+    }
+    state.uploads.push(item);
+  }
+  render();
+  send();
+}
+
+async function send() {
+  const waiting = state.uploads.filter((item) => !item.active && !item.line);
+  const active = state.uploads.filter((item) => item.active).length;
+  for (const item of waiting.slice(0, Math.max(0, SENT_AT_ONCE - active))) {
+    item.active = true;
+    const path = `/api/pictures?name=${encodeURIComponent(item.name)}`;
+    upload(path, item.file, (share) => {
+      item.share = share;
+      renderUploads();
+    })
+      .then(async () => {
+        state.uploads.splice(state.uploads.indexOf(item), 1);
+        await refresh();
+      })
+      .catch((error) => {
+        item.active = false;
+        item.line = error.message;
+        if (error.status === 403 || error.status === 0) report(error);
+        renderUploads();
+      })
+      .finally(send);
+  }
+}
+
+// The list
+
+function make(tag, values = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(values)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function makeRow(picture) {
+  const image = make("img", { alt: "", loading: "lazy", width: 64, height: 64 });
+  const name = make("span", { className: "name" });
+  const line = make("span", { className: "line" });
+  const bar = make("progress", { max: 1 });
+  const pick = make(
+    "button",
+    { type: "button", className: "pick" },
+    make("span", { className: "thumb" }, image),
+    make("span", { className: "text" }, name, line),
+  );
+  pick.addEventListener("click", () => choose(picture.key));
+  const stop = make("button", { type: "button", className: "stop" }, "×");
+  stop.addEventListener("click", () => {
+    const now = find(picture.key);
+    const cancels = now && ["waiting", "working"].includes(now.state);
+    attempt(async () => {
+      await post(`/api/pictures/${picture.key}/${cancels ? "cancel" : "remove"}`);
+      await refresh();
+    });
+  });
+  const item = make("li", {}, pick, bar, stop);
+  return { item, image, name, line, bar, pick, stop };
+}
+
+function renderRow(picture) {
+  let row = state.rows.get(picture.key);
+  if (!row) {
+    row = makeRow(picture);
+    state.rows.set(picture.key, row);
+  }
+  const side = picture.result ? `after/${picture.result.version}` : "before/0";
+  if (picture.levels.length) {
+    const source = address(`/api/pictures/${picture.key}/${side}/small.png`);
+    if (row.image.getAttribute("src") !== source) row.image.src = source;
+  }
+  row.name.textContent = picture.name;
+  const failed = picture.state === "failed";
+  row.line.textContent = failed ? picture.line.replace(`${picture.name}: `, "") : describe(picture);
+  row.pick.title = failed ? picture.line : picture.name;
+  row.item.className = picture.state;
+  const current = picture.key === state.chosen;
+  row.pick.setAttribute("aria-current", current ? "true" : "false");
+  const cancels = ["waiting", "working"].includes(picture.state);
+  const label = `${cancels ? "Cancel" : "Remove"} ${picture.name}`;
+  row.stop.setAttribute("aria-label", label);
+  row.stop.title = label;
+  row.bar.hidden = picture.state !== "working";
+  row.bar.setAttribute("aria-label", `Progress of ${picture.name}`);
+  if (picture.stage === "starting" || !picture.share) row.bar.removeAttribute("value");
+  else row.bar.value = picture.share;
+  return row.item;
+}
+
+function uploadRow(item) {
+  const stop = make("button", { type: "button", className: "stop" }, "×");
+  stop.setAttribute("aria-label", `Remove ${item.name}`);
+  stop.addEventListener("click", () => {
+    state.uploads.splice(state.uploads.indexOf(item), 1);
+    render();
+  });
+  const line = item.line || (item.active ? `Adding, ${Math.round(100 * item.share)} %` : "Waiting");
+  return make(
+    "li",
+    { className: item.line ? "failed upload" : "upload" },
+    make(
+      "div",
+      { className: "pick" },
+      make("span", { className: "thumb" }),
+      make(
+        "span",
+        { className: "text" },
+        make("span", { className: "name" }, item.name.split("/").at(-1)),
+        make("span", { className: "line" }, line),
+      ),
+    ),
+    ...(item.line ? [stop] : []),
+  );
+}
+
+function place(list, items) {
+  items.forEach((item, index) => {
+    if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+  });
+  while (list.children.length > items.length) list.lastChild.remove();
+}
+
+function renderUploads() {
+  place($("strip"), [
+    ...pictures().map((picture) => state.rows.get(picture.key)?.item ?? renderRow(picture)),
+    ...state.uploads.map(uploadRow),
+  ]);
+}
+
+// The chosen picture
+
+function choose(key) {
+  state.chosen = key;
+  state.picked = true;
+  setTool("move");
+  render();
+}
+
+function sources(picture) {
+  const { mask } = currentMask(picture);
+  const source = (side, number, levels) => ({
+    levels,
+    url: (level, column, row) =>
+      address(`/api/pictures/${picture.key}/${side}/${number}/${level}/${column}/${row}.png`),
+  });
+  const result = picture.result;
+  return {
+    size: picture.levels[0],
+    before: source("before", 0, picture.levels),
+    after: result && source("after", result.version, result.levels),
+    damage: mask >= 0 ? source("damage", mask, picture.masks[mask]) : null,
+  };
+}
+
+function renderViewer(picture) {
+  const seen = picture?.levels.length
+    ? `${picture.key} ${picture.result?.version ?? 0} ${currentMask(picture).mask}`
+    : "";
+  if (seen !== state.shown) {
+    const same = seen.split(" ")[0] === state.shown.split(" ")[0];
+    state.shown = seen;
+    viewer.show(seen ? sources(picture) : null, { keep: same && Boolean(seen) });
+    $("canvas").setAttribute("aria-label", picture ? `The photograph ${picture.name}` : "");
+  }
+  viewer.set({ strokes: picture ? currentMask(picture).strokes : [] });
+  renderMode();
+}
+
+const mode = () => document.querySelector("input[name=mode]:checked").value;
+const tool = () => document.querySelector("input[name=tool]:checked").value;
+
+function setMode(value) {
+  document.querySelector(`input[name=mode][value=${value}]`).checked = true;
+  renderMode();
+}
+
+function setTool(value) {
+  document.querySelector(`input[name=tool][value=${value}]`).checked = true;
+  if (value !== "move" && chosen()) $("show-damage").checked = true;
+  renderMode();
+}
+
+function renderMode() {
+  const picture = chosen();
+  const result = picture?.result;
+  const now = result ? mode() : "before";
+  viewer.set({
+    mode: mode(),
+    tool: picture?.levels.length ? tool() : "move",
+    damage: $("show-damage").checked,
+    brush: brushSize(),
+  });
+  for (const input of document.querySelectorAll("input[name=mode]")) {
+    input.disabled = !result && input.value !== "before";
+  }
+  $("divider").hidden = now !== "slider";
+  const tags = { slider: ["Before", "After"], split: ["Before", "After"], before: ["Before", ""], after: ["", "After"], difference: ["What was changed, twice as strong", ""] }[now];
+  for (const [side, text] of [["left", tags[0]], ["right", tags[1]]]) {
+    const tag = $(`tag-${side}`);
+    tag.hidden = !text || !picture?.levels.length;
+    tag.textContent = text;
+  }
+}
+
+// A brush from 2 pixels to a sixth of the picture, in even steps to the eye.
+function brushSize() {
+  const picture = chosen();
+  const largest = picture?.levels.length ? Math.max(...picture.levels[0]) / 6 : 100;
+  return Math.round(2 * Math.max(1, largest / 2) ** ($("size").value / 100));
+}
+
+function renderWork(picture) {
+  const working = picture && busy(picture);
+  $("working").hidden = !working;
+  if (working) {
+    $("working-text").textContent = describe(picture);
+    const bar = $("working-bar");
+    if (picture.share && picture.stage !== "finishing") bar.value = picture.share;
+    else bar.removeAttribute("value");
+    $("working-cancel").hidden = picture.state === "reading";
+  }
+  const failed = picture && picture.state === "failed" ? picture.line : "";
+  $("failed").hidden = !failed;
+  $("failed").textContent = failed;
+  $("failed").classList.toggle("alone", Boolean(picture) && !picture.levels.length);
+}
+
+function facts(picture) {
+  if (!picture?.levels.length) return "";
+  const [width, height] = picture.levels[0];
+  const parts = [`${width} × ${height} pixels`];
+  if (picture.pages > 1) parts.push(`${picture.pages} pages, the first is shown`);
+  if (picture.result) {
+    parts.push(`saved as ${picture.result.name}, ${bytes(picture.result.bytes)}`);
+    // The command's notes name its flags; the page has its own words for them.
+    parts.push(...picture.result.notes.map((note) => note.split("; --")[0]));
+  }
+  return parts.join(" · ");
+}
+
+// Settings
+
+function readChoices() {
+  return {
+    model: $("model").value,
+    strength: Number($("strength").value) / 100,
+    keep_color: $("keep-color").checked,
+    sensitivity: Number($("sensitivity").value) / 100,
+    only_damage: $("only-damage").checked,
+    ext: $("ext").value,
+  };
+}
+
+function writeChoices(choices) {
+  $("model").value = choices.model;
+  $("strength").value = Math.round(100 * choices.strength);
+  $("keep-color").checked = choices.keep_color;
+  $("ext").value = choices.ext;
+  $("sensitivity").value = Math.round(100 * choices.sensitivity);
+  $("only-damage").checked = choices.only_damage;
+  writeValues();
+}
+
+function writeValues() {
+  $("strength-value").textContent = `${$("strength").value} %`;
+  const value = Number($("sensitivity").value);
+  const words = ["nothing", "only what is certain", "what is likely", "what may be", "whatever may be"];
+  $("sensitivity-value").textContent = words[value === 0 ? 0 : Math.min(4, 1 + Math.floor((value + 10) / 30))];
+}
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+function renderPanel(picture) {
+  const select = $("model");
+  const models = state.server.worker.models ?? [];
+  if (models.length && select.options.length !== models.length) {
+    const rest = models.slice(1).map((name) => make("option", { value: name }, name));
+    select.options[0].textContent = `Best (${models[0]})`;
+    select.append(...rest);
+  }
+  if (picture && renderPanel.key !== picture.key) {
+    renderPanel.key = picture.key;
+    writeChoices(state.touched.get(picture.key) ?? picture.choices);
+  }
+  const ready = picture?.levels.length > 0 && !busy(picture);
+  const wanted = readChoices();
+  const made = picture?.result?.choices;
+  $("again").disabled = !ready || (Boolean(made) && same(wanted, made) && picture.state === "done");
+  $("again").textContent = picture?.result ? "Restore again" : "Restore";
+  const several = pictures().length > 1;
+  $("apply-all").hidden = !several;
+  $("apply-all").disabled = pictures().every(
+    (other) => !other.levels.length || (other.result && same(wanted, other.result.choices)),
+  );
+  const save = $("save");
+  save.hidden = !picture?.result;
+  if (picture?.result) {
+    save.href = address(`/api/pictures/${picture.key}/result`);
+    save.setAttribute("download", picture.result.name.split("/").at(-1));
+  }
+  const { done, undone } = picture ? edits(picture) : { done: [], undone: [] };
+  $("undo").disabled = !done.length;
+  $("redo").disabled = !undone.length;
+  $("brush").classList.toggle("idle", tool() === "move");
+  $("afresh").disabled = !picture || !corrected(picture) || !ready;
+  $("again-mask").disabled = !done.length || !ready;
+  for (const id of ["upload-mask", "save-mask", "size", "show-damage"]) {
+    $(id).disabled = !picture?.levels.length;
+  }
+  for (const input of document.querySelectorAll("input[name=tool]")) {
+    input.disabled = !picture?.levels.length;
+  }
+  $("size-value").textContent = picture?.levels.length ? `${brushSize()} pixels` : "";
+}
+
+function render() {
+  if (!state.server || state.ended) return;
+  const all = pictures();
+  if (!find(state.chosen)) state.picked = false;
+  if (!state.picked) state.chosen = all[0]?.key ?? "";
+  const any = all.length + state.uploads.length > 0;
+  $("welcome").hidden = any;
+  $("desk").hidden = !any;
+  $("add").hidden = !any;
+  document.body.classList.toggle("at-work", any);
+  for (const key of state.rows.keys()) {
+    if (!find(key)) state.rows.delete(key);
+  }
+  all.forEach(renderRow);
+  renderUploads();
+  const picture = chosen();
+  renderViewer(picture);
+  renderWork(picture);
+  renderPanel(picture);
+  const text = facts(picture);
+  if ($("facts").textContent !== text) $("facts").textContent = text;
+  const made = all.filter((one) => one.result).length;
+  const saved = $("save-all");
+  saved.hidden = made < 2;
+  saved.href = address("/api/archive");
+  const open = all.filter(busy).length;
+  const failed = all.filter((one) => one.state === "failed").length;
+  const left = all.map((one) => one.left).filter((value) => value != null);
+  const parts = all.length ? [`${made} of ${count(all.length, "photograph")} restored`] : [];
+  if (failed) parts.push(`${failed} failed`);
+  if (open && left.length) parts.push(`about ${duration(Math.max(...left))} left`);
+  const line = parts.join(", ");
+  if ($("status").textContent !== line) $("status").textContent = line;
+}
+
+// Asking for work
+
+async function again(picture, { afresh = false } = {}) {
+  const values = { choices: readChoices() };
+  if (corrected(picture) && !afresh) {
+    const { mask, strokes } = currentMask(picture);
+    Object.assign(values, { mask, strokes });
+  }
+  await attempt(async () => {
+    await post(`/api/pictures/${picture.key}/restore`, values);
+    state.touched.delete(picture.key);
+    if (tool() !== "move") setTool("move");
+    if (mode() === "before") setMode("slider");
+    await refresh();
+  });
+}
+
+function edit(change) {
+  const picture = chosen();
+  if (!picture?.levels.length) return;
+  const { done, undone } = edits(picture);
+  done.push(change);
+  undone.length = 0;
+  $("show-damage").checked = true;
+  render();
+}
+
+function undo() {
+  const picture = chosen();
+  if (!picture) return;
+  const { done, undone } = edits(picture);
+  if (done.length) undone.push(done.pop());
+  render();
+}
+
+function redo() {
+  const picture = chosen();
+  if (!picture) return;
+  const { done, undone } = edits(picture);
+  if (undone.length) done.push(undone.pop());
+  render();
+}
+
+async function saveMask() {
+  const picture = chosen();
+  await attempt(async () => {
+    const answer = await post(`/api/pictures/${picture.key}/mask/save`, currentMask(picture));
+    const link = make("a", {
+      href: URL.createObjectURL(await answer.blob()),
+      download: `${picture.name.split("/").at(-1).replace(/\.\w+$/, "")}_restored_damage.png`,
+    });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  });
+}
+
+async function uploadMask(file) {
+  const picture = chosen();
+  await attempt(async () => {
+    const { mask } = await upload(`/api/pictures/${picture.key}/mask`, file);
+    await refresh();
+    edit({ mask });
+  });
+}
+
+// Wiring
+
+const viewer = createViewer($("canvas"), {
+  zoomed: (scale) => {
+    $("zoom").textContent = `${Math.round(100 * scale)} %`;
+  },
+  divided: (at) => {
+    const divider = $("divider");
+    divider.value = Math.round(100 * at);
+    divider.setAttribute("aria-valuetext", `${divider.value} % before, ${100 - divider.value} % after`);
+  },
+  painted: edit,
+});
+viewer.setAt(0.5);
+window.viewer = viewer; // for the browser test
+
+$("divider").addEventListener("input", (event) => viewer.setAt(event.target.value / 100));
+$("zoom-in").addEventListener("click", () => viewer.zoomBy(1.5));
+$("zoom-out").addEventListener("click", () => viewer.zoomBy(1 / 1.5));
+$("zoom-fit").addEventListener("click", () => viewer.fit());
+$("zoom-full").addEventListener("click", () => viewer.zoomTo(1));
+$("modes").addEventListener("change", renderMode);
+$("brushes").addEventListener("change", () => setTool(tool()));
+$("show-damage").addEventListener("change", renderMode);
+$("size").addEventListener("input", () => {
+  $("size-value").textContent = `${brushSize()} pixels`;
+  renderMode();
+});
+$("choices").addEventListener("input", () => {
+  writeValues();
+  if (state.chosen) state.touched.set(state.chosen, readChoices());
+  renderPanel(chosen());
+});
+$("choices").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (chosen()) again(chosen());
+});
+$("apply-all").addEventListener("click", () =>
+  attempt(async () => {
+    await post("/api/restore", { choices: readChoices() });
+    state.touched.clear();
+    await refresh();
+  }),
+);
+$("again-mask").addEventListener("click", () => again(chosen()));
+$("afresh").addEventListener("click", () => {
+  const picture = chosen();
+  const { done, undone } = edits(picture);
+  done.length = undone.length = 0;
+  if (picture.result?.corrected) again(picture, { afresh: true });
+  else render();
+});
+$("undo").addEventListener("click", undo);
+$("redo").addEventListener("click", redo);
+$("save-mask").addEventListener("click", saveMask);
+$("upload-mask").addEventListener("click", () => $("mask-file").click());
+$("mask-file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  if (file) uploadMask(file);
+});
+$("working-cancel").addEventListener("click", () =>
+  attempt(async () => {
+    await post(`/api/pictures/${state.chosen}/cancel`);
+    await refresh();
+  }),
+);
+
+for (const id of ["add", "choose"]) $(id).addEventListener("click", () => $("files").click());
+$("choose-folder").addEventListener("click", () => $("folder").click());
+for (const id of ["files", "folder"]) {
+  $(id).addEventListener("change", (event) => {
+    const files = [...event.target.files].map((file) => ({
+      file,
+      path: file.webkitRelativePath || file.name,
+      inside: Boolean(file.webkitRelativePath),
+    }));
+    event.target.value = "";
+    add(files);
+  });
+}
+document.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (files.length) add(files.map((file) => ({ file, path: file.name, inside: false })));
+});
+let depth = 0;
+document.addEventListener("dragenter", (event) => {
+  event.preventDefault();
+  depth += 1;
+  $("drop").hidden = ![...event.dataTransfer.types].includes("Files");
+});
+document.addEventListener("dragleave", () => {
+  depth -= 1;
+  if (depth <= 0) $("drop").hidden = true;
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", async (event) => {
+  event.preventDefault();
+  depth = 0;
+  $("drop").hidden = true;
+  add(await dropped(event.dataTransfer));
+});
+
+$("banner").querySelector("button").addEventListener("click", () => location.reload());
+$("end").addEventListener("click", async () => {
+  const made = pictures().filter((one) => one.result).length;
+  const question = made
+    ? "Quit? What you have not saved is deleted."
+    : "Quit the program?";
+  if (!window.confirm(question)) return;
+  await attempt(async () => {
+    await post("/api/end");
+    state.ended = true;
+    document.body.className = "over";
+    document.querySelector("main").replaceChildren(
+      make("section", { id: "welcome" }, make(
+        "div",
+        { className: "sheet" },
+        make("h2", {}, "Ended"),
+        make("p", { className: "lead" }, "What was uploaded is deleted; what you saved is yours. You can close this window."),
+      )),
+    );
+    document.querySelector(".actions").replaceChildren();
+    $("status").textContent = "";
+  });
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("select, input:not([type=checkbox]):not([type=radio])");
+  if (event.altKey || typing) return;
+  if (event.ctrlKey || event.metaKey) {
+    const key = event.key.toLowerCase();
+    if (key === "z" && !event.shiftKey) undo();
+    else if (key === "y" || (key === "z" && event.shiftKey)) redo();
+    else return;
+    event.preventDefault();
+    return;
+  }
+  const modes = ["slider", "split", "before", "after", "difference"];
+  const keys = {
+    "+": () => viewer.zoomBy(1.5),
+    "=": () => viewer.zoomBy(1.5),
+    "-": () => viewer.zoomBy(1 / 1.5),
+    0: () => viewer.fit(),
+    9: () => viewer.zoomTo(1),
+    d: () => $("show-damage").click(),
+    v: () => setTool("move"),
+    b: () => setTool("add"),
+    e: () => setTool("erase"),
+    "[": () => resize(-5),
+    "]": () => resize(5),
+  };
+  modes.forEach((name, index) => {
+    keys[index + 1] = () => setMode(name);
+  });
+  const act = keys[event.key.toLowerCase()];
+  if (act && chosen()) {
+    act();
+    event.preventDefault();
+  }
+});
+
+function resize(step) {
+  $("size").value = Number($("size").value) + step;
+  $("size-value").textContent = `${brushSize()} pixels`;
+  renderMode();
+}
+
+refresh();

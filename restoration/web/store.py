@@ -1,0 +1,102 @@
+"""Where uploaded pictures lie: a temporary folder of the user alone.
+
+It is deleted when the page's program ends; what a killed one left, the next removes.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+import psutil
+
+from restoration.base import errors
+
+_PREFIX = "film-restoration-page-"
+
+# Bytes that stay free on the disk, whatever is uploaded.
+_RESERVE = 256 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What the page takes at most.
+
+    Attributes:
+      file: bytes of one file.
+      total: bytes of all files, results included.
+      files: pictures at a time.
+      pixels: of one picture.
+    """
+
+    file: int = 2 * 2**30
+    total: int = 20 * 2**30
+    files: int = 2000
+    pixels: int = 400_000_000
+
+
+def create() -> pathlib.Path:
+    """Makes the folder, which nobody else may look into (mode 0700)."""
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+
+
+def remove(folder: pathlib.Path) -> None:
+    """Deletes a folder with all that lies in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_use(folder: pathlib.Path, number: int) -> bool:
+    try:
+        started = psutil.Process(number).create_time()
+    except psutil.Error:
+        return False
+    # A process that began later only has the same number.
+    return started <= folder.stat().st_mtime + 1
+
+
+def remove_abandoned() -> list[pathlib.Path]:
+    """Deletes the user's folders whose program is gone; returns them."""
+    found = []
+    for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        number = re.match(rf"{_PREFIX}(\d+)-", folder.name)
+        try:
+            ours = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+            if folder.is_symlink() or not (number and ours and folder.is_dir()):
+                continue
+            if _in_use(folder, int(number[1])):
+                continue
+        except OSError:  # gone, or of someone else
+            continue
+        remove(folder)
+        found.append(folder)
+    return found
+
+
+def used(folder: pathlib.Path) -> int:
+    """Returns the bytes of all files in a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:  # removed meanwhile
+                continue
+    return total
+
+
+def check_room(folder: pathlib.Path, size: int, limits: Limits) -> None:
+    """Raises InputError where a file of some bytes has no room any more."""
+    if size > limits.file:
+        raise errors.InputError(
+            f"larger than {limits.file / 1e6:,.0f} MB, the most that the page takes "
+            "(--max_megabytes)"
+        )
+    if used(folder) + size > limits.total:
+        raise errors.InputError(
+            f"all files together take more than {limits.total / 1e6:,.0f} MB, the most "
+            "that the page takes (--max_gigabytes); remove some from the page first"
+        )
+    if shutil.disk_usage(folder).free - size < _RESERVE:
+        raise errors.InputError("the disk is full; free some space and try again")
