@@ -578,7 +578,7 @@ async function uploadMask(file) {
 
 const viewer = createViewer($("canvas"), {
   zoomed: (scale) => {
-    $("zoom").textContent = `${Math.round(100 * scale)} %`;
+    if (!state.ended) $("zoom").textContent = `${Math.round(100 * scale)} %`;
   },
   divided: (at) => {
     const divider = $("divider");
