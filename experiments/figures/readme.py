@@ -1,4 +1,4 @@
-"""Writes the README's result tables and picture.
+"""Writes the result tables of the documents, and the demo's picture.
 
     python -m experiments.figures.readme
 
@@ -11,7 +11,7 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -22,17 +22,18 @@ from restoration import models
 from restoration.base import cli, config, errors
 from restoration.evaluation import scores
 from restoration.images import frames
+from restoration.models import __main__ as models_command
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadmeOptions:
     """Options of `python -m experiments.figures.readme`."""
 
-    readme: str = config.option("README.md", help="file to update")
-    experiments: str = config.option(
-        "experiments/README.md", help="another file to update"
+    files: tuple[str, ...] = config.option(
+        ("README.md", "docs"),
+        help="Markdown files, and folders of them, to update",
+        positional=True,
     )
-    docs: str = config.option("docs", help="folder of further files to update")
     demo: str = config.option("demo", help="folder that `make demo` wrote")
     picture: str = config.option("docs/demo.png", help="picture to write")
 
@@ -388,6 +389,11 @@ def devices_table() -> str:
     return "\n".join([*lines, ""])
 
 
+def models_table() -> str:
+    """Returns the table of all networks that `restoration models` prints."""
+    return models_command.table() + "\n"
+
+
 # What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
 BLOCKS = {
     "results": results_table,
@@ -401,6 +407,7 @@ BLOCKS = {
     "layers": layers_table,
     "restore": restore_table,
     "damage": damage_table,
+    "models": models_table,
     "quality": quality.table,
     "overlays": overlays_table,
     "ablations": ablations_table,
@@ -430,6 +437,20 @@ def fill(text: str, name: str, *, source: str) -> str:
     return marks.sub(lambda found: found[1] + BLOCKS[name]() + found[2], text)
 
 
+def documents(files: Iterable[str]) -> list[pathlib.Path]:
+    """Returns Markdown files, and those in folders, in order.
+
+    Raises:
+      InputError: for a path that does not exist.
+    """
+    found = []
+    for path in map(pathlib.Path, files):
+        if not path.exists():
+            raise errors.InputError(f"{path}: no such file or folder")
+        found += sorted(path.rglob("*.md")) if path.is_dir() else [path]
+    return found
+
+
 def contact_sheet(demo: pathlib.Path) -> np.ndarray:
     """Returns worn, restored and true test frames side by side.
 
@@ -457,22 +478,14 @@ def contact_sheet(demo: pathlib.Path) -> np.ndarray:
 
 def main(options: ReadmeOptions) -> None:
     """Entry point."""
-    docs = pathlib.Path(options.docs)
-    for file, names in (
-        (options.readme, ("quality", "results", "data", "tables")),
-        (
-            options.experiments,
-            ("ten_seeds", "findings", "ablations", "transfer", "reproduce"),
-        ),
-        (docs / "scale.md", ("scale", "devices")),
-        (docs / "performance.md", ("cpu", "layers", "restore", "damage")),
-        (docs / "quality.md", ("quality", "overlays")),
-    ):
-        text = pathlib.Path(file).read_text(encoding="utf-8")
+    for path in documents(options.files):
+        text = path.read_text(encoding="utf-8")
+        names = [name for name in BLOCKS if f"<!-- {name}: " in text]
         for name in names:
-            text = fill(text, name, source=str(file))
-        config.write_text(file, text)
-        print(file)
+            text = fill(text, name, source=str(path))
+        if names:
+            config.write_text(path, text)
+            print(path)
     if pathlib.Path(options.demo).is_dir():
         frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))
         print(options.picture)
