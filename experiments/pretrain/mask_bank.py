@@ -23,7 +23,7 @@ with epy.lazy_imports():
     import jax
     import jax.numpy as jnp
 
-    from restoration.damage import compose, lookalikes, prints
+    from restoration.damage import dirt, lookalikes, prints
 
 # Severities of what is drawn, and of what only looks like damage.
 _SEVERITIES, _ALIKE = (0.5, 2.0), (0.5, 1.5)
@@ -76,8 +76,20 @@ class Options:
 
 def covers() -> dict[str, Callable]:
     """Returns what covers a picture and does not look at it, by kind."""
-    painted = {name: prints.KINDS[name] for name in prints.LAYERED}
-    return {**compose.DIRT, **painted}
+    return {
+        "creases": dirt.random_creases,
+        "cue_marks": dirt.random_cue_marks,
+        "dirt": dirt.random_dirt,
+        "dust": dirt.random_dust,
+        "hairs": dirt.random_hairs,
+        "lint": dirt.random_lint,
+        "missing": dirt.random_missing,
+        "running_scratches": dirt.random_running_scratches,
+        "scratches": dirt.random_scratches,
+        "spots": dirt.random_spots,
+        "stains": dirt.random_stains,
+        **{name: prints.KINDS[name] for name in prints.LAYERED},
+    }
 
 
 def _to_uint8(image: jax.Array) -> np.ndarray:

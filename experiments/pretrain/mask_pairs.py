@@ -34,8 +34,6 @@ SCANNED = {
 # Below this side a crop gets as much as one of this side.
 _LEAST_SIDE = 256
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
 # A change that is smaller, in white, is not or hardly seen.
 _SEEN = 0.04
 
@@ -138,6 +136,11 @@ def _turned(
     return slice(top, bottom), slice(left, right), part
 
 
+def _three(plane: np.ndarray) -> np.ndarray:
+    """Returns a plane three times, (h, w, 3): NumPy broadcasts this slowly."""
+    return cv2.merge([plane, plane, plane])
+
+
 class _Layers:
     """What lies over a crop: color times opacity, and opacity, of all so far."""
 
@@ -149,14 +152,17 @@ class _Layers:
         self, where: tuple[slice, slice], opacity: np.ndarray, color: np.ndarray
     ) -> None:
         """Lays a color, (3,) or times opacity (h, w, 3), over what lies there."""
+        clear = 1 - opacity
         if color.ndim == 1:
-            color = color * opacity[..., None]
-        self.color[where] += color - self.color[where] * opacity[..., None]
-        self.opacity[where] += opacity - self.opacity[where] * opacity
+            color = cv2.merge([opacity * np.float32(value) for value in color])
+        self.color[where] *= _three(clear)
+        self.color[where] += color
+        self.opacity[where] *= clear
+        self.opacity[where] += opacity
 
     def over(self, image: np.ndarray) -> np.ndarray:
         """Returns an image with all of it laid over."""
-        return image * (1 - self.opacity[..., None]) + self.color
+        return image * _three(1 - self.opacity) + self.color
 
 
 def _color(rng: np.random.Generator, bright: float) -> np.ndarray:
@@ -298,25 +304,26 @@ def _crop(
         crop = crop[::-1]
     if rng.random() < 0.15:
         crop = crop.transpose(1, 0, 2)
-    crop = crop.astype(np.float32) / 255
+    crop = np.ascontiguousarray(crop).astype(np.float32) / 255
     if rng.random() < recipe.grey_share:
-        crop = np.repeat((crop @ _LUMA)[..., None], 3, axis=2)
-    return np.ascontiguousarray(crop)
+        crop = _three(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
+    return crop
 
 
 def _tone(rng: np.random.Generator) -> Any:
     """Returns a function that fades and tints images, always alike."""
     saturation, gamma = rng.uniform(0, 0.9), rng.uniform(0.8, 1.25)
     low, high = rng.uniform(0.02, 0.16), rng.uniform(0.75, 0.97)
-    tint = np.float32(
-        [rng.uniform(1, 1.08), rng.uniform(0.95, 1.03), rng.uniform(0.72, 1.0)]
-    )
+    tint = rng.uniform(1, 1.08), rng.uniform(0.95, 1.03), rng.uniform(0.72, 1.0)
 
     def toned(image: np.ndarray) -> np.ndarray:
-        grey = (image @ _LUMA)[..., None]
-        image = np.clip(grey + (image - grey) * np.float32(saturation), 0, 1)
-        image = np.power(image, np.float32(gamma))
-        return (np.float32(low) + image * np.float32(high - low)) * tint
+        grey = _three(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
+        image = cv2.pow(np.clip(image, 0, 1), gamma)
+        planes = zip(cv2.split(image), tint, strict=True)
+        return cv2.merge(
+            [plane * (color * (high - low)) + color * low for plane, color in planes]
+        )
 
     return toned
 
@@ -371,13 +378,14 @@ def draw_pair(
             cv2.GaussianBlur, ksize=(0, 0), sigmaX=rng.uniform(0.4, 1.4)
         )
         whole, damaged, opacity = blur(whole), blur(damaged), blur(opacity)
-    change = np.abs(damaged - whole).max(axis=2)
+    red, green, blue = cv2.split(cv2.absdiff(damaged, whole))
+    change = cv2.max(cv2.max(red, green), blue)
 
     grain = rng.standard_normal((size, size), np.float32)
     if rng.random() < 0.7:
         grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 0.9))
     grain *= np.float32(rng.uniform(0, 0.04) / (grain.std() + 1e-6))
-    damaged = _to_uint8(damaged + grain[..., None])
+    damaged = _to_uint8(damaged + _three(grain))
     if rng.random() < (0.8 if toned else 0.2):
         how = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))]
         coded = cv2.imencode(".jpg", damaged[..., ::-1], how)[1]
@@ -394,7 +402,7 @@ def draw_pair(
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return cv2.convertScaleAbs(np.maximum(image, 0), alpha=255)
 
 
 def draw_batch(

@@ -163,13 +163,10 @@ def make_recipe(options: Options) -> "mask_pairs.Recipe":
     )
 
 
-def finder_loss(parameters: Any, batch: dict[str, jnp.ndarray]) -> jnp.ndarray:
-    """Returns cross-entropy and Dice of what a finder finds, the batch's mean."""
-    logits = finder.Finder().apply(parameters, step.to_float(batch["input"]))
-    opacity = step.to_float(batch["mask"])
+def _found_loss(logits: jnp.ndarray, opacity: Any, seen: Any) -> jnp.ndarray:
+    """Returns cross-entropy and Dice, the batch's mean."""
     target = jnp.minimum(opacity / _SURE, 1.0)
-    seen = jnp.maximum(step.to_float(batch["seen"]), _HARDLY_SEEN)
-    weight = jnp.where(opacity > 0, seen, 1.0)
+    weight = jnp.where(opacity > 0, jnp.maximum(seen, _HARDLY_SEEN), 1.0)
     entropy = jnp.mean(
         weight * optax.losses.sigmoid_binary_cross_entropy(logits, target)
     )
@@ -180,8 +177,34 @@ def finder_loss(parameters: Any, batch: dict[str, jnp.ndarray]) -> jnp.ndarray:
     return entropy + _DICE * (1 - jnp.mean(dice))
 
 
-def filler_loss(parameters: Any, batch: dict[str, jnp.ndarray]) -> jnp.ndarray:
+def finder_loss(
+    parameters: Any, batch: dict[str, jnp.ndarray], key: jax.Array
+) -> jnp.ndarray:
+    """Returns the loss of a finder: at half size, and in a window at full size.
+
+    At full size a quarter of each crop is computed, anywhere but the same in all of
+    the batch: a full crop would cost as much as all the rest.
+    """
+    images, opacity, seen = (
+        step.to_float(batch[name]) for name in ("input", "mask", "seen")
+    )
+    side = images.shape[1] // 2
+    row, column = 4 * jax.random.randint(key, (2,), 0, side // 4 + 1)
+    logits, coarse = finder.Finder().apply(parameters, images, (row, column, side))
+
+    def part(x: jnp.ndarray) -> jnp.ndarray:
+        sizes = (x.shape[0], side, side, 1)
+        return jax.lax.dynamic_slice(x, (0, row, column, 0), sizes)
+
+    fine = _found_loss(logits, part(opacity), part(seen))
+    return fine + _found_loss(coarse, finder.halve(opacity), finder.halve(seen))
+
+
+def filler_loss(
+    parameters: Any, batch: dict[str, jnp.ndarray], key: jax.Array
+) -> jnp.ndarray:
     """Returns what a filling differs by inside the masks, the batch's mean."""
+    del key
     images, target = (step.to_float(batch[name]) for name in ("input", "output"))
     masks = step.to_float(batch["given"])
     filled = filler.Filler().apply(parameters, images, masks)
@@ -286,7 +309,8 @@ def make_step(
     loss = finder_loss if options.network == "finder" else filler_loss
 
     def train_step(state: step.TrainState, batch: dict) -> tuple[Any, dict]:
-        value, gradients = jax.value_and_grad(loss)(state.parameters, batch)
+        key = jax.random.fold_in(jax.random.key(options.seed), state.step)
+        value, gradients = jax.value_and_grad(loss)(state.parameters, batch, key)
         norm = optax.tree.norm(gradients)
         updates, moments = optimizer.update(
             gradients, state.optimizer, state.parameters

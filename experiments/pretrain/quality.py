@@ -8,8 +8,11 @@ blind, every picture is held against its clean one. `--soft_track` scores a trac
 more with both of its sides blurred, as the scan of a soft print is: dirt is then no
 sharper than the picture. Clean pictures, and pictures that were restored before, should
 come out as they went in, and with grain, blur and JPEG drawn on them, on which nothing
-landed, nothing wide should be changed. All figures go to one JSON file; what other
-weights gave stays there while they are shipped.
+landed, nothing wide should be changed. With a finder, a track with masks is scored once
+more with its true masks given in place of what is found, and the finder's average
+precision is measured. Of healthy pictures made to look old, and of `--specks`, pictures
+full of specks that belong there, it is told what was falsely taken (`harm`). All
+figures go to one JSON file; what other weights gave stays there while they are shipped.
 """
 
 import dataclasses
@@ -35,6 +38,7 @@ from restoration.inference import batch
 with epy.lazy_imports():
     import jax
 
+    from experiments.pretrain import finder_quality, harm
     from restoration import damage
     from restoration.evaluation import metrics
     from restoration.inference import engine, restore_file
@@ -70,6 +74,9 @@ class QualityOptions:
 
     bench: str = config.option("", help="folder of tracks: TRACK/input, output, mask")
     clean: str = config.option("", help="folder of clean pictures")
+    specks: str = config.option(
+        "", help="folder of pictures with bright specks that belong there"
+    )
     soft_track: str = config.option(
         "", help="a track to score as a soft scan too, both sides blurred by a pixel"
     )
@@ -90,8 +97,10 @@ class QualityOptions:
     def __post_init__(self):
         """Checks choices."""
         config.check(self)
-        if not (self.bench or self.clean):
-            raise errors.InputError("--bench or --clean is required: what to score on")
+        if not (self.bench or self.clean or self.specks):
+            raise errors.InputError(
+                "--bench, --clean or --specks is required: what to score on"
+            )
         if bool(self.weights) != bool(self.label):
             raise errors.InputError("give --weights and --label, or neither")
         if self.keep_color and self.cards:
@@ -101,7 +110,10 @@ class QualityOptions:
 
 
 def restore_folder(
-    used: "engine.Engine", source: pathlib.Path, target: pathlib.Path
+    used: "engine.Engine",
+    source: pathlib.Path,
+    target: pathlib.Path,
+    **more: Any,
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
     """Restores a folder as `restore` does, to PNG.
 
@@ -109,6 +121,7 @@ def restore_folder(
       used: what to restore with.
       source: folder of pictures.
       target: folder for the results.
+      **more: further options of `batch.RestoreOptions`.
 
     Returns:
       (picture, result) of each.
@@ -117,7 +130,12 @@ def restore_folder(
       InputError: for a picture that could not be restored.
     """
     options = batch.RestoreOptions(
-        input=(str(source),), output=str(target), suffix="", ext="png", recursive=True
+        input=(str(source),),
+        output=str(target),
+        suffix="",
+        ext="png",
+        recursive=True,
+        **more,
     )
     settings, done = batch.settings_of(options), []
     jobs = batch.find_jobs(options)
@@ -222,6 +240,105 @@ def score_track(
         "again": _mean(repeated),
         "pictures": pictures,
     }
+
+
+def average_precision(
+    used: "engine.Engine", image: np.ndarray, mask: np.ndarray
+) -> float:
+    """Returns the average precision of what the finder finds in a picture.
+
+    Args:
+      used: with a finder.
+      image: float (H, W, 3) in [0, 1].
+      mask: bool (H, W), the true damage, some.
+    """
+    found = used.finder.strips([image], image.shape[:2])
+    return finder_quality.average_precision(mask, np.concatenate(list(found))[..., 0])
+
+
+def score_masks(
+    used: "engine.Engine", track: pathlib.Path, scratch: pathlib.Path
+) -> dict[str, Any]:
+    """Scores a track with its true masks given, and what is found without.
+
+    Args:
+      used: with a finder and a filler.
+      track: folder with input/, output/ and mask/.
+      scratch: folder for masks and restored pictures.
+
+    Returns:
+      "given", the mean psnr and ssim with the true masks in place of what is found;
+      "average_precision" of the finder, the mean over the pictures with damage.
+    """
+    clean, masks = _by_stem(track / "output"), _by_stem(track / "mask")
+    precisions, rows = [], []
+    for name, path in _by_stem(track / "input").items():
+        mask = frames.read(masks[name])[..., 0] > finder_quality.DAMAGED / 255
+        white = np.repeat(mask[..., None], 3, -1).astype(np.float32)
+        frames.write(scratch / "masks" / f"{name}.png", white)
+        if mask.any():
+            precisions.append(average_precision(used, frames.read(path), mask))
+    done = restore_folder(
+        used, track / "input", scratch / "given",
+        blind=False, damage=str(scratch / "masks"),
+    )  # fmt: skip
+    for source, result in done:
+        target = frames.read(clean[_stem(source, track / "input")])
+        rows.append(score(frames.read(result), target))
+    return {
+        "given": _mean(rows),
+        "average_precision": round(statistics.fmean(precisions), 4),
+    }
+
+
+def score_old(
+    used: "engine.Engine", folder: pathlib.Path, scratch: pathlib.Path
+) -> dict[str, Any]:
+    """Scores what is falsely changed in healthy pictures made to look old.
+
+    Args:
+      used: what to restore with; it does not grade here.
+      folder: of clean pictures.
+      scratch: folder for drawn and restored pictures.
+
+    Returns:
+      "count"; "false", "worst" and "masked": of the pixels, in %, what was widely
+      changed (`smudged`) in the mean and in the worst picture, and what the mask held
+      in the mean; "psnr" against the pictures; "pictures", the first of each.
+    """
+    ungraded = dataclasses.replace(used, grader=None)
+    harm.write_old(folder, scratch / "old")
+    options = {"save_damage": True} if used.finder else {}
+    done = restore_folder(ungraded, scratch / "old", scratch / "restored", **options)
+    shares, psnrs, masked = {}, [], []
+    for source, result in done:
+        before, after = frames.read(source), frames.read(result)
+        shares[source.stem] = round(smudged(before, after), 3)
+        psnrs.append(score(after, before)["psnr"])
+        if used.finder:
+            path = result.with_name(f"{result.stem}_damage.png")
+            masked.append(100 * float((frames.read(path)[..., 0] > 0.5).mean()))
+    return {
+        "count": len(done),
+        "false": round(statistics.fmean(shares.values()), 4),
+        "worst": max(shares.values()),
+        "masked": round(statistics.fmean(masked), 4) if masked else None,
+        "psnr": round(statistics.fmean(psnrs), 3),
+        "pictures": shares,
+    }
+
+
+def score_specks(
+    used: "engine.Engine", folder: pathlib.Path, scratch: pathlib.Path
+) -> dict[str, Any]:
+    """Returns the share of bright specks that are kept: of each picture, and "mean"."""
+    shares = {}
+    for source, result in restore_folder(used, folder, scratch / "restored"):
+        kept, count = harm.specks_kept(frames.read(source), frames.read(result))
+        if not count:
+            raise errors.InputError(f"{source}: has no bright specks; check --specks")
+        shares[_stem(source, folder)] = round(kept / count, 4)
+    return {"mean": round(statistics.fmean(shares.values()), 4), **shares}
 
 
 def soften(track: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
@@ -363,7 +480,8 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
 
     Returns:
       "model" and "sha256" of the weights; "tracks", a `score_track` each; "clean",
-      a `score_clean`; "smudges", a `score_smudges`.
+      a `score_clean`; "smudges", a `score_smudges`; "old", a `score_old`; "specks", a
+      `score_specks`. A track with masks has the figures of `score_masks` too.
 
     Raises:
       InputError: for folders that do not fit, and pictures that cannot be restored.
@@ -372,6 +490,7 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
         weights, keep_color=options.keep_color, device=options.device
     )
     found: dict[str, Any] = {"model": weights.model, "sha256": weights.sha256}
+    found |= weights.digests()
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         if options.bench:
@@ -387,10 +506,19 @@ def measure(options: QualityOptions, weights: "engine.Weights") -> dict[str, Any
                 track.name: score_track(used, track, scratch / track.name)
                 for track in tracks
             }
+            for track in tracks if used.finder and used.filler else ():
+                if (track / "mask").is_dir():
+                    found["tracks"][track.name] |= score_masks(
+                        used, track, scratch / f"_masks {track.name}"
+                    )
         if options.clean:
             clean = pathlib.Path(options.clean)
             found["clean"] = score_clean(used, clean, scratch / "_clean")
             found["smudges"] = score_smudges(used, clean, scratch / "_smudges")
+            found["old"] = score_old(used, clean, scratch / "_old")
+        if options.specks:
+            folder = pathlib.Path(options.specks)
+            found["specks"] = score_specks(used, folder, scratch / "_specks")
     return found
 
 
@@ -465,6 +593,37 @@ def table(path: pathlib.Path = RESULTS) -> str:
     return "\n".join([*lines, "", f"Protocol: {results['protocol']}.", ""])
 
 
+def mask_table(path: pathlib.Path = RESULTS) -> str:
+    """Returns what was measured of masks, and of harm, as a Markdown table."""
+    rows = read_results(path)["weights"]
+    tracks = ("film", "photo")
+    lines = [
+        "| weights | true masks given, film: PSNR | SSIM | finder's average precision, "
+        "film | photo | healthy made old: falsely changed, mean, % | worst, % | "
+        "specks kept, % |",
+        "|---|" + "--:|" * 7,
+    ]
+
+    def cell(digits: int, row: Mapping[str, Any], *names: str) -> str:
+        value: Any = row
+        for name in names:
+            value = value.get(name) if value else None
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    for name, row in rows.items():
+        specks = row.get("specks", {}).get("mean")
+        cells = [
+            cell(2, row, "tracks", "film", "given", "psnr"),
+            cell(3, row, "tracks", "film", "given", "ssim"),
+            *(cell(2, row, "tracks", track, "average_precision") for track in tracks),
+            cell(2, row, "old", "false"),
+            cell(2, row, "old", "worst"),
+            "–" if specks is None else f"{100 * specks:.0f}",
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def main(options: QualityOptions) -> None:
     """Entry point: measures, writes the JSON file and prints the table."""
     backend.keep_freed_memory(large=False)
@@ -479,6 +638,7 @@ def main(options: QualityOptions) -> None:
         if options.cards and not options.weights:
             _write_card(name, figures)
     print(table(path), end="")
+    print("\n" + mask_table(path), end="")
 
 
 if __name__ == "__main__":

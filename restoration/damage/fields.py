@@ -392,3 +392,27 @@ def blobs(
     # Far from all balls the sums vanish: keep such pixels outside.
     distance = jnp.where(total > 1e-20, mean[0] * (1 - depth), -8 * jnp.max(radius))
     return distance, mean[1:]
+
+
+# Objects that do not exist lie here, in pixels: far from every picture.
+AWAY = -1e4
+
+
+def glows(
+    shape: Shape, *, centre: jax.Array, radius: jax.Array, strength: jax.Array
+) -> jax.Array:
+    """Returns (H, W): the sum of Gaussian spots, in one matrix product.
+
+    Args:
+      shape: (H, W).
+      centre: (N, 2) row and column, in pixels.
+      radius: (N,) where half of the strength is left, in pixels, > 0.
+      strength: (N,).
+    """
+    rows = (jnp.arange(shape[0])[:, None] - centre[:, 0]) / radius
+    columns = (jnp.arange(shape[1])[:, None] - centre[:, 1]) / radius
+    return product(
+        "hn,wn->hw",
+        strength * jnp.exp2(-jnp.square(rows)),
+        jnp.exp2(-jnp.square(columns)),
+    )

@@ -23,7 +23,7 @@ def paint(image: jax.Array, *, opacity: jax.Array, color: jax.Array) -> Painted:
     Args:
       image: (H, W, 3) in [0, 1].
       opacity: (L, H, W) in [0, 1]; below 1/768 nothing is painted.
-      color: (L, 3), RGB in [0, 1].
+      color: (L, 3), or (L, H, W, 3) where it varies, RGB in [0, 1].
 
     Returns:
       The picture and the mask: 1 minus the share of the picture that shows.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pyvips
 
-from restoration.images import picture
+from restoration.images import colorimetry, picture
 
 # What a grey value is made of, as in Rec. 601.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -75,6 +75,17 @@ def _converters(profile: bytes, colors: int) -> tuple[_Convert, _Convert] | None
     return None if np.abs(there - sample).max() < _SAME else (to_srgb, from_srgb)
 
 
+def _stated(known: colorimetry.Colorimetry, colors: int) -> tuple[_Convert, _Convert]:
+    """Returns to and from sRGB of colors whose meaning is stated without a profile."""
+    srgb = colorimetry.Colorimetry()
+    to_srgb = colorimetry.converter(known, srgb, colors)
+    from_srgb = colorimetry.converter(srgb, known, colors)
+    return (
+        lambda values: np.broadcast_to(to_srgb(values), (*values.shape[:-1], 3)),
+        lambda values: from_srgb(values[..., :colors]),
+    )
+
+
 def _fill_hidden(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Returns colors with the hidden ones grown in from those around them.
 
@@ -134,16 +145,18 @@ def make_color(page: picture.Page) -> tuple[ToModel, Change, list[str]]:
             converters = _converters(page.profile, page.colors)
         except pyvips.Error:
             notes.append("the color profile is kept, but could not be used: as sRGB")
+    elif page.colorimetry:
+        converters = _stated(page.colorimetry, page.colors)
 
     def to_model(values: np.ndarray) -> np.ndarray:
-        white = np.float32(page.scale)
-        colors = values[..., : page.colors].astype(np.float32) / white
+        every = picture.normalized(page, values)
+        colors = every[..., : page.colors]
         hidden = None
         if page.alpha:
-            alpha = values[..., page.colors] / white
+            alpha = every[..., page.colors]
             hidden = ~(alpha > 0)
             if page.premultiplied:
-                colors /= np.where(hidden, 1, alpha)[..., None]
+                colors = colors / np.where(hidden, 1, alpha)[..., None]
         colors = np.clip(np.nan_to_num(colors, nan=0.0), 0, 1)
         if converters:
             colors = converters[0](colors)

@@ -18,9 +18,18 @@ import pyvips
 from PIL import Image
 
 from restoration.base import errors
-from restoration.images import frames, jp2_heic, metadata, scratch
-from restoration.images.metadata import blocks, jpeg, tiff, webp
-from restoration.images.picture import Page, Picture
+from restoration.images import (
+    bmp,
+    colorimetry,
+    dpx,
+    frames,
+    jp2_heic,
+    metadata,
+    pnm,
+    scratch,
+)
+from restoration.images.metadata import blocks, dependent, jpeg, png, tiff, webp
+from restoration.images.picture import Page, Picture, normalized
 
 EXTENSIONS = {"jpg": "jpeg", "png": "png", "tif": "tiff", "webp": "webp"}
 
@@ -32,6 +41,9 @@ _DEPTHS = {
     "png": ("uint16", "uint8"),
     "heic": ("uint16", "uint8"),
     "jp2": ("uint16", "uint8"),
+    "pnm": ("uint16", "uint8"),
+    "dpx": ("uint16", "uint8"),
+    "tga": ("uint8",),
     "tiff": ("float32", "uint16", "uint8"),
 }
 
@@ -43,17 +55,28 @@ _LEAST_TIFF_QUALITY = 95
 _COMPRESSIONS = {1: "none", 5: "lzw", 7: "jpeg", 8: "deflate", 32946: "deflate",
                  32773: "packbits"}  # fmt: skip
 
+# TIFF's tag of the transfer function, whose size depends on the values' bits.
+_TRANSFER = 301
+
 # A classic TIFF file addresses 4 GiB.
 _CLASSIC_LIMIT = 3_900_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A page of restored values: their type, and their rows from `scratch.create`."""
+    """A page of restored values.
+
+    Attributes:
+      page: of what kind the source's values are.
+      dtype: the type that is written.
+      rows: from `scratch.create`.
+      own: whether values are as the page stores them, in its range and polarity.
+    """
 
     page: Page
     dtype: str
     rows: BinaryIO
+    own: bool = True
 
 
 def depth(kind: str, dtype: str) -> str:
@@ -67,8 +90,19 @@ def check_channels(path: pathlib.Path, kind: str, pages: Sequence[Page]) -> None
         raise errors.InputError(
             f"{path}: {len(pages)} pages; only TIFF holds several, choose --ext tif"
         )
+    if kind != "tiff" and any(page.infrared for page in pages):
+        raise errors.InputError(
+            f"{path}: an infrared channel, which only TIFF holds; choose --ext tif"
+        )
+    if kind not in ("tiff", "dpx", "jp2") and any(
+        page.bands > page.colors and not page.alpha for page in pages
+    ):
+        raise errors.InputError(
+            f"{path}: a channel that is no transparency, which only TIFF holds; choose "
+            "--ext tif"
+        )
     extra = max(page.bands - page.colors for page in pages)
-    room = {"jpeg": 0, "tiff": 99}.get(kind, 1)
+    room = {"jpeg": 0, "pnm": 0, "tiff": 99}.get(kind, 1)
     if extra > room:
         raise errors.InputError(
             f"{path}: {extra} channels besides the colors (alpha), but "
@@ -76,26 +110,40 @@ def check_channels(path: pathlib.Path, kind: str, pages: Sequence[Page]) -> None
         )
 
 
-def open_written(folder: pathlib.Path, page: Page, dtype: str) -> Written:
-    """Opens a scratch file for the restored values of a page."""
+def open_written(
+    folder: pathlib.Path, page: Page, dtype: str, *, own: bool = True
+) -> Written:
+    """Opens a scratch file for the restored values of a page.
+
+    Args:
+      folder: where there is room.
+      page: of what kind the values are.
+      dtype: the type to write.
+      own: whether values stay as the page stores them; else black is 0, and white the
+        type's own.
+    """
     shape = (page.height, page.width, page.bands)
-    return Written(page, dtype, scratch.create(folder, shape, dtype))
+    alpha = page.alpha or page.bands == page.colors
+    file = scratch.create(folder, shape, dtype, alpha=alpha)
+    return Written(page, dtype, file, own or page.plain)
 
 
-def as_depth(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Returns values scaled to another type, white to white."""
-    if values.dtype == dtype:
-        return values
-    whites = {"uint8": 255.0, "uint16": 65535.0}
-    scaled = values / whites.get(str(values.dtype), 1.0)
-    return np.rint(np.clip(scaled, 0, 1) * whites[dtype]).astype(dtype)
+def write_rows(written: Written, values: np.ndarray) -> None:
+    """Appends rows of a page's values, scaled to what is written, white to white."""
+    if not written.own or values.dtype != written.dtype:
+        white = {"uint8": 255.0, "uint16": 65535.0}.get(written.dtype)
+        values = normalized(written.page, values)
+        if white:
+            values = np.rint(np.clip(values, 0, 1) * white)
+        values = values.astype(written.dtype)
+    written.rows.write(values)
 
 
 def _raw_image(written: Written) -> pyvips.Image:
     page = written.page
     grey, deep = page.colors == 1, written.dtype == "uint16"
     space = ("grey16" if deep else "b-w") if grey else ("rgb16" if deep else "srgb")
-    across, down = page.resolution
+    across, down = page.resolution or (1.0, 1.0)
     return scratch.image(written.rows).copy(
         interpretation=space, xres=across, yres=down
     )
@@ -139,9 +187,8 @@ def _jpeg_options(source: Picture) -> dict[str, Any]:
     if source.format == "jpeg":
         with source.path.open("rb") as file:
             quality = quality_for(jpeg.quantisation(file.read(1 << 20)), _LEAST_QUALITY)
-        sampling = pyvips.Image.new_from_file(str(source.path)).get_fields()
-        if "jpeg-chroma-subsample" in sampling:
-            image = pyvips.Image.new_from_file(str(source.path))
+        image = pyvips.Image.jpegload(os.fsencode(source.path))
+        if "jpeg-chroma-subsample" in image.get_fields():
             halved = image.get("jpeg-chroma-subsample") == "4:2:0"
     return {"Q": quality, "subsample_mode": "on" if halved else "off"}
 
@@ -163,7 +210,9 @@ def _tiff_options(written: Written, kind: str, big: bool) -> dict[str, Any]:
         return {"compression": "deflate", "predictor": "horizontal", "bigtiff": big}
     compression = _COMPRESSIONS.get(_values(page, tiff.COMPRESSION, 1), "deflate")
     if compression == "jpeg" and (
-        written.dtype != "uint8" or page.bands != page.colors
+        written.dtype != "uint8"
+        or page.bands != page.colors
+        or page.role == "infrared"  # bit for bit
     ):
         compression = "deflate"
     options = {"compression": compression, "bigtiff": big}
@@ -185,39 +234,89 @@ def _tiff_options(written: Written, kind: str, big: bool) -> dict[str, Any]:
     return options
 
 
-def _page_tags(page: Page, *, strip: bool) -> tiff.Directory:
-    """Returns what is told of a TIFF page besides how its pixels are stored."""
+def _preview(written: Written) -> dependent.Preview:
+    """Returns what makes small copies of a written page, for its metadata."""
+
+    def pixels() -> np.ndarray:
+        page = written.page
+        image = scratch.image(written.rows)
+        share = min(1.0, 640 / max(page.width, page.height))
+        values = image.resize(share).numpy() if share < 1 else image.numpy()
+        values = values.reshape(*values.shape[:2], page.bands)
+        if written.own:
+            colors = normalized(page, values)
+        else:
+            white = {"uint8": 255.0, "uint16": 65535.0}.get(written.dtype, 1.0)
+            colors = values / white
+        colors = np.clip(np.nan_to_num(colors[..., : page.colors]), 0, 1)
+        colors = np.broadcast_to(colors, (*colors.shape[:2], 3))
+        return np.ascontiguousarray(np.rint(255 * colors).astype(np.uint8))
+
+    return dependent.preview_of(pixels)
+
+
+def _page_tags(written: Written, *, strip: bool) -> tuple[tiff.Directory, list[str]]:
+    """Returns what a TIFF page says besides how its pixels are stored."""
+    page = written.page
     # The colors of CMYK were converted, and its profile fits no more.
     tags = tiff.described(page.tags, profile=bool(page.profile))
+    if page.colorimetry is None:
+        tags = {tag: entry for tag, entry in tags.items() if tag != _TRANSFER}
+    tags, dropped = tiff.renewed(tags, _preview(written))
     if strip:
-        kept = {tiff.ORIENTATION, tiff.ICC, 282, 283, 296}
+        kept = {tiff.ORIENTATION, tiff.ICC, 282, 283, 296, _TRANSFER, 318, 319}
+        dropped = []
+        marked = (
+            page.colorimetry
+            and tiff.EXIF in tags
+            and not ({_TRANSFER, 318, 319} & tags.keys())
+        )
         tags = {tag: entry for tag, entry in tags.items() if tag in kept}
-    if tiff.EXTRA_SAMPLES in page.tags and page.bands > page.colors:
+        if marked:  # by EXIF, which goes
+            icc = colorimetry.to_icc(page.colorimetry, page.colors)
+            tags[tiff.ICC] = tiff.Entry(7, icc)
+    extra = page.bands - page.colors
+    if extra and tiff.EXTRA_SAMPLES in page.tags:
         tags[tiff.EXTRA_SAMPLES] = page.tags[tiff.EXTRA_SAMPLES]
-    return tags
+    elif extra:  # of no stated meaning
+        tags[tiff.EXTRA_SAMPLES] = tiff.Entry(
+            3, struct.pack(f"={extra}H", *[0] * extra)
+        )
+    if page.inverted:
+        tags[262] = tiff.Entry(3, struct.pack("=H", 0))
+    if page.white and 341 in page.tags:
+        tags |= {tag: page.tags[tag] for tag in (340, 341) if tag in page.tags}
+    if page.role == "infrared" and tiff.SUBFILE in page.tags:
+        tags[tiff.SUBFILE] = page.tags[tiff.SUBFILE]
+    return tags, dropped
 
 
 def _save_tiff(
     target: pathlib.Path, source: Picture, pages: Sequence[Written], strip: bool
-) -> None:
-    """Writes pages as TIFF files of their own, then joins their directories."""
+) -> list[str]:
+    """Writes pages as TIFF files of their own, then joins their directories.
+
+    Returns what was dropped from their tags.
+    """
     size = sum(
         w.page.width * w.page.height * w.page.bands * np.dtype(w.dtype).itemsize
         for w in pages
     )
     # A pyramid's smaller pages add a third.
     big = source.big or size * 4 / 3 > _CLASSIC_LIMIT
-    files = []
+    files, dropped = [], []
     try:
         for written in pages:
             path = target.with_name(f"{target.stem}.{len(files)}.tif")
             files.append(path)
             options = _tiff_options(written, source.format, big)
-            _raw_image(written).tiffsave(str(path), keep="none", **options)
+            _raw_image(written).tiffsave(os.fsencode(path), keep="none", **options)
         if source.format == "tiff":
-            tags = [_page_tags(written.page, strip=strip) for written in pages]
-            tiff.assemble(files[0], files[1:], tags)
+            found = [_page_tags(written, strip=strip) for written in pages]
+            tiff.assemble(files[0], files[1:], [tags for tags, _ in found])
+            dropped = [name for _, names in found for name in names]
         os.replace(files[0], target)
+        return dropped
     finally:
         for path in files:
             path.unlink(missing_ok=True)
@@ -226,9 +325,9 @@ def _save_tiff(
 def _blocks_of(source: Picture) -> blocks.Blocks:
     if source.format in metadata.FORMATS:
         return metadata.FORMATS[source.format].read(source.path)
-    if source.format == "bmp":
-        return blocks.Blocks()
-    return jp2_heic.inspect(source.path).blocks
+    if source.format in ("jp2", "heic"):
+        return jp2_heic.inspect(source.path).blocks
+    return blocks.Blocks()
 
 
 def _only_needed(found: blocks.Blocks) -> blocks.Blocks:
@@ -238,21 +337,54 @@ def _only_needed(found: blocks.Blocks) -> blocks.Blocks:
     return blocks.Blocks(exif=tiff.to_bytes(held) if held else b"", icc=found.icc)
 
 
-def _carry(target: pathlib.Path, kind: str, source: Picture, strip: bool) -> list[str]:
-    """Puts the source's metadata into a written file; returns what had no room."""
-    profile = bool(source.pages[0].profile)
+def _profile_of(page: Page, found: blocks.Blocks) -> bytes:
+    """Returns the profile that says what a page's colors mean, b"" for sRGB."""
+    if page.profile:
+        return found.icc or page.profile
+    if page.colorimetry:
+        return colorimetry.to_icc(page.colorimetry, page.colors)
+    return b""
+
+
+def _carry(
+    target: pathlib.Path, kind: str, source: Picture, written: Written, strip: bool
+) -> tuple[list[str], list[str]]:
+    """Puts the source's metadata into a written file.
+
+    Returns what had no room, and what was dropped since it depends on the old pixels.
+    """
+    page, preview = source.pages[0], _preview(written)
+    stated = bool(page.profile or page.colorimetry)
     if kind == source.format and not strip:
-        if kind != "tiff":  # its tags went in with the pages
-            metadata.FORMATS[kind].carry(source.path, target, profile=profile)
-        return []
+        if kind == "tiff":  # its tags went in with the pages
+            return [], []
+        carry = metadata.FORMATS[kind].carry
+        return [], carry(source.path, target, preview, profile=stated)
     if kind == source.format == "tiff":
-        return []
+        return [], []
     found = _blocks_of(source)
     if strip:
-        found = _only_needed(found)
-    if not profile:
-        found = dataclasses.replace(found, icc=b"")
-    return metadata.FORMATS[kind].insert(target, found)
+        found, dropped = _only_needed(found), []
+    else:
+        found, dropped = dependent.renew(found, preview)
+        if source.format == "jpeg":
+            dropped += [dependent.GAIN_MAP] * jpeg.has_gain_map(source.path)
+            dropped += [dependent.VIDEO] * jpeg.has_video(source.path)
+            dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
+    found = dataclasses.replace(found, icc=_profile_of(page, found))
+    known = {"resolution": page.resolution is not None}
+    if kind == "png" and page.colorimetry:
+        known["color"] = _color_chunks(source, page)
+    return metadata.FORMATS[kind].insert(target, found, **known), dropped
+
+
+def _color_chunks(source: Picture, page: Page) -> list[png.Chunk]:
+    """Returns the chunks with which PNG says a meaning better than a profile does."""
+    if source.format == "png":
+        return png.color_chunks(source.path)
+    code = page.colorimetry.code
+    # PNG's samples are RGB of the full range.
+    return [(b"cICP", bytes([code[0], code[1], 0, 1]))] if code else []
 
 
 def _save(
@@ -262,12 +394,28 @@ def _save(
         values = _array(pages[0])
         values = values[..., 0] if values.shape[-1] == 1 else values
         Image.fromarray(values).save(target, format="BMP")
-    elif kind == "jpeg":
-        _raw_image(pages[0]).jpegsave(str(target), keep="none", **_jpeg_options(source))
+        bmp.set_resolution(target, source.pages[0].resolution)
+        return
+    name = os.fsencode(target)
+    if kind == "jpeg":
+        _raw_image(pages[0]).jpegsave(name, keep="none", **_jpeg_options(source))
     elif kind == "webp":
-        _raw_image(pages[0]).webpsave(str(target), keep="none", **_webp_options(source))
+        _raw_image(pages[0]).webpsave(name, keep="none", **_webp_options(source))
     else:
-        _raw_image(pages[0]).pngsave(str(target), keep="none")
+        _raw_image(pages[0]).pngsave(name, keep="none")
+
+
+def _save_tga(target: pathlib.Path, source: Picture, values: np.ndarray) -> None:
+    """Writes a TGA file as the source's: compressed or not, the same way up."""
+    with Image.open(source.path, formats=("TGA",)) as image:
+        known = dict(image.info)
+    options = {name: known[name] for name in ("orientation",) if name in known}
+    if "compression" in known:
+        options["compression"] = known["compression"]
+    if known.get("id_section"):
+        options["id_section"] = known["id_section"]
+    values = values[..., 0] if values.shape[-1] == 1 else values
+    Image.fromarray(values).save(target, format="TGA", **options)
 
 
 @contextlib.contextmanager
@@ -310,19 +458,36 @@ def save(
       InputError: when it cannot be written.
     """
     with told(path), frames.replacing(path) as temporary:
+        dropped = lost = ()
         if kind in ("jp2", "heic"):
-            jp2_heic.encode(temporary, _array(pages[0]), source.path, strip)
-            lost = []
+            dropped = jp2_heic.encode(
+                temporary, _array(pages[0]), source.path, strip, _preview(pages[0])
+            )
+        elif kind in ("pnm", "dpx"):
+            {"pnm": pnm, "dpx": dpx}[kind].write(
+                temporary, _array(pages[0]), source.path
+            )
+        elif kind == "tga":
+            _save_tga(temporary, source, _array(pages[0]))
         else:
             if kind == "tiff":
-                _save_tiff(temporary, source, pages, strip)
+                dropped = _save_tiff(temporary, source, pages, strip)
             else:
                 _save(temporary, kind, source, pages)
-            lost = [] if kind == "bmp" else _carry(temporary, kind, source, strip)
-    return [f"{name} had no room in {kind.upper()}" for name in lost]
+            if kind != "bmp":
+                lost, more = _carry(temporary, kind, source, pages[0], strip)
+                dropped = [*dropped, *more]
+    notes = [f"{name} had no room in {kind.upper()}" for name in lost]
+    if kind == "heic" and pages[0].dtype == "uint16":
+        notes.append("written with 12 bits")
+    if dropped:
+        notes.append(f"left out: {', '.join(dict.fromkeys(dropped))}")
+    return notes
 
 
 def save_plain(path: str | os.PathLike, written: Written) -> None:
     """Writes 8-bit values as a PNG without metadata, whole or not at all."""
     with told(path), frames.replacing(path) as temporary:
-        _raw_image(written).pngsave(str(temporary), keep="none")
+        _raw_image(written).pngsave(os.fsencode(temporary), keep="none")
+        known = written.page.resolution is not None
+        png.insert(temporary, blocks.Blocks(), resolution=known)

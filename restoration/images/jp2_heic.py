@@ -15,13 +15,15 @@ from etils import epy
 from PIL import Image
 
 from restoration.base import errors
-from restoration.images.metadata import blocks
+from restoration.images import colorimetry
+from restoration.images.colorimetry import Colorimetry
+from restoration.images.metadata import blocks, dependent
 
 with epy.lazy_imports():
     import imagecodecs
     import pillow_heif
 
-_JP2, _HEIC = (".jp2", ".jpx"), (".heic", ".heif")
+_JP2, _HEIC = (".jp2", ".jpx", ".j2k", ".j2c", ".jpc"), (".heic", ".heif", ".hif")
 SUFFIXES = (*_JP2, *_HEIC)
 
 # The markers SOC and SIZ, with which a codestream begins.
@@ -36,7 +38,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What such a file holds; `notes` tell what cannot be given back."""
+    """What such a file holds; `notes` say what cannot be given back."""
 
     format: str
     width: int
@@ -45,11 +47,12 @@ class Header:
     dtype: str
     blocks: blocks.Blocks
     notes: tuple[str, ...] = ()
+    colorimetry: Colorimetry | None = None
 
 
 def recognises(start: bytes) -> bool:
     """Returns whether a file's first 32 bytes are of one of these formats."""
-    return start.startswith(_JP2_START) or _is_heic(start)
+    return start.startswith((_JP2_START, _JP2_STREAM)) or _is_heic(start)
 
 
 def _is_heic(start: bytes) -> bool:
@@ -97,21 +100,45 @@ def _inspect_heic(path: pathlib.Path) -> Header:
     notes = []
     if len(image) > 1:
         notes.append("only the main picture of several in the file was restored")
-    if deep:
-        notes.append("written with 12 bits")
+    beside = {
+        "a gain map (HDR)": any(
+            "gainmap" in name.lower() for name in image.info["aux"]
+        ),
+        "a depth map": bool(image.info["depth_images"]),
+    }
+    lost = [name for name, there in beside.items() if there]
+    if lost:
+        notes.append(f"left out: {', '.join(lost)} of the old pixels")
     info = image.info
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    found = blocks.Blocks(
-        exif, info.get("xmp") or b"", b"", info.get("icc_profile") or b""
-    )
-    return Header(
-        "heic", *image.size, bands, "uint16" if deep else "uint8", found, tuple(notes)
-    )
+    # libheif has turned the pixels: by HEIF's own properties, beside which EXIF's
+    # orientation says nothing.
+    exif, packet = dependent.upright(exif, info.get("xmp") or b"")
+    found = blocks.Blocks(exif, packet, b"", info.get("icc_profile") or b"")
+    known = None if found.icc else _stated(info.get("nclx_profile"), bands)
+    dtype = "uint16" if deep else "uint8"
+    return Header("heic", *image.size, bands, dtype, found, tuple(notes), known)
+
+
+def _stated(nclx: dict | None, bands: int) -> Colorimetry | None:
+    """Returns what the numbers of H.273 in a file say, None for sRGB."""
+    if not nclx:
+        return None
+    names = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+    code = (*(int(nclx[name]) for name in names), int(nclx["full_range_flag"]))
+    found = colorimetry.from_code(code)
+    if not found or colorimetry.is_srgb(found, 1 if bands < 3 else 3):
+        return None
+    return found
 
 
 def _jp2_header(path: pathlib.Path) -> tuple[tuple[int, int], int]:
     """Returns the width and height of a JPEG 2000 file's picture and its bits."""
-    found = dict(_boxes(path.read_bytes()))
+    data = path.read_bytes()
+    if data.startswith(_JP2_STREAM):  # a codestream without boxes
+        right, bottom, left, top = struct.unpack_from(">4I", data, 8)
+        return (right - left, bottom - top), (data[42] & 0x7F) + 1
+    found = dict(_boxes(data))
     missing = {b"jp2h", b"jp2c"} - found.keys()
     if missing:
         raise blocks.MalformedError(f"no box {missing.pop().decode()}")
@@ -184,25 +211,43 @@ def decode(path: pathlib.Path) -> np.ndarray:
 
 
 def _encode_jp2(
-    target: pathlib.Path, values: np.ndarray, source: pathlib.Path, strip: bool
-) -> None:
+    target: pathlib.Path,
+    values: np.ndarray,
+    source: pathlib.Path,
+    strip: bool,
+    preview: dependent.Preview,
+) -> list[str]:
     """Writes the boxes of the source around a codestream of other values."""
     values = values[..., 0] if values.shape[-1] == 1 else values
     stream = imagecodecs.jpeg2k_encode(
         values, level=0, reversible=True, codecformat="j2k"
     )
-    result = io.BytesIO()
-    for name, box in _boxes(source.read_bytes()):
+    data = source.read_bytes()
+    if data.startswith(_JP2_STREAM):
+        target.write_bytes(stream)
+        return []
+    result, dropped = io.BytesIO(), []
+    for name, box in _boxes(data):
         if strip and name in (b"uuid", b"xml ", b"uinf"):
             continue
+        if name == b"jumb" and b"c2pa" in box[:128]:
+            dropped += [dependent.CREDENTIALS] * (not strip)
+            continue
+        if name in (b"uuid", b"xml "):
+            box, lost = dependent.renew_jpegs(box, preview)
+            dropped += lost
         if name == b"jp2c":
             box = struct.pack(">I4s", len(stream) + 8, b"jp2c") + stream
         result.write(box)
     target.write_bytes(result.getvalue())
+    return dropped
 
 
 def _encode_heic(
-    target: pathlib.Path, values: np.ndarray, found: blocks.Blocks
+    target: pathlib.Path,
+    values: np.ndarray,
+    found: blocks.Blocks,
+    code: tuple[int, int, int, int] | None,
 ) -> None:
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[values.shape[-1]]
     deep = values.dtype == np.uint16
@@ -217,12 +262,19 @@ def _encode_heic(
         "icc_profile": found.icc,
     }
     given = {name: data for name, data in options.items() if data}
+    if code:
+        names = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+        given |= dict(zip((*names, "full_range_flag"), code, strict=True))
     image.save(str(target), quality=95, chroma="444", **given)
 
 
 def encode(
-    target: pathlib.Path, values: np.ndarray, source: pathlib.Path, strip: bool
-) -> None:
+    target: pathlib.Path,
+    values: np.ndarray,
+    source: pathlib.Path,
+    strip: bool,
+    preview: dependent.Preview,
+) -> list[str]:
     """Writes a file of the source's format.
 
     Args:
@@ -230,13 +282,21 @@ def encode(
       values: array (height, width, bands) of the source's type and size.
       source: where metadata is taken from.
       strip: whether only what the pixels need is taken.
+      preview: makes small copies of the new picture.
+
+    Returns:
+      What was dropped since it depends on the old pixels.
     """
     header = inspect(source)
     try:
         if header.format == "jp2":
-            _encode_jp2(target, values, source, strip)
+            return _encode_jp2(target, values, source, strip, preview)
+        if strip:
+            found, dropped = blocks.Blocks(icc=header.blocks.icc), []
         else:
-            found = blocks.Blocks(icc=header.blocks.icc) if strip else header.blocks
-            _encode_heic(target, values, found)
+            found, dropped = dependent.renew(header.blocks, preview)
+        code = header.colorimetry.code if header.colorimetry else None
+        _encode_heic(target, values, found, code)
+        return dropped
     except (RuntimeError, ValueError) as error:
         raise blocks.MalformedError(str(error)) from None

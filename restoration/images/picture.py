@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,35 +17,52 @@ import pyvips
 from PIL import Image
 
 from restoration.base import errors
-from restoration.images import jp2_heic, metadata
+from restoration.images import (
+    bmp,
+    color_sources,
+    colorimetry,
+    contents,
+    dpx,
+    infrared,
+    jp2_heic,
+    metadata,
+    pnm,
+    ranges,
+)
+from restoration.images.colorimetry import Colorimetry
 from restoration.images.metadata import blocks, jpeg, png, tiff
 
 # A batch opens many files once; remembered operations would only hold memory.
 pyvips.cache_set_max(0)
 
+_TGA = (".tga", ".targa", ".icb", ".vda", ".vst")
+
 # What is read, by suffix; the file's contents decide how.
 SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp",
-    *jp2_heic.SUFFIXES,
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".tif", ".tiff",
+    ".webp", *jp2_heic.SUFFIXES, *pnm.SUFFIXES, *dpx.SUFFIXES, *_TGA,
 )  # fmt: skip
 
 # Pictures that are refused by name rather than passed over in silence.
 REFUSED = (
     ".gif", ".avif", ".jxl", ".psd", ".psb", ".svg", ".exr", ".hdr", ".dng", ".cr2",
-    ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".ico", ".pcx", ".tga", ".ppm",
-    ".pgm", ".pbm", ".pnm",
+    ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".ico", ".pcx",
 )  # fmt: skip
 
-_FORMATS = {
-    "jpegload": "jpeg",
-    "pngload": "png",
-    "webpload": "webp",
-    "tiffload": "tiff",
-    "gifload": "gif",
+# The loaders of libvips that are used: by what a file begins with. Which one libvips
+# would pick depends on its version and on what else the file holds.
+_MARKS = {
+    b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"BM": "bmp",
 }
 
 # The pixel formats of libvips that are restored, as numpy's.
-_TYPES = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
+_TYPES = {"uchar": "uint8", "ushort": "uint16", "float": "float32", "double": "float32"}
 
 # Pixels of the rows that are read at once.
 _PIXELS = 1 << 18
@@ -68,9 +85,16 @@ class Page:
       dtype: numpy's name of the values' type.
       colors: 1 for grey, 3 for RGB; further channels are no colors.
       alpha: whether the channel after the colors is transparency.
+      infrared: the channel that is infrared, or 0 for none; no restoring touches it.
+      role: "picture", or "infrared" for a page that goes with the one before it and
+        is written as it is.
       premultiplied: whether colors are stored multiplied by alpha.
-      profile: the ICC profile of the colors, empty for sRGB.
-      resolution: pixels per millimetre across and down.
+      profile: the ICC profile of the colors, or empty.
+      colorimetry: what the colors mean where the file says it without a profile; None
+        for sRGB.
+      white: the value of white, where it is not the type's own.
+      inverted: whether 0 is white.
+      resolution: pixels per millimetre across and down, None where none is known.
       tags: what a TIFF page's directory holds.
       pyramid: "pages" or "subifds" where smaller copies lie, or "".
     """
@@ -83,15 +107,42 @@ class Page:
     colors: int
     alpha: bool = False
     premultiplied: bool = False
+    infrared: int = 0
+    role: str = "picture"
     profile: bytes = b""
-    resolution: tuple[float, float] = (1.0, 1.0)
+    colorimetry: Colorimetry | None = None
+    white: float = 0.0
+    inverted: bool = False
+    resolution: tuple[float, float] | None = None
     tags: dict[int, tiff.Entry] = dataclasses.field(default_factory=dict)
     pyramid: str = ""
 
     @property
     def scale(self) -> float:
         """The value of white, and of full opacity."""
-        return {"uint8": 255.0, "uint16": 65535.0}.get(self.dtype, 1.0)
+        types = {"uint8": 255.0, "uint16": 65535.0}
+        return self.white or types.get(self.dtype, 1.0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether values are as any format of their type stores them."""
+        return not self.white and not self.inverted
+
+
+def normalized(page: Page, values: np.ndarray) -> np.ndarray:
+    """Returns a page's stored values with black at 0 and white at 1, not clipped.
+
+    Args:
+      page: of what kind they are.
+      values: (rows, width, bands); further channels are only scaled.
+
+    Returns:
+      float32 of the same shape.
+    """
+    result = values.astype(np.float32) / np.float32(page.scale)
+    if page.inverted:
+        result[..., : page.colors] = 1 - result[..., : page.colors]
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +151,11 @@ class Picture:
 
     Attributes:
       path: the file.
-      format: "jpeg", "png", "webp", "tiff", "bmp", "jp2" or "heic".
+      format: "jpeg", "png", "webp", "tiff", "bmp", "jp2", "heic", "pnm", "tga", "dpx".
       pages: what is restored, one but for TIFF files.
       notes: what cannot be given back as it was.
       big: whether it is a BigTIFF.
+      ended: whether it is a JPEG file that lacks its end marker, and nothing else.
     """
 
     path: pathlib.Path
@@ -111,10 +163,11 @@ class Picture:
     pages: tuple[Page, ...]
     notes: tuple[str, ...] = ()
     big: bool = False
+    ended: bool = True
 
 
 def unreadable(path: str | os.PathLike, error: Exception) -> errors.InputError:
-    """Returns the one line that tells of a file that cannot be read."""
+    """Returns the one line about a file that cannot be read."""
     reason = " ".join((getattr(error, "detail", "") or str(error)).split())[:160]
     return errors.InputError(
         f"{path}: not a readable image ({reason or type(error).__name__}); "
@@ -122,10 +175,16 @@ def unreadable(path: str | os.PathLike, error: Exception) -> errors.InputError:
     )
 
 
-def _load(path: pathlib.Path, **options: Any) -> pyvips.Image:
-    return pyvips.Image.new_from_file(
-        str(path), access="sequential", fail_on="error", **options
-    )
+def _load(path: pathlib.Path, kind: str, **options: Any) -> pyvips.Image:
+    """Opens a file of a format that libvips reads; names need not be UTF-8."""
+    loader = getattr(pyvips.Image, f"{kind}load")
+    return loader(os.fsencode(path), access="sequential", fail_on="error", **options)
+
+
+def _load_ended(path: pathlib.Path) -> pyvips.Image:
+    """Opens a JPEG file that lacks its end marker; fails where it lacks pixels."""
+    data = jpeg.ended(path.read_bytes())
+    return pyvips.Image.jpegload_buffer(data, access="sequential", fail_on="warning")
 
 
 def _load_premultiplied(path: pathlib.Path, page: Page) -> pyvips.Image:
@@ -136,13 +195,13 @@ def _load_premultiplied(path: pathlib.Path, page: Page) -> pyvips.Image:
     """
     file = path.open("rb")
     order = tiff.form_of(file).order
-    place = page.tags[tiff.EXTRA_SAMPLES].place
+    position = page.tags[tiff.EXTRA_SAMPLES].place
     patch = struct.pack(f"{order}H", 2)
 
     def read(size: int) -> bytes:
         start = file.tell()
         data = bytearray(file.read(size))
-        for offset, byte in enumerate(patch, place - start):
+        for offset, byte in enumerate(patch, position - start):
             if 0 <= offset < len(data):
                 data[offset] = byte
         return bytes(data)
@@ -179,6 +238,16 @@ def _extra_samples(directory: tiff.Directory) -> tuple[int, ...]:
     return entry.values if entry else ()
 
 
+def _resolution(
+    image: pyvips.Image, directory: tiff.Directory
+) -> tuple[float, float] | None:
+    """Returns pixels per millimetre, None for what libvips puts where none is known."""
+    unit = directory.get(296)
+    stated = not directory or (unit and unit.values[:1] in ((2,), (3,)))
+    known = (image.xres, image.yres)
+    return known if stated and known != (1.0, 1.0) else None
+
+
 def _page(
     path: pathlib.Path, image: pyvips.Image, number: int, directory: tiff.Directory
 ) -> tuple[Page, list[str]]:
@@ -201,17 +270,20 @@ def _page(
     bits = image.get("bits-per-sample") if "bits-per-sample" in kept else 8
     if bits < 8 and "palette" not in kept:
         notes.append(f"{bits} bits became 8")
-    if bits == 16 and image.format == "float":
-        notes.append("floats of 16 bits became 32")
+    if image.format in ("float", "double") and bits in (16, 64):
+        notes.append(f"floats of {bits} bits became 32")
     colors = 1 if image.bands < 3 or image.interpretation in ("b-w", "grey16") else 3
     extra = _extra_samples(directory)
     alpha = image.bands > colors and (not directory or extra[:1] in ((1,), (2,)))
+    light = 0 in directory.get(262, tiff.Entry(3, b"")).values
     return Page(
         number, image.width, image.height, image.bands, _TYPES[image.format], colors,
         alpha=alpha,
         premultiplied=alpha and extra[:1] == (1,),
         profile=profile,
-        resolution=(image.xres, image.yres),
+        # libvips turns integers over.
+        inverted=light and image.format in ("float", "double"),
+        resolution=_resolution(image, directory),
         tags=directory,
     ), notes  # fmt: skip
 
@@ -240,14 +312,18 @@ def _pyramids(
         kind = kind.values[0] if kind and kind.values else 0
         size = _side(directory)
         tiled = tiff.TILE_WIDTH in directory
-        if pages and _halves(last, size) and (kind & 1 or tiled):
+        reduced = contents.is_reduced(directory)
+        if pages and _halves(last, size) and (reduced or tiled):
             pages[-1] = (pages[-1][0], "pages")
             last = size
             continue
-        if kind & 1 and len(found) > 1:
+        if reduced and len(found) > 1:
             notes.append("a thumbnail was left out")
             continue
-        if kind & 4:
+        bits = directory.get(258, tiff.Entry(3, b"")).values
+        if 4 in directory.get(262, tiff.Entry(3, b"")).values or (
+            kind & 4 and max(bits, default=1) < 8
+        ):
             raise blocks.MalformedError("a transparency mask page; flatten it")
         below = directory.get(tiff.SUB_IFDS)
         smaller = below and below.children and _halves(size, _side(below.children[0]))
@@ -258,33 +334,162 @@ def _pyramids(
     return pages, notes
 
 
+def _sampled(picture: Picture, page: Page) -> np.ndarray:
+    """Returns every few rows of a page whole: neighbours along rows stay neighbours."""
+    every = max(1, page.height // 256)
+    kept, top = [], 0
+    for values in rows(picture, page):
+        kept.append(normalized(page, values[-top % every :: every]))
+        top += len(values)
+    return np.concatenate(kept)
+
+
+def _with_infrared_channel(picture: Picture, page: Page) -> tuple[Page, list[str]]:
+    """Finds out whether the channel after the colors is infrared.
+
+    What it means is told by ExtraSamples; where that says nothing of use, or says
+    transparency of values that cannot be, by how it looks.
+    """
+    if page.bands == page.colors or picture.format != "tiff":
+        return page, []
+    values = _sampled(picture, page)[..., page.colors]
+    if not infrared.is_channel(values):
+        return page, []
+    changes = {"alpha": False, "premultiplied": False, "infrared": page.colors}
+    said = "transparency by its tag, " if page.alpha else ""
+    note = f"channel {page.colors + 1} ({said}infrared by its values) stays as it is"
+    return dataclasses.replace(page, **changes), [note]
+
+
+def _is_infrared_page(picture: Picture, before: Page, page: Page) -> tuple[bool, bool]:
+    """Returns whether a page is the infrared of that before, and if so by its looks."""
+    size = (before.width, before.height)
+    if page.bands > 1 or before.bands < 3 or (page.width, page.height) != size:
+        return False, False
+    texts = [page.tags[tag].data for tag in (270, 285) if tag in page.tags]
+    kind = page.tags.get(tiff.SUBFILE)
+    if infrared.is_named(*texts) or (kind and kind.values[:1] == (4,)):
+        return True, False
+    if page.profile:
+        return False, False
+    lightness = _sampled(picture, before)[..., : before.colors].mean(-1)
+    return infrared.is_page(_sampled(picture, page)[..., 0], lightness), True
+
+
+def _with_roles(picture: Picture) -> Picture:
+    """Finds out which channels and pages are infrared, and where floats are white."""
+    pages, notes = [], list(picture.notes)
+    for page in picture.pages:
+        before = pages[-1] if pages else None
+        if page.dtype == "float32":
+            page, more = _with_white(picture, page)
+            notes += more
+        found, looks = (
+            _is_infrared_page(picture, before, page) if before else (False, False)
+        )
+        if found:
+            page = dataclasses.replace(page, role="infrared")
+            by = " by its values" if looks else ""
+            notes.append(f"page {len(pages) + 1} is infrared{by} and stays as it is")
+        else:
+            page, more = _with_infrared_channel(picture, page)
+            notes += more
+        pages.append(page)
+    return dataclasses.replace(
+        picture, pages=tuple(pages), notes=tuple(dict.fromkeys(notes))
+    )
+
+
+def _with_white(picture: Picture, page: Page) -> tuple[Page, list[str]]:
+    white = ranges.white_of_tag(page.tags)
+    by = "SMaxSampleValue"
+    if not white:
+        colors = (values[..., : page.colors] for values in rows(picture, page))
+        white, by = ranges.white_of_values(colors), "the range of its values"
+    if white == 1:
+        return page, []
+    return dataclasses.replace(page, white=white), [f"white is {white:g} by {by}"]
+
+
 def _inspect_tiff(path: pathlib.Path, max_pixels: int) -> Picture:
     with path.open("rb") as file:
         big = tiff.form_of(file).big
         file.seek(0)
         found = tiff.directories(file)
+    if raw := contents.raw_reason(found):
+        raise errors.InputError(f"{path}: {raw}, not a picture yet; {contents.DEVELOP}")
     numbers, notes = _pyramids(found)
     _check_size(path, [_side(found[number]) for number, _ in numbers], max_pixels)
     pages = []
     for number, pyramid in numbers:
-        page, more = _page(path, _load(path, page=number), number, found[number])
-        pages.append(dataclasses.replace(page, pyramid=pyramid))
+        image = _load(path, "tiff", page=number)
+        page, more = _page(path, image, number, found[number])
+        known = None if page.profile else color_sources.of_tiff(page.tags, page.colors)
+        pages.append(dataclasses.replace(page, pyramid=pyramid, colorimetry=known))
         notes.extend(more)
-    return Picture(path, "tiff", tuple(pages), tuple(dict.fromkeys(notes)), big)
+    return _with_roles(Picture(path, "tiff", tuple(pages), tuple(notes), big))
 
 
-def _inspect_pillow(path: pathlib.Path, max_pixels: int) -> Picture:
+def _inspect_bmp(path: pathlib.Path, max_pixels: int) -> Picture:
     """A BMP file: the libvips wheel has no reader."""
     with Image.open(path, formats=("BMP",)) as image:
         _check_size(path, [image.size], max_pixels)
         if image.mode not in ("RGB", "L", "RGBA", "1", "P"):
             raise blocks.MalformedError(f"mode {image.mode}")
         image.load()
-        bands = {"L": 1, "RGBA": 4}.get(image.mode, 3)
+        notes = {"1": "1 bit became 8", "P": "the palette became full colors"}
+        grey = image.mode in ("1", "L")
+        bands = 1 if grey else {"RGBA": 4}.get(image.mode, 3)
         page = Page(
-            0, *image.size, bands, "uint8", min(bands, 3), alpha=bands == 4
+            0, *image.size, bands, "uint8", min(bands, 3),
+            alpha=bands == 4,
+            resolution=bmp.resolution(path),
         )  # fmt: skip
-    return Picture(path, "bmp", (page,))
+        found = (notes[image.mode],) if image.mode in notes else ()
+    return Picture(path, "bmp", (page,), found)
+
+
+def _inspect_tga(path: pathlib.Path, max_pixels: int) -> Picture:
+    with Image.open(path, formats=("TGA",)) as image:
+        _check_size(path, [image.size], max_pixels)
+        if image.mode not in ("RGB", "L", "LA", "RGBA", "1", "P"):
+            raise blocks.MalformedError(f"mode {image.mode}")
+        image.load()
+        bands = {"L": 1, "1": 1, "LA": 2, "RGBA": 4}.get(image.mode, 3)
+        notes = ("the palette became full colors",) if image.mode == "P" else ()
+        page = Page(
+            0, *image.size, bands, "uint8", 1 if bands < 3 else 3,
+            alpha=bands in (2, 4),
+        )  # fmt: skip
+    return Picture(path, "tga", (page,), notes)
+
+
+def _inspect_pnm(path: pathlib.Path, max_pixels: int) -> Picture:
+    with path.open("rb") as file:
+        header = pnm.read_header(file)
+    _check_size(path, [(header.width, header.height)], max_pixels)
+    whites = {"uint8": 255, "uint16": 65535}
+    bit = header.number in (1, 4)
+    page = Page(
+        0, header.width, header.height, header.bands, header.dtype, header.bands,
+        white=0.0 if bit or header.most == whites[header.dtype] else float(header.most),
+    )  # fmt: skip
+    return Picture(path, "pnm", (page,), ("1 bit became 8",) if bit else ())
+
+
+def _inspect_dpx(path: pathlib.Path, max_pixels: int) -> Picture:
+    with path.open("rb") as file:
+        header = dpx.read_header(file)
+    _check_size(path, [(header.width, header.height)], max_pixels)
+    film = colorimetry.Colorimetry(transfer="cineon") if header.logarithmic else None
+    page = Page(
+        0, header.width, header.height, header.bands, header.dtype,
+        min(header.bands, 3),
+        alpha=header.bands == 4,
+        colorimetry=film,
+        white=0.0 if header.bits in (8, 16) else float(header.white),
+    )  # fmt: skip
+    return Picture(path, "dpx", (page,))
 
 
 def _inspect_extra(path: pathlib.Path, max_pixels: int) -> Picture:
@@ -294,36 +499,105 @@ def _inspect_extra(path: pathlib.Path, max_pixels: int) -> Picture:
         1 if header.bands < 3 else 3,
         alpha=header.bands in (2, 4),
         profile=header.blocks.icc,
+        colorimetry=None if header.blocks.icc else header.colorimetry,
+        resolution=tiff.resolution_of(header.blocks.exif),
     )  # fmt: skip
     return Picture(path, header.format, (page,), header.notes)
 
 
-def _inspect_vips(path: pathlib.Path, max_pixels: int) -> Picture:
-    image = _load(path)
-    kind = _FORMATS.get(image.get("vips-loader"))
+def _inspect_vips(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
+    notes, ended = [], True
+    if kind == "jpeg":
+        layout = jpeg.layout(path.read_bytes())
+        ended = bool(layout.end)
+        if not ended:
+            notes.append("its end marker was missing, but no pixel")
+        if layout.stray:
+            notes.append(
+                f"{layout.stray} stray bytes between its markers were left out"
+            )
+    image = _load(path, kind) if ended else _load_ended(path)
     pages = image.get("n-pages") if "n-pages" in image.get_fields() else 1
-    if kind in ("gif", "webp") and pages > 1:
+    if pages > 1 or (kind == "png" and png.is_animated(path)):
+        frames = f" of {pages} frames" if pages > 1 else ""
         raise errors.InputError(
-            f"{path}: an animated {kind.upper()} of {pages} frames; restore its "
-            "frames as single pictures"
-        )
-    if kind not in metadata.FORMATS:
-        raise errors.InputError(
-            f"{path}: a {kind or 'picture'} file is not supported; convert it to PNG"
-        )
-    if kind == "png" and png.is_animated(path):
-        raise errors.InputError(
-            f"{path}: an animated PNG; restore its frames as single pictures"
+            f"{path}: an animated {kind.upper()}{frames}; restore its frames as "
+            "single pictures"
         )
     _check_size(path, [(image.width, image.height)], max_pixels)
-    page, notes = _page(path, image, 0, {})
-    if kind == "jpeg" and jpeg.is_multiple(path):
+    if not ended:
+        try:
+            image.avg()  # fails where pixels are missing too
+        except pyvips.Error:
+            raise blocks.MalformedError("it is cut short: pixels are missing") from None
+    page, more = _page(path, image, 0, {})
+    if kind == "png":  # libvips puts 72 dpi where none is known
+        page = dataclasses.replace(page, resolution=png.resolution(path))
+    if kind == "jpeg" and jpeg.is_multiple(path) and not jpeg.has_gain_map(path):
         notes.append("only the first of several pictures in the file was restored")
-    return Picture(path, kind, (page,), tuple(notes))
+    if not page.profile and "CMYK was converted to RGB (sRGB)" not in more:
+        known = color_sources.of_file(path, kind, page.colors)
+        page = dataclasses.replace(page, colorimetry=known)
+    return Picture(path, kind, (page,), tuple(notes + more), ended=ended)
+
+
+_READERS = {
+    "tiff": _inspect_tiff,
+    "bmp": _inspect_bmp,
+    "tga": _inspect_tga,
+    "pnm": _inspect_pnm,
+    "dpx": _inspect_dpx,
+    "extra": _inspect_extra,
+}
+
+
+def _kind(path: pathlib.Path, start: bytes) -> str:
+    """Returns of which format a file is, by what it begins with.
+
+    Raises:
+      InputError: for a file of a kind that is not restored.
+      MalformedError: for one of no known kind.
+    """
+    if not start:
+        raise blocks.MalformedError("it is empty")
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    if jp2_heic.recognises(start):
+        return "extra"
+    if start.startswith(b"GIF8"):
+        with Image.open(path, formats=("GIF",)) as image:
+            frames = image.n_frames
+        if frames > 1:
+            raise errors.InputError(
+                f"{path}: an animated GIF of {frames} frames; restore its frames as "
+                "single pictures"
+            )
+    if (other := contents.other_kind(start)) is not None:
+        raise errors.InputError(
+            f"{path}: {other.name}: whole, but not a format that is restored; "
+            f"{other.remedy}"
+        )
+    for mark, kind in _MARKS.items():
+        if start.startswith(mark):
+            return kind
+    if pnm.recognizes(start):
+        return "pnm"
+    if dpx.recognizes(start):
+        return "dpx"
+    # TGA begins with no mark: its header's fields must fit.
+    if path.suffix.lower() in _TGA and (
+        start[1:2] in (b"\0", b"\1")
+        and start[2:3] in (b"\1", b"\2", b"\3", b"\x09", b"\x0a", b"\x0b")
+        and start[16:17] in (b"\x08", b"\x0f", b"\x10", b"\x18", b"\x20")
+    ):
+        return "tga"
+    raise blocks.MalformedError("of no known format")
 
 
 def inspect(path: str | os.PathLike, *, max_pixels: int = 2**63) -> Picture:
-    """Finds out what a picture file holds, from its headers.
+    """Finds out what a picture file holds.
+
+    Headers say it; where these leave it open (floats, infrared, a missing end), pixels.
 
     Args:
       path: the file.
@@ -340,24 +614,11 @@ def inspect(path: str | os.PathLike, *, max_pixels: int = 2**63) -> Picture:
     if not path.is_file():
         raise errors.InputError(f"{path}: no such file")
     try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        shown = str(path).encode("utf-8", "backslashreplace").decode()
-        raise errors.InputError(
-            f"{shown}: a name that is not UTF-8; rename the file or its folder"
-        ) from None
-    try:
         with path.open("rb") as file:
-            start = file.read(32)
-        if not start:
-            raise blocks.MalformedError("it is empty")
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _inspect_tiff(path, max_pixels)
-        if start[:2] == b"BM":
-            return _inspect_pillow(path, max_pixels)
-        if jp2_heic.recognises(start):
-            return _inspect_extra(path, max_pixels)
-        return _inspect_vips(path, max_pixels)
+            kind = _kind(path, file.read(32))
+        if kind in _READERS:
+            return _READERS[kind](path, max_pixels)
+        return _inspect_vips(path, kind, max_pixels)
     except errors.InputError:
         raise
     except _READ_ERRORS as error:
@@ -366,10 +627,12 @@ def inspect(path: str | os.PathLike, *, max_pixels: int = 2**63) -> Picture:
 
 def _whole(picture: Picture) -> np.ndarray:
     """Decodes a format that can only be read as a whole."""
-    if picture.format == "bmp":
-        with Image.open(picture.path) as image:
-            mode = {1: "L", 3: "RGB", 4: "RGBA"}[picture.pages[0].bands]
+    if picture.format in ("bmp", "tga"):
+        with Image.open(picture.path, formats=(picture.format.upper(),)) as image:
+            mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[picture.pages[0].bands]
             return np.asarray(image.convert(mode))
+    if picture.format in ("pnm", "dpx"):
+        return {"pnm": pnm, "dpx": dpx}[picture.format].read(picture.path)
     return jp2_heic.decode(picture.path)
 
 
@@ -393,13 +656,17 @@ def rows(picture: Picture, page: Page) -> Iterator[np.ndarray]:
             for top in range(0, page.height, count):
                 yield values[top : top + count]
             return
-        if page.premultiplied:
+        if _extra_samples(page.tags)[:1] == (1,):
             image = _load_premultiplied(picture.path, page)
+        elif not picture.ended:
+            image = _load_ended(picture.path)
         else:
             options = {"page": page.number} if picture.format == "tiff" else {}
-            image = _load(picture.path, **options)
+            image = _load(picture.path, picture.format, **options)
         if image.interpretation == "cmyk":
             image = _converted(image)
+        if image.format == "double":
+            image = image.cast("float")
         region = pyvips.Region.new(image)
         for top in range(0, page.height, count):
             high = min(count, page.height - top)
@@ -407,3 +674,30 @@ def rows(picture: Picture, page: Page) -> Iterator[np.ndarray]:
             yield np.frombuffer(data, page.dtype).reshape(high, page.width, page.bands)
     except _READ_ERRORS as error:
         raise unreadable(picture.path, error) from None
+
+
+def infrared_of(
+    picture: Picture, number: int
+) -> Callable[[], Iterator[np.ndarray]] | None:
+    """Returns what reads the infrared that a file holds of one of its pages.
+
+    Args:
+      picture: from `inspect`.
+      number: of the page, from 0.
+
+    Returns:
+      A function that yields float32 (rows, width, 1) in [0, 1], or None.
+    """
+    page, channel = picture.pages[number], picture.pages[number].infrared
+    following = picture.pages[number + 1 : number + 2]
+    if not channel and following and following[0].role == "infrared":
+        page, channel = following[0], 0
+    elif not channel:
+        return None
+
+    def read() -> Iterator[np.ndarray]:
+        for values in rows(picture, page):
+            known = normalized(page, values)[..., channel : channel + 1]
+            yield np.clip(np.nan_to_num(known), 0, 1)
+
+    return read

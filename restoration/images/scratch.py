@@ -39,7 +39,11 @@ def _base(height: int) -> int:
 
 
 def create(
-    folder: str | os.PathLike, shape: tuple[int, int, int], dtype: str
+    folder: str | os.PathLike,
+    shape: tuple[int, int, int],
+    dtype: str,
+    *,
+    alpha: bool = True,
 ) -> BinaryIO:
     """Opens a file that takes rows, one after the other, as raw bytes.
 
@@ -47,6 +51,7 @@ def create(
       folder: where there is room for them; made if it is not there.
       shape: height, width and channels of the picture.
       dtype: numpy's name of the values' type.
+      alpha: whether a channel after the colors is transparency.
 
     Returns:
       The file; closing it removes it.
@@ -75,7 +80,8 @@ def create(
     }
     if bands > colors:
         more = [_UNSPECIFIED] * (bands - colors - 1)
-        directory[tiff.EXTRA_SAMPLES] = _shorts(_ALPHA, *more)
+        first = _ALPHA if alpha else _UNSPECIFIED
+        directory[tiff.EXTRA_SAMPLES] = _shorts(first, *more)
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     tiff.start(file, directory)
     file.write(b"\0" * (base - file.seek(0, os.SEEK_END)))

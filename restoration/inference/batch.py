@@ -17,7 +17,7 @@ from restoration.base import config, errors
 from restoration.inference import jobs
 
 with epy.lazy_imports():
-    from restoration.inference import engine, masks, restore_file
+    from restoration.inference import engine, mask_files, restore_file
 
 
 # While one picture is computed another is read or encoded.
@@ -99,6 +99,9 @@ class RestoreOptions:
     strip_metadata: bool = config.option(
         False, help="leave out metadata but for color profile and orientation"
     )
+    keep_dates: bool = config.option(
+        False, help="give each result the dates of its picture's file"
+    )
     max_pixels: int = config.option(
         1_000_000_000, help="refuse images of more pixels", minimum=1
     )
@@ -142,7 +145,7 @@ def find_jobs(options: RestoreOptions) -> list[jobs.Job]:
     )
     if not options.infrared:
         return found
-    scans = {masks.find_infrared(job.source) for job in found}
+    scans = {mask_files.find_infrared(job.source) for job in found}
     return [job for job in found if job.source not in scans]
 
 

@@ -39,10 +39,11 @@ def apply_change(
     opacity = visible(page, values)
     if opacity is not None:
         change = change * (opacity if page.premultiplied else opacity > 0)
+    change = change * np.float32(-page.scale if page.inverted else page.scale)
     if page.dtype.startswith("float"):
         changed = np.where(change == 0, colors, colors + change)
     else:
-        changed = colors + change * np.float32(page.scale)
+        changed = colors + change
         changed = np.rint(np.clip(changed, 0, page.scale))
     result = values.copy()
     result[..., : page.colors] = changed

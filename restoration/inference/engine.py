@@ -27,8 +27,13 @@ _SHARE = 0.8
 # would compute little that is used. `nafnet_s` restores a megapixel in one tile.
 _CORE_TO_CONTEXT = 8.5
 
-# The same of the finder, which sees so far that such tiles would not fit a memory.
-_FINDER_CORE_TO_CONTEXT = 2.5
+# Sides of the finder's and the filler's tiles: for small pictures, for those of some
+# half megapixel, and for large ones.
+_SIDES = (640, 1216, 2048)
+
+# The context around the finder's tiles, pixels. It sees farther, but what lies beyond
+# moves no probability by more than the 1/255 in which it is kept.
+_FINDER_CONTEXT = 192
 
 Program = Callable[[np.ndarray], Any]
 
@@ -228,14 +233,14 @@ def _load_part(name: str) -> Part | None:
 
 
 def _automatic(
-    model: Any, device: Any, *, context: int, radius: int, core_to_context: float
+    model: Any, device: Any, *, context: int, radius: int
 ) -> list[layout.Grid]:
     """Returns tiles of the device's usual size, more and larger for a far sight."""
     side, batch = backend.tiles(device)
     context = max(apply.margin(model), context)
 
     def suited(pixels: int) -> int:
-        return int((core_to_context + 2) * pixels) + layout.OVERLAP
+        return int((_CORE_TO_CONTEXT + 2) * pixels) + layout.OVERLAP
 
     # A model that sees no further takes one shape, which is compiled once.
     shapes = [(side + 2 * radius, side + 2 * radius)]
@@ -245,13 +250,10 @@ def _automatic(
         # the last is no smaller than the first, so that it is not taken without need.
         shapes = [(large, large), (large / 2, large / 2), (large / 1.2, large * 1.21)]
     stride = model.stride
-    least = layout.least_tile(model, context=context, radius=radius)
     return [
         layout.make_grid(
             model,
-            tile=tuple(
-                max(least, apply.on_grid(int(pixels), stride)) for pixels in shape
-            ),
+            tile=tuple(apply.on_grid(int(pixels), stride) for pixels in shape),
             batch=batch,
             context=context,
             radius=radius,
@@ -313,7 +315,7 @@ def _restoring(
     # The gate, of shipped weights only, looks no further than the rules do.
     kept = {"context": least, "radius": rule.radius if rule else 0}
     if tile == "auto":
-        grids = _automatic(model, device, core_to_context=_CORE_TO_CONTEXT, **kept)
+        grids = _automatic(model, device, **kept)
     else:
         side, batch = int(tile), backend.tiles(device)[1]
         grids = [layout.make_grid(model, tile=(side, side), batch=batch, **kept)]
@@ -329,14 +331,17 @@ def _beside(
     apply_network: Callable[[Any, Any], Any],
     *,
     channels: int,
-    core_to_context: float = _CORE_TO_CONTEXT,
+    context: int,
 ) -> Network | None:
     """Returns the finder or the filler, None without weights."""
     if part is None:
         return None
-    grids = _automatic(
-        part.model, device, context=0, radius=0, core_to_context=core_to_context
-    )
+    stride, batch = part.model.stride, backend.tiles(device)[1]
+    context = apply.on_grid(context, stride)
+    grids = [
+        layout.Grid((side, side), context, layout.OVERLAP, stride, batch)
+        for side in _SIDES
+    ]
     return Network(
         _compiler(apply_network, part.parameters, device, channels=channels), grids
     )
@@ -385,10 +390,10 @@ def make_engine(
         weights,
         str(used),
         _restoring(weights, used, tile=tile, context=context, keep_color=keep_color),
-        finder=_beside(
-            found, used, find, channels=3, core_to_context=_FINDER_CORE_TO_CONTEXT
+        finder=_beside(found, used, find, channels=3, context=_FINDER_CONTEXT),
+        filler=_beside(
+            filled, used, fill, channels=4, context=filled.model.halo if filled else 0
         ),
-        filler=_beside(filled, used, fill, channels=4),
         grader=jax.device_put(graded.parameters, used)
         if graded and not keep_color
         else None,

@@ -25,6 +25,13 @@ _LOOKED_AT = 1024
 # again. From the second on all of it is applied, and in between a part.
 _LEAST, _SURE = 6 / 255, 12 / 255
 
+# A monochrome print's colors follow its lightness this closely, as root mean square of
+# 1; and are toned from this on.
+_EVEN, _TONED = 0.008, 0.02
+
+# What a grey value is made of, as in Rec. 601.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
 # Cells whose colors differ by less, of 1, are grey.
 _GREY = 2 / 255
 
@@ -69,6 +76,33 @@ def is_grey(cells: Cells) -> bool:
     return bool(len(seen)) and float(np.ptp(seen, axis=1).max()) < _GREY
 
 
+def is_toned(cells: Cells) -> bool:
+    """Returns whether a picture is a monochrome print of an even tone, such as sepia.
+
+    Its color then follows from its lightness: a curve (a cubic polynomial) gives both
+    differences of colors, and hardly any cell is off it. In a color picture, faded or
+    not, things of one lightness have several colors.
+
+    Args:
+      cells: from `look`.
+    """
+    colors, weights = cells
+    luma = colors @ _LUMA
+    differences = np.stack(
+        [colors[:, 0] - colors[:, 1], colors[:, 2] - colors[:, 1]], -1
+    )
+    if np.count_nonzero(weights) < 16 or np.ptp(luma[weights > 0]) < 0.05:
+        return False
+    root = np.sqrt(weights)[:, None]
+    powers = np.stack([luma**power for power in range(4)], -1)
+    solution = np.linalg.lstsq(root * powers, root * differences, rcond=None)[0]
+    off = np.square(differences - powers @ solution).sum(-1)
+    tone = np.square(differences).sum(-1)
+    total = weights.sum()
+    even = np.sqrt((weights * off).sum() / total) < _EVEN
+    return bool(even and np.sqrt((weights * tone).sum() / total) > _TONED)
+
+
 def stride(size: tuple[int, int]) -> int:
     """Returns of how many pixels, along each side, one is enough to look at."""
     return max(1, min(size) // _LOOKED_AT)
@@ -96,7 +130,8 @@ _estimate = jax.jit(grader.Grader().apply)
 def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
     """Estimates the grade of one picture.
 
-    Grey pictures stay grey, whatever the network says of their colors.
+    Grey pictures stay grey, whatever the network says of their colors, and toned
+    ones keep their tone: of these, contrast and lightness alone are mended.
 
     Args:
       parameters: of `grader.Grader`.
@@ -112,6 +147,8 @@ def estimate(parameters: Any, cells: Cells) -> np.ndarray | None:
     polynomials = np.array(_estimate(parameters, batch)[0])
     if is_grey(cells):
         polynomials[:] = polynomials.mean(1, keepdims=True)
+    elif is_toned(cells):  # the same is added to red, green and blue
+        polynomials[:] = (polynomials @ _LUMA)[:, None]
     moved = np.clip(apply(colors, polynomials), 0, 1) - colors
     change = np.sqrt((weights[:, None] * np.square(moved)).sum() / 3)
     if change <= _LEAST:

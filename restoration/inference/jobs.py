@@ -11,6 +11,19 @@ from typing import NamedTuple
 from restoration.base import errors
 from restoration.images import picture
 
+# Folders in which programs and network drives keep copies, thumbnails and rubbish.
+_FOREIGN = {
+    "@eadir", "@__thumb", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+    "$recycle.bin", "recycler", "system volume information", "__macosx", "lost+found",
+    "ipod photo cache", "thumbnails", "thumbs", "temporary items",
+    "network trash folder",
+}  # fmt: skip
+
+# Folders by suffix: previews of Lightroom and Capture One.
+_FOREIGN_SUFFIXES = (".lrdata", ".cocatalog", ".cosessiondb")
+
+_FOREIGN_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "picasa.ini"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -56,14 +69,15 @@ def is_picture(name: str) -> bool:
     return known and not name.startswith(".")
 
 
-def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
-    """Yields the pictures of a folder, in order, as paths relative to it.
+def _is_foreign(name: str) -> bool:
+    """Returns whether a folder holds no pictures of its owner's."""
+    name = name.lower()
+    hidden = name.startswith(".")
+    return hidden or name in _FOREIGN or name.endswith(_FOREIGN_SUFFIXES)
 
-    Symbolic links to folders are not followed; hidden folders are passed over.
 
-    Raises:
-      InputError: when a folder cannot be read.
-    """
+def _files(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
+    """Yields all files of a folder, in order, as paths relative to it."""
     try:
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
@@ -71,11 +85,50 @@ def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosix
         raise errors.InputError(f"{folder}: {error.strerror}; check the path") from None
     for entry in ordered:
         if entry.is_dir(follow_symlinks=False):
-            if recursive and not entry.name.startswith("."):
-                for path in walk(pathlib.Path(entry.path), recursive=True):
+            if recursive and not _is_foreign(entry.name):
+                for path in _files(pathlib.Path(entry.path), recursive=True):
                     yield pathlib.PurePosixPath(entry.name) / path
-        elif is_picture(entry.name) and entry.is_file():
+        elif entry.is_file():
             yield pathlib.PurePosixPath(entry.name)
+
+
+def walk(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
+    """Yields the pictures of a folder, in order, as paths relative to it.
+
+    Symbolic links to folders are not followed; hidden folders, and those in which
+    programs and network drives keep thumbnails and deleted files, are passed over.
+
+    Raises:
+      InputError: when a folder cannot be read.
+    """
+    for path in _files(folder, recursive=recursive):
+        if is_picture(path.name):
+            yield path
+
+
+def passed_over(
+    inputs: Iterable[str], output: str, *, recursive: bool
+) -> dict[str, int]:
+    """Counts the files in folders that are no pictures that are read.
+
+    Args:
+      inputs: pictures and folders.
+      output: the folder for the results, whose files do not count.
+      recursive: whether to look into sub-folders.
+
+    Returns:
+      How many by suffix, in lower case, the most frequent first.
+    """
+    counts, results = collections.Counter(), pathlib.Path(output).resolve()
+    for folder in {pathlib.Path(given).resolve() for given in inputs}:
+        if not folder.is_dir():
+            continue
+        for path in _files(folder, recursive=recursive):
+            inside = (folder / path).parent.is_relative_to(results)
+            hidden = path.name.startswith(".") or path.name.lower() in _FOREIGN_FILES
+            if not (inside or hidden or is_picture(path.name)):
+                counts[path.suffix.lower() or "no suffix"] += 1
+    return dict(counts.most_common())
 
 
 _Found = tuple[pathlib.Path, pathlib.PurePosixPath, str]
@@ -124,8 +177,8 @@ def _candidates(named: Named, end: str) -> list[pathlib.PurePosixPath]:
     relative, folder, extension = named
     plain = relative.with_name(f"{relative.stem}{end}{extension}")
     kind = relative.suffix.removeprefix(".")
-    told = relative.with_name(f"{relative.stem}_{kind}{end}{extension}")
-    return [plain, told, folder / plain, folder / told]
+    longer = relative.with_name(f"{relative.stem}_{kind}{end}{extension}")
+    return [plain, longer, folder / plain, folder / longer]
 
 
 def result_names(

@@ -49,20 +49,6 @@ class Grid:
         )
 
 
-def _context(model: Any, context: int, radius: int) -> int:
-    stride = model.stride
-    seen = max(apply.margin(model), apply.on_grid(context, stride))
-    return seen + apply.on_grid(radius, stride)
-
-
-def least_tile(
-    model: Any, *, overlap: int = OVERLAP, context: int = 0, radius: int = 0
-) -> int:
-    """Returns the least side of a tile; arguments as those of `make_grid`."""
-    around = 2 * _context(model, context, radius)
-    return apply.on_grid(around + overlap + model.stride, model.stride)
-
-
 def make_grid(
     model: Any,
     *,
@@ -91,8 +77,9 @@ def make_grid(
       InputError: for a tile that does not fit the model.
     """
     stride = model.stride
-    least = least_tile(model, overlap=overlap, context=context, radius=radius)
-    context = _context(model, context, radius)
+    context = max(apply.margin(model), apply.on_grid(context, stride))
+    context += apply.on_grid(radius, stride)
+    least = apply.on_grid(2 * context + overlap + stride, stride)
     for side in tile:
         if side % stride or side < least:
             raise errors.InputError(

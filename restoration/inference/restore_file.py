@@ -7,6 +7,7 @@ beside the result, from which it is then encoded; no picture is in memory whole.
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import shutil
 import time
@@ -17,7 +18,7 @@ import numpy as np
 from restoration.base import errors
 from restoration.devices import backend
 from restoration.images import encode, picture
-from restoration.inference import blending, engine, masks, restore_page
+from restoration.inference import blending, engine, mask_files, masks, restore_page
 from restoration.inference.jobs import Job
 
 
@@ -37,6 +38,7 @@ class Settings:
       save_damage: whether the mask that was used is written too.
       ext: format of the results, "auto" for each picture's own.
       strip_metadata: whether metadata is left out.
+      keep_dates: whether results get the dates of their pictures' files.
       max_pixels: the most pixels that a page may have.
       overwrite: whether results that exist are replaced.
       skip_existing: whether pictures with a result are passed over.
@@ -53,6 +55,7 @@ class Settings:
     save_damage: bool = False
     ext: str = "auto"
     strip_metadata: bool = False
+    keep_dates: bool = False
     max_pixels: int = 1_000_000_000
     overwrite: bool = False
     skip_existing: bool = False
@@ -96,14 +99,16 @@ def _given(
     size, number = (page.height, page.width), source.pages.index(page)
     found: dict[str, Any] = {}
     if settings.damage:
-        file = masks.find_file(settings.damage, job, number, option="damage")
-        found["damage"] = functools.partial(masks.read_rows, *file, size)
+        file = mask_files.find_file(settings.damage, job, number, option="damage")
+        found["damage"] = functools.partial(mask_files.read_rows, *file, size)
         found["name"] = str(file[0])
     if settings.keep:
-        file = masks.find_file(settings.keep, job, number, option="keep")
-        found["keep"] = functools.partial(masks.read_rows, *file, size)
-    if settings.infrared and (scan := masks.find_infrared(source.path)):
-        found["infrared"] = functools.partial(masks.read_infrared, scan, size)
+        file = mask_files.find_file(settings.keep, job, number, option="keep")
+        found["keep"] = functools.partial(mask_files.read_rows, *file, size)
+    if settings.infrared and (scan := mask_files.find_infrared(source.path)):
+        found["infrared"] = functools.partial(mask_files.read_infrared, scan, size)
+    elif settings.infrared and (own := picture.infrared_of(source, number)):
+        found["infrared"] = own
     return masks.Given(**found)
 
 
@@ -159,9 +164,15 @@ def _written(
             # The mask, and what it is made of, take two bytes a pixel.
             each = page.bands * np.dtype(dtype).itemsize + 2
             _check_disk(folder, page.width * page.height * each)
-            result = encode.open_written(folder, page, dtype)
+            own = kind == source.format
+            result = encode.open_written(folder, page, dtype, own=own)
             stack.enter_context(result.rows)
             pages.append(result)
+            if page.role == "infrared":
+                for values in picture.rows(source, page):
+                    encode.write_rows(result, values)
+                done.shares.append(None)
+                continue
             difference = None
             if settings.difference:
                 path = _beside(job, "difference", number, settings)
@@ -176,7 +187,7 @@ def _written(
                 result: encode.Written = result,
                 difference: encode.Written | None = difference,
             ) -> None:
-                result.rows.write(encode.as_depth(strip.values, result.dtype))
+                encode.write_rows(result, strip.values)
                 if difference:
                     shown = blending.difference(strip.before, strip.after)
                     difference.rows.write(shown)
@@ -252,6 +263,9 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
         if job.target.exists() and not settings.overwrite:
             raise errors.InputError(f"{job.target}: exists; --overwrite replaces it")
         restored = _attempt(job, restorer, settings)
+        if settings.keep_dates:
+            dates = job.source.stat()
+            os.utime(job.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     except errors.InputError as error:
         done = dataclasses.replace(done, error=str(error))
     except Exception as error:  # the other pictures are restored all the same

@@ -15,7 +15,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from restoration.images import color, picture
-from restoration.inference import blending, engine, grade, masks, rows
+from restoration.inference import (
+    blending,
+    engine,
+    grade,
+    masks,
+    negative,
+    rows,
+    true_specks,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,25 +143,40 @@ def restore_page(
       InputError: for a mask that cannot be used, and where values cannot be read.
     """
     to_model, change_of, notes = color.make_color(page)
-    size, show = (page.height, page.width), to_model
+    size = (page.height, page.width)
+    # Where a mask divides a picture, its parts would be of two grades.
+    divided = given.keep is not None or how.only_damage
+    grading = restorer.grader is not None and not divided
+    cells, grey, film = None, False, None
+    if how.strength and (grading or page.colors > 1):
+        cells = _look(page, read, to_model)
+        grey = page.colors > 1 and grade.is_grey(cells)
+        film = negative.find(cells) if page.colors > 1 else None
+    if film:
+        to_model, change_of = negative.positive(film, to_model, change_of)
+        grading = False
+        notes.append("taken for a color negative: restored as such, not graded")
+    show = to_model
     finder = restorer.finder if how.blind else None
-    mask = None
+    mask, specks, for_mask = None, None, given
+    # Who gives a mask has looked.
+    if how.strength and how.blind and not (given.damage or given.keep):
+        specks = true_specks.find(read, to_model, size)
+    if specks:
+        for_mask = dataclasses.replace(given, keep=specks)
+        notes.append(
+            "many small bright things (as stars, snow or dots) were left alone; --mask "
+            "says where to restore all the same, --strength how much of the rest"
+        )
     if how.strength and (finder or given.damage or given.infrared):
         mask, more = masks.make(
             page, read, to_model,
-            finder=finder, given=given, sensitivity=how.sensitivity, folder=folder,
+            finder=finder, given=for_mask, sensitivity=how.sensitivity, folder=folder,
             stack=stack,
         )  # fmt: skip
         notes += more
         if mask.share:
             notes.append(f"{_percent(mask.share)} damaged, filled")
-    # Where a mask divides a picture, its parts would be of two grades.
-    divided = given.keep is not None or how.only_damage
-    grading = restorer.grader is not None and not divided
-    cells, grey = None, False
-    if how.strength and (grading or page.colors > 1):
-        cells = _look(page, read, to_model)
-        grey = page.colors > 1 and grade.is_grey(cells)
     if grading and cells is not None:
         found = grade.estimate(restorer.grader, cells)
         if found is not None:
@@ -163,6 +186,7 @@ def restore_page(
     shown, stored = itertools.tee(ahead)
     take_stored = rows.regrouped(stored)
     take_keep = rows.regrouped(given.keep()) if given.keep else None
+    take_specks = rows.regrouped(specks()) if specks else None
     take_mask = rows.regrouped(mask.rows()) if mask and how.only_damage else None
     with contextlib.closing(ahead):
         for after in _restored(shown, size, show, mask, restorer):
@@ -175,6 +199,9 @@ def restore_page(
             before = to_model(values)
             if grey:
                 after = color.uncolored(before, after)
+            if take_specks:  # graded as the rest is
+                free = take_specks(len(after)) > 0
+                after = np.where(free, after, show(values))
             change = change_of(before, after)
             changed = blending.apply_change(page, values, change, weight)
             seen = blending.visible(page, values)

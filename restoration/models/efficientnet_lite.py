@@ -84,8 +84,7 @@ def _shifted_sum(x: jnp.ndarray, kernel: jnp.ndarray, stride: int) -> jnp.ndarra
     side, channels = kernel.shape[0], kernel.shape[2]
     flat = kernel.reshape(side * side, channels)
     return sum(
-        tap * weights
-        for tap, weights in zip(_taps(x, side, stride), flat, strict=True)
+        tap * weights for tap, weights in zip(_taps(x, side, stride), flat, strict=True)
     )
 
 
@@ -114,10 +113,7 @@ def _backward(stride: int, kept: tuple, gradient: jnp.ndarray) -> tuple:
     x, kernel = kept
     side = kernel.shape[0]
     of_kernel = jnp.stack(
-        [
-            jnp.einsum("nhwc,nhwc->c", tap, gradient)
-            for tap in _taps(x, side, stride)
-        ]
+        [jnp.einsum("nhwc,nhwc->c", tap, gradient) for tap in _taps(x, side, stride)]
     ).reshape(kernel.shape)
     if stride == 1:
         return _shifted_sum(gradient, kernel[::-1, ::-1], 1), of_kernel
@@ -311,7 +307,9 @@ def from_pytorch(weights: Mapping[str, np.ndarray], blocks: int = len(BLOCKS)) -
     for number, (_, _, expansion, _) in enumerate(BLOCKS[:blocks]):
         theirs, ours = f"_blocks.{number}", f"block_{number}"
         if expansion > 1:
-            params[f"{ours}_expand"] = folded(f"{theirs}._expand_conv", f"{theirs}._bn0")
+            params[f"{ours}_expand"] = folded(
+                f"{theirs}._expand_conv", f"{theirs}._bn0"
+            )
         params[f"{ours}_depthwise"] = folded(
             f"{theirs}._depthwise_conv", f"{theirs}._bn1"
         )

@@ -41,7 +41,9 @@ def _doubled(x: jnp.ndarray) -> jnp.ndarray:
         padded = jnp.pad(x, edges, mode="edge")
         before = jax.lax.slice_in_dim(padded, 0, length, axis=axis)
         after = jax.lax.slice_in_dim(padded, 2, length + 2, axis=axis)
-        halves = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+        halves = jnp.stack(
+            [0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1
+        )
         shape = list(x.shape)
         shape[axis] *= 2
         x = halves.reshape(shape)

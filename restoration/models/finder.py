@@ -32,13 +32,14 @@ _BLOCKS = 11
 _TAKEN = {4: 0, 8: 2, 16: 4, 32: 10}
 
 # Channels of the decoder at strides 4 and above, and at stride 2.
-_WIDE, _FINE = 48, 32
+_WIDE, _FINE = 48, 24
 
 # Convolutions at each stride of the decoder.
-_CONVOLUTIONS = {32: 1, 16: 2, 8: 2, 4: 2, 2: 2}
+_CONVOLUTIONS = {32: 1, 16: 2, 8: 2, 4: 2}
 
-# Channels made of the folded picture and its openings and closings.
-_FOLDED = {4: 24, 2: 32}
+# Half widths of the squares that openings and closings are made with, in pixels of
+# the halved and of the full-size picture.
+_RADII = {"half": (1, 3, 7), "full": (1, 3)}
 
 # What a luma is made of, as in Rec. 601.
 _LUMA = (0.299, 0.587, 0.114)
@@ -87,16 +88,22 @@ class Finder(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
+    def __call__(
+        self, images: jnp.ndarray, window: tuple[Any, Any, int] | None = None
+    ) -> jnp.ndarray | tuple[jnp.ndarray, jnp.ndarray]:
         """Finds damage.
 
         Args:
           images: float (batch, height, width, 3) in [0, 1], any height and
             width (padded by reflection to multiples of 32 and cropped back).
+          window: in training, (row, column, side), multiples of 4, of the part that
+            is computed at full size; images' sides are multiples of 32 then. Row and
+            column may be traced.
 
         Returns:
           float32 (batch, height, width, 1): logits, above 0 where damage is more
-          likely than not.
+          likely than not. With a window: those of the window, (batch, side, side, 1),
+          and coarse ones of the whole picture, (batch, height / 2, width / 2, 1).
         """
         padded = layers.pad_to_multiple(images, self.stride)
         full = padded.astype(self.dtype or padded.dtype)
@@ -108,45 +115,60 @@ class Finder(nn.Module):
             name="encoder",
         )
         found = encoder(half)
-        details = {4: self._details(half, 4), 2: self._details(full, 2)}
 
         y = None
         for stride, count in _CONVOLUTIONS.items():
-            seen = [found[_TAKEN[stride]]] if stride in _TAKEN else []
-            seen += [details[stride]] if stride in details else []
-            width = _WIDE if stride > 2 else _FINE
-            z = self._scaled(width, f"lateral_{stride}")(jnp.concatenate(seen, -1))
-            if y is not None:
-                if width != y.shape[-1]:
-                    y = self._scaled(width, f"narrow_{stride}")(y)
-                z = z + double(y)
-            y = z
-            for number in range(1, count + 1):
-                name = f"{number}_of_{stride}"
-                y = self._scaled(width, f"depthwise_{name}", side=3, kind="depthwise")(
-                    y
-                )
-                y = nn.relu(self._scaled(width, f"pointwise_{name}")(y))
-        logits = layers.depth_to_space(
-            layers.Conv3x3(4, dtype=self.dtype, name="logits")(y)
-        ).astype(jnp.float32)
-        logits = logits + _FIRST_BIAS
+            seen = found[_TAKEN[stride]]
+            if stride == 4:
+                seen = jnp.concatenate([seen, self._details(half, "half", 24)], -1)
+            z = self._scaled(_WIDE, f"lateral_{stride}")(seen)
+            y = self._convolved(z if y is None else z + double(y), count, stride)
+        coarse = nn.Dense(4, dtype=self.dtype, name="coarse_logits")(y)
+        coarse = layers.depth_to_space(coarse) + _FIRST_BIAS
+
+        near = coarse
+        if window:
+            full = _part(full, window, 1)
+            y, near = _part(y, window, 4), _part(coarse, window, 2)
+        z = double(self._scaled(_FINE, "narrow")(y)) + self._details(full, "full", _FINE)
+        fine = self._convolved(z, 2, 2)
+        fine = layers.Conv3x3(4, dtype=self.dtype, name="fine_logits")(fine)
+        logits = double(near) + layers.depth_to_space(fine)
+        logits = logits.astype(jnp.float32)
+        if window:
+            return logits, coarse.astype(jnp.float32)
         return logits[:, : images.shape[1], : images.shape[2]]
+
+    def _convolved(self, x: jnp.ndarray, count: int, stride: int) -> jnp.ndarray:
+        """Separable convolutions 3×3."""
+        features = x.shape[-1]
+        for number in range(1, count + 1):
+            name = f"{number}_of_{stride}"
+            around = self._scaled(features, f"depthwise_{name}", side=3, kind="depthwise")
+            x = nn.relu(self._scaled(features, f"pointwise_{name}")(around(x)))
+        return x
 
     def _scaled(self, features: int, name: str, **how: Any) -> nn.Module:
         return efficientnet_lite.Scaled(
             features, calibrating=self.calibrating, dtype=self.dtype, name=name, **how
         )
 
-    def _details(self, images: jnp.ndarray, stride: int) -> jnp.ndarray:
+    def _details(self, images: jnp.ndarray, name: str, features: int) -> jnp.ndarray:
         """Returns features of images, folded, and of what is small in their luma."""
         luma = images @ jnp.array(_LUMA, images.dtype)[:, None]
-        changes = nafnet.openings_and_closings(luma)
+        changes = nafnet.openings_and_closings(luma, _RADII[name])
         shown = jnp.concatenate([images, *(_GAIN * x for x in changes)], axis=-1)
-        name, features = f"details_{stride}", _FOLDED[stride]
         x = nn.relu(self._scaled(features, f"{name}_mixed")(nafnet.fold(shown)))
         around = self._scaled(features, f"{name}_around", side=3, kind="depthwise")
-        return nn.relu(self._scaled(features, name)(around(x)))
+        return nn.relu(self._scaled(features, f"{name}_details")(around(x)))
+
+
+def _part(x: jnp.ndarray, window: tuple[Any, Any, int], stride: int) -> jnp.ndarray:
+    """Cuts a window, given in pixels of the full size, out of features."""
+    row, column, side = window
+    start = (0, row // stride, column // stride, 0)
+    sizes = (x.shape[0], side // stride, side // stride, x.shape[3])
+    return jax.lax.dynamic_slice(x, start, sizes)
 
 
 def abstract_parameters() -> Any:

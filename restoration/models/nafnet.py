@@ -133,22 +133,25 @@ def over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndar
     return x
 
 
-def openings_and_closings(images: jnp.ndarray) -> list[jnp.ndarray]:
+def openings_and_closings(
+    images: jnp.ndarray, radii: tuple[int, ...] = _RADII
+) -> list[jnp.ndarray]:
     """Returns what openings take away from a picture, and what closings add to it.
 
     An opening is the greatest, over a square, of the least over that square around
     each pixel; a closing the other way round (Serra 1982). Nothing is beyond borders.
 
     Args:
-      images: (batch, height, width, 3).
+      images: (batch, height, width, channels).
+      radii: half widths of the squares; by default of 3, 7 and 15 pixels.
 
     Returns:
-      For squares of 3, 7 and 15 pixels the opening less the images, never positive,
+      For each square the opening less the images, never positive,
       and the closing less the images, never negative.
     """
     largest = jnp.finfo(images.dtype).max
     changes = []
-    for radius in _RADII:
+    for radius in radii:
         least = over_square(images, radius, jnp.minimum, largest)
         greatest = over_square(images, radius, jnp.maximum, -largest)
         changes.append(over_square(least, radius, jnp.maximum, -largest) - images)

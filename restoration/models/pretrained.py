@@ -183,11 +183,12 @@ def find_shipped(name: str) -> pathlib.Path:
     return FOLDER / f"{name or names[0]}.safetensors"
 
 
-def load_part(name: str) -> tuple[Any, Any, str]:
-    """Loads the shipped finder or filler.
+def load_part(name: str, path: str | os.PathLike = "") -> tuple[Any, Any, str]:
+    """Loads a finder or a filler.
 
     Args:
       name: `finder.NAME` or `filler.NAME`.
+      path: the weights' file, the shipped one by default.
 
     Returns:
       The Flax module, its parameters and the SHA-256 of their file.
@@ -196,11 +197,11 @@ def load_part(name: str) -> tuple[Any, Any, str]:
       InputError: for weights that are missing, damaged or of something else.
     """
     modules = {finder.NAME: finder.Finder, filler.NAME: filler.Filler}
-    path = FOLDER / f"{name}.safetensors"
+    path = pathlib.Path(path or FOLDER / f"{name}.safetensors")
     digest = read_card(path.with_suffix(".json"))["sha256"]
     found, parameters = load(path)
     if found != name:
-        raise errors.InputError(f"{path}: weights of {found}; install again")
+        raise errors.InputError(f"{path}: weights of {found}, not of a {name}")
     return modules[name](), parameters, digest
 
 

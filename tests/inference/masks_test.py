@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from restoration import restore
 from restoration.base import cli, errors
-from restoration.inference import batch, jobs, masks, preserve
+from restoration.inference import batch, jobs, mask_files, preserve
 from tests import files
 
 # A picture of one grey with a light scratch and a light blotch.
@@ -233,7 +233,9 @@ def test_pages_of_one_mask_file_are_taken_by_number(tmp_path):
             file.write(np.full((8, 8), value, np.uint8), photometric="minisblack")
     job = jobs.Job(tmp_path / "x.tif", tmp_path / "y.tif", pathlib.PurePosixPath("x"))
     for number in (0, 1):
-        found = masks.find_file(str(tmp_path / "a.tif"), job, number, option="damage")
+        found = mask_files.find_file(
+            str(tmp_path / "a.tif"), job, number, option="damage"
+        )
         assert found == (tmp_path / "a.tif", number)
 
 

@@ -7,7 +7,8 @@ be kept. One module a format; each has
 
 * `read(path)`: the blocks that every format knows, as `Blocks`;
 * `insert(path, blocks)`: puts them into a file that has none;
-* `carry(source, target, profile=True)`: puts in all that `source` has.
+* `carry(source, target, preview, profile=True)`: puts in all that `source` has, but
+  for what depends on the old pixels (`dependent`). Of TIFF pages `encode` does it.
 """
 
 from restoration.images.metadata import jpeg, png, tiff, webp

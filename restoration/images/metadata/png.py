@@ -1,12 +1,13 @@
 """Chunks of PNG files."""
 
 import os
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from restoration.images.metadata import blocks
+from restoration.images.metadata import blocks, dependent
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
@@ -44,6 +45,22 @@ def is_animated(path: str | os.PathLike) -> bool:
         return any(name == b"acTL" for name, _ in _chunks(file))
 
 
+def resolution(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Returns pixels per millimetre across and down, None where none is given."""
+    with open(path, "rb") as file:
+        known = dict(_chunks(file)).get(b"pHYs", b"")
+    if len(known) != 9 or known[8] != 1:
+        return None
+    across, down = struct.unpack(">II", known[:8])
+    return (across / 1000, down / 1000) if across and down else None
+
+
+def color_chunks(path: str | os.PathLike) -> list[Chunk]:
+    """Returns the chunks that say what a PNG file's colors mean."""
+    with open(path, "rb") as file:
+        return [(name, data) for name, data in _chunks(file) if name in _COLOR]
+
+
 def _metadata(path: str | os.PathLike, profile: bool = True) -> list[Chunk]:
     # Upper case: critical, such as IHDR and IEND.
     with open(path, "rb") as file:
@@ -75,17 +92,70 @@ def _put(path: str | os.PathLike, chunks: list[Chunk]) -> None:
                 old.seek(length + 4, os.SEEK_CUR)
 
 
+# Chunks that a program need not know to copy end in a lower-case letter; the others
+# depend on the pixels. Of these, what is known not to.
+_KNOWN = {*_COLOR, b"tIME", b"sTER", b"pCAL", b"sCAL"}
+
+
+def _text(data: bytes) -> tuple[bytes, bytes, bool]:
+    """Returns an iTXt chunk's head, its text and whether it was compressed."""
+    flag = data.index(b"\0") + 1
+    start = data.index(b"\0", data.index(b"\0", flag + 2) + 1) + 1
+    compressed = data[flag] == 1
+    text = _inflated(data[start:]) if compressed else data[start:]
+    return data[:start], text, compressed
+
+
+def _renewed(
+    name: bytes, data: bytes, preview: dependent.Preview
+) -> tuple[bytes, list[str]]:
+    """Returns a chunk's data for new pixels, b"" for none, and what it lost."""
+    if name == b"eXIf":
+        return dependent.renew_exif(data, preview)
+    if name == b"iTXt" and data.startswith(_XMP + b"\0"):
+        head, text, compressed = _text(data)
+        packet, lost = dependent.renew_xmp(text, preview)
+        if packet == text:
+            return data, lost
+        return head + (zlib.compress(packet) if compressed else packet), lost
+    if data.startswith(b"Raw profile type "):  # hexadecimal, of ImageMagick
+        rest = data[data.index(b"\0") + 1 :]
+        text = _inflated(rest[1:]) if name == b"zTXt" else rest
+        if b"ffd8ff" in re.sub(rb"\s", b"", text.lower()):
+            return b"", [dependent.THUMBNAIL]
+    elif name[3:4].isupper() and name not in _KNOWN:
+        if name == b"caBX":
+            return b"", [dependent.CREDENTIALS]
+        return b"", [f"the chunk {name.decode('ascii', 'replace')}"]
+    return data, []
+
+
 def carry(
-    source: str | os.PathLike, target: str | os.PathLike, *, profile: bool = True
-) -> None:
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    preview: dependent.Preview,
+    *,
+    profile: bool = True,
+) -> list[str]:
     """Puts the metadata chunks of one PNG file into another, replacing its own.
 
     Args:
       source: where they are.
       target: the file to change.
-      profile: whether what tells of the colors goes too.
+      preview: makes small copies of the target's picture.
+      profile: whether what says what colors mean goes too.
+
+    Returns:
+      What was dropped since it depends on the old pixels.
     """
-    _put(target, _metadata(source, profile))
+    chunks, dropped = [], []
+    for name, data in _metadata(source, profile):
+        changed, lost = _renewed(name, data, preview)
+        dropped += lost
+        if changed or not data:
+            chunks.append((name, changed))
+    _put(target, chunks)
+    return dropped
 
 
 def _inflated(data: bytes) -> bytes:
@@ -115,10 +185,27 @@ def read(path: str | os.PathLike) -> blocks.Blocks:
     return blocks.Blocks(exif=exif, xmp=xmp, icc=icc)
 
 
-def insert(path: str | os.PathLike, found: blocks.Blocks) -> list[str]:
-    """Puts blocks into a PNG file; returns the names of those without room."""
-    chunks = [(n, d) for n, d in _metadata(path) if n == b"pHYs"]
-    if found.icc:
+def insert(
+    path: str | os.PathLike,
+    found: blocks.Blocks,
+    *,
+    resolution: bool = True,
+    color: Sequence[Chunk] = (),
+) -> list[str]:
+    """Puts blocks into a PNG file.
+
+    Args:
+      path: the file to change.
+      found: the blocks.
+      resolution: whether the file's own resolution is true and stays.
+      color: chunks that say what colors mean, instead of a profile.
+
+    Returns:
+      The names of the blocks without room.
+    """
+    chunks = [(n, d) for n, d in _metadata(path) if n == b"pHYs" and resolution]
+    chunks += color
+    if found.icc and not color:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(found.icc)))
     if found.exif:
         chunks.append((b"eXIf", found.exif))

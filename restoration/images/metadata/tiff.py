@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
-from restoration.images.metadata import blocks
+from restoration.images.metadata import blocks, dependent
 
 # Bytes of one value of each type, and how many of them are swapped at once.
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8,
@@ -32,7 +32,7 @@ _OFFSETS = {273, 324}
 # are of old JPEG, 33421 and up of raw sensors.
 _STORAGE = {
     SUBFILE, 255, 256, 257, 258, COMPRESSION, 262, 263, 266, 273, 277, 278, 279,
-    280, 281, 284, 288, 289, 290, 291, 292, 293, 301, PREDICTOR, 318, 319, 320,
+    280, 281, 284, 288, 289, 290, 291, 292, 293, PREDICTOR, 320,
     TILE_WIDTH, TILE_LENGTH, 324, 325, SUB_IFDS, *range(332, 338), EXTRA_SAMPLES,
     339, 340, 341, 342,
     JPEG_TABLES, *range(512, 522), 529, 530, 531, 532, 33421, 33422, 50838, 50839,
@@ -303,7 +303,8 @@ def read(path: str | os.PathLike) -> blocks.Blocks:
         first = directories(file)[0]
     apart = {XMP, IPTC, ICC, PHOTOSHOP}
     found = {tag: first[tag].data if tag in first else b"" for tag in apart}
-    camera = {t: e for t, e in described(first).items() if t not in apart}
+    # Of the transfer function EXIF has no room, and a profile says it.
+    camera = {t: e for t, e in described(first).items() if t not in {*apart, 301}}
     return blocks.Blocks(to_bytes(camera), found[XMP], found[IPTC], found[ICC])
 
 
@@ -319,23 +320,69 @@ def tags_of(found: blocks.Blocks) -> Directory:
     return tags
 
 
-def insert(path: str | os.PathLike, found: blocks.Blocks) -> list[str]:
-    """Puts blocks into a TIFF file of one page; all have room."""
-    tags = {t: e for t, e in tags_of(found).items() if t not in _RESOLUTION}
-    assemble(path, (), [tags], resolution=True)
-    return []
+def resolution_of(exif: bytes) -> tuple[float, float] | None:
+    """Returns pixels per millimetre by an EXIF block, None where it says nothing."""
+    try:
+        found = directories(io.BytesIO(exif)) if exif else []
+    except (blocks.MalformedError, struct.error):
+        return None
+    tags = found[0] if found else {}
+    unit = tags[296].values[:1] if 296 in tags else ()
+    millimetres = {(2,): 25.4, (3,): 10.0}.get(unit)
+    values = [struct.unpack("=II", tags[t].data[:8]) for t in (282, 283) if t in tags]
+    if not millimetres or len(values) != 2 or not all(a and b for a, b in values):
+        return None
+    across, down = (above / below / millimetres for above, below in values)
+    return across, down
 
 
-def carry(
-    source: str | os.PathLike, target: str | os.PathLike, *, profile: bool = True
-) -> None:
-    """Puts the tags of a TIFF file's first page into another file's.
+# Private tags of layers: Photoshop's and Sketchbook's.
+_LAYERS, _CREDENTIALS = {37724, 50784}, 52545
+_BYTE_KINDS = {1, 6, 7}
+
+
+def renewed(
+    directory: Directory, preview: dependent.Preview
+) -> tuple[Directory, list[str]]:
+    """Returns a page's tags for new pixels, and what was dropped from them."""
+    result, dropped = {}, []
+    for tag, entry in directory.items():
+        if tag in _LAYERS or tag == _CREDENTIALS:
+            layers = tag in _LAYERS
+            dropped.append(dependent.LAYERS if layers else dependent.CREDENTIALS)
+            continue
+        if entry.children:
+            children = []
+            for child in entry.children:
+                changed, lost = renewed(child, preview)
+                children.append(changed)
+                dropped += lost
+            entry = dataclasses.replace(entry, children=tuple(children))
+        elif entry.kind in _BYTE_KINDS and tag != ICC:
+            renew = dependent.renew_xmp if tag == XMP else dependent.renew_jpegs
+            data, lost = renew(entry.data, preview)
+            dropped += lost
+            entry = dataclasses.replace(entry, data=data)
+        result[tag] = entry
+    return result, dropped
+
+
+def insert(
+    path: str | os.PathLike, found: blocks.Blocks, *, resolution: bool = True
+) -> list[str]:
+    """Puts blocks into a TIFF file of one page.
 
     Args:
-      source: where they are.
-      target: a file of one page, changed in place.
-      profile: whether the color profile goes too.
+      path: the file to change.
+      found: the blocks.
+      resolution: whether the file's own resolution is true; else it says none.
+
+    Returns:
+      The names of the blocks without room: none.
     """
-    with open(source, "rb") as file:
-        first = directories(file)[0]
-    assemble(target, (), [described(first, profile=profile)])
+    tags = {t: e for t, e in tags_of(found).items() if t not in _RESOLUTION}
+    if not resolution:  # the tags are required: 1 by 1, of no unit
+        one = Entry(5, struct.pack("=II", 1, 1))
+        tags |= {282: one, 283: one, 296: Entry(3, struct.pack("=H", 1))}
+    assemble(path, (), [tags], resolution=True)
+    return []

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from restoration.images.metadata import blocks
+from restoration.images.metadata import blocks, dependent
 
 # Bits of the extended header.
 _ICC, _ALPHA, _EXIF, _XMP = 0x20, 0x10, 0x08, 0x04
@@ -54,8 +54,15 @@ def read(path: str | os.PathLike) -> blocks.Blocks:
     return blocks.Blocks(exif, found.get(b"XMP ", b""), b"", found.get(b"ICCP", b""))
 
 
-def insert(path: str | os.PathLike, found: blocks.Blocks) -> list[str]:
-    """Puts blocks into a WebP file; returns the names of those without room."""
+def insert(
+    path: str | os.PathLike, found: blocks.Blocks, *, resolution: bool = True
+) -> list[str]:
+    """Puts blocks into a WebP file, which has no resolution of its own.
+
+    Returns:
+      The names of those without room.
+    """
+    del resolution
     with open(path, "rb") as file:
         own = list(_chunks(file))
     width, height, alpha = _size(path, own)
@@ -80,16 +87,34 @@ def insert(path: str | os.PathLike, found: blocks.Blocks) -> list[str]:
     return ["IPTC"] if found.iptc else []
 
 
+_KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP "}
+
+
 def carry(
-    source: str | os.PathLike, target: str | os.PathLike, *, profile: bool = True
-) -> None:
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    preview: dependent.Preview,
+    *,
+    profile: bool = True,
+) -> list[str]:
     """Puts the metadata of one WebP file into another, replacing its own.
 
     Args:
       source: where it is.
       target: the file to change.
+      preview: makes small copies of the target's picture.
       profile: whether the color profile goes too.
+
+    Returns:
+      What was dropped since it depends on the old pixels, or is not known.
     """
-    found = read(source)
+    with open(source, "rb") as file:
+        others = [name for name, _ in _chunks(file) if name not in _KNOWN]
+    found, dropped = dependent.renew(read(source), preview)
     icc = found.icc if profile else b""
     insert(target, blocks.Blocks(found.exif, found.xmp, b"", icc))
+    names = {b"C2PA": dependent.CREDENTIALS}
+    return dropped + [
+        names.get(name, f"the chunk {name.decode('ascii', 'replace')}")
+        for name in others
+    ]
