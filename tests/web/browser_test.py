@@ -139,7 +139,7 @@ NAMELESS = """() => [...document.querySelectorAll('button, a[href], input, selec
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, photographs):
-    """Three photographs of three kinds, of which two share a name, and no photograph."""
+    """Three photographs of three kinds, two of one name, and what is none."""
     found = tmp_path_factory.mktemp("photographs")
     size = 512 if os.environ.get("PAGE_SCREENSHOTS") else 120
     top, left = (0, 0) if size == 512 else (60, 160)
@@ -241,7 +241,10 @@ def test_what_a_person_would_do(browser, served, folder, tmp_path):
     height, width = original.shape[:2]
     box = page.locator("#canvas").bounding_box()
     assert box["x"] % 1 == box["y"] % 1 == 0
-    left, top = (round(place - box[axis]) for place, axis in zip(tab.place(0, 0), "xy"))
+    left, top = (
+        round(place - box[axis])
+        for place, axis in zip(tab.place(0, 0), "xy", strict=True)
+    )
     if height < box["height"]:
         cuts = [
             at_full[top + y : top + y + height, left + x : left + x + width]
