@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 # In the order in which a newcomer meets them.
 COMMANDS = {
-    "restore": "restores photographs: files and folders",
+    "restore": "restores photographs and films: files and folders",
     "serve": "restores photographs in the browser, with a brush for damage",
     "report": "shows pictures before and after, or a training run, on one page",
     "clean": "audits a folder of paired frames and moves aside what is unusable",

@@ -1,12 +1,12 @@
-"""Cleans a paired folder: audits it and moves what cannot be used aside.
+"""Cleans a paired folder: checks it and moves unusable files aside.
 
     python -m restoration.clean --data_dir=frames
 
-Files without a partner, files that Pillow or TensorFlow cannot decode with their
-partners, and pairs of different size move to `Disregard/` in the folder, where
-`report.csv` and `report.html` tell what else is doubtful. Nothing is deleted or
-overwritten; `--undo` puts everything back. The exit code is 0 whatever was found,
-1 when a file could not be read, moved or put back.
+Files without a partner, files that Pillow or TensorFlow cannot decode (with their
+partners), and pairs of different size are moved to `Disregard/` in the folder.
+`report.csv` and `report.html` there also list doubtful files. Nothing is deleted or
+overwritten; `--undo` puts everything back. The exit code is 1 if a file cannot be read,
+moved or put back, else 0.
 """
 
 import collections
@@ -22,33 +22,36 @@ from restoration.reports import audit_page
 
 @dataclasses.dataclass(frozen=True)
 class CleanOptions:
-    """What to clean, and how."""
+    """Options of `python -m restoration.clean`."""
 
     data_dir: str = config.option(
         help="paired folder: input/ and output/, split or not"
     )
-    dry_run: bool = config.option(False, help="tell what would be moved, move nothing")
+    dry_run: bool = config.option(False, help="list the files to move, move nothing")
     undo: bool = config.option(False, help="put back everything that was moved")
     move: tuple[str, ...] = config.option(
         (),
-        help=f"move what has this reason too, repeatable: {', '.join(finding.REASONS)}",
+        help="also move files for this reason, repeatable: "
+        f"{', '.join(finding.REASONS)}",
     )
     keep: tuple[str, ...] = config.option(
-        (), help="list what has this reason but leave it in place, repeatable"
+        (), help="do not move files for this reason, only list them, repeatable"
     )
     tensorflow: bool = config.option(
         True, help="decode with TensorFlow too; --notensorflow starts faster"
     )
-    workers: int = config.option(0, help="processes; 0: one a core", minimum=0)
+    workers: int = config.option(
+        0, help="number of processes; 0: one per core", minimum=0
+    )
 
     def __post_init__(self):
-        """Checks limits and reasons."""
+        """Checks the limits and reasons."""
         config.check(self)
         for flag, reasons in (("move", self.move), ("keep", self.keep)):
             for reason in reasons:
                 if reason not in finding.REASONS:
                     raise errors.InputError(
-                        f"--{flag}={reason}: choose of {', '.join(finding.REASONS)}"
+                        f"--{flag}={reason}: choose one of {', '.join(finding.REASONS)}"
                     )
         for reason in self.move:
             if reason in self.keep:
@@ -69,16 +72,16 @@ class CleanOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a run of `clean` saw and did.
+    """The result of `clean`.
 
     Attributes:
-      files: image files that were looked at.
-      pairs: how many pairs they form.
-      findings: all that is wrong with them.
-      moved: the moves that were made, or in a dry run would be.
-      finished: moves of a killed run that were carried out first.
-      put_back: files that were put back.
-      failed: one line for each thing that could not be done.
+      files: number of image files checked.
+      pairs: number of pairs.
+      findings: on all files.
+      moved: the moves made; in a dry run, the moves that would be made.
+      finished: number of moves of a killed run that were carried out first.
+      put_back: number of files put back.
+      failed: one line for each failure.
     """
 
     files: int = 0
@@ -90,20 +93,11 @@ class Summary:
     failed: tuple[str, ...] = ()
 
 
-# What moves.
-
-
-# Reports.
-
-
-# The command.
-
-
 def _undo(root: str, dry_run: bool) -> Summary:
     journal = quarantine.read_journal(root)
     if journal is None:
         raise errors.InputError(
-            f"{root}: nothing to undo; there is no {quarantine.JOURNAL} in it"
+            f"{root}: nothing to undo; it has no {quarantine.JOURNAL}"
         )
     if dry_run:
         aside = [m for m in journal.moves if quarantine.lies_aside(root, m)]
@@ -117,19 +111,19 @@ def _undo(root: str, dry_run: bool) -> Summary:
 
 
 def clean(options: CleanOptions) -> Summary:
-    """Audits a paired folder and moves aside what cannot be used.
+    """Checks a paired folder and moves unusable files aside.
 
-    A run that was killed is finished first; a killed undo likewise.
+    A killed run or a killed undo is finished first.
 
     Args:
-      options: what to clean, and how.
+      options: from the command line.
 
     Returns:
-      What was seen and done.
+      The findings and the moves.
 
     Raises:
-      InputError: when the folder is missing, is no paired folder, holds no pair,
-        cannot be read, is being cleaned, or the moves cannot be written down.
+      InputError: if the folder is missing, cannot be read, is not a paired folder, has
+        no pairs or is being cleaned, or the journal cannot be written.
     """
     root = options.data_dir
     if not os.path.isdir(root):
@@ -166,7 +160,7 @@ def clean(options: CleanOptions) -> Summary:
         aside = {row.file for row in rows if row.action == "moved"}
         listed = {row.file for row in rows if row.action != "moved"}
         facts = (
-            ("pairs looked at", seen.pairs),
+            ("pairs checked", seen.pairs),
             ("files moved aside", len(aside)),
             ("files listed", len(listed)),
         )
@@ -176,7 +170,7 @@ def clean(options: CleanOptions) -> Summary:
 
 
 def _printable(text: str) -> str:
-    """Returns text that can neither break a line nor steer a terminal."""
+    """Escapes line breaks and control characters of a text."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
         for c in finding.shown(text)
@@ -190,10 +184,10 @@ def _lines(options: CleanOptions, summary: Summary) -> Iterator[str]:
         yield f"{summary.put_back} files {verb}"
         return
     if summary.put_back:
-        yield f"{summary.put_back} files put back first: an undo had been interrupted"
+        yield f"{summary.put_back} files put back first, by an interrupted --undo"
     if summary.finished:
         yield f"{summary.finished} moves of an interrupted run finished first"
-    yield f"{summary.pairs} pairs, {summary.files} files looked at"
+    yield f"{summary.pairs} pairs, {summary.files} files checked"
     counts = collections.Counter(found.reason for found in summary.findings)
     folder = os.path.join(options.data_dir, quarantine.FOLDER)
     verb = "to move" if options.dry_run else "moved"
@@ -218,13 +212,13 @@ def _lines(options: CleanOptions, summary: Summary) -> Iterator[str]:
 
 
 def main(options: CleanOptions) -> int:
-    """Cleans, and prints a summary.
+    """Cleans a folder and prints a summary.
 
     Args:
-      options: what to clean, and how.
+      options: from the command line.
 
     Returns:
-      0, or 1 when a file could not be read, moved or put back.
+      The exit code: 1 if a file could not be read, moved or put back, else 0.
     """
     summary = clean(options)
     for line in _lines(options, summary):

@@ -1,8 +1,8 @@
-"""Makes a paired folder from clean images by painting film damage over them.
+"""Makes a paired folder from clean images by drawing damage on them.
 
     python -m restoration.degrade -i CLEAN -o DATA --severity 0.5
 
-`DATA/input` holds the worn frames, `DATA/output` the clean ones, as PNG.
+`DATA/input` contains the degraded images, `DATA/output` the clean ones, as PNG.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ with epy.lazy_imports():
 
     from restoration import damage
 
-# Whole images are damaged at sizes rounded up to this, so that a folder of many
-# sizes compiles a few programs instead of one for each.
+# Whole images are padded to multiples of this, so that images of many sizes need only a
+# few compiled programs.
 _STEP = 128
 
 
@@ -39,43 +39,45 @@ class DegradeOptions:
     """Options of `python -m restoration.degrade`."""
 
     input: tuple[str, ...] = config.option(
-        help="folders of clean images, clips in sub-folders", short="i", positional=True
+        help="folders of clean images, with clips in sub-folders",
+        short="i",
+        positional=True,
     )
     output: str = config.option(help="paired folder to write", short="o")
     severity: float = config.option(
-        0.5, help="0: none, 0.5: a worn film, 1: badly worn", minimum=0.0
+        0.5, help="0: no damage, 0.5: a worn film, 1: badly worn", minimum=0.0
     )
     kinds: tuple[str, ...] = config.option(
-        ("film",), help="film, photo or single kinds of damage; repeatable"
+        ("film",), help="film, photo or single kinds of damage, repeatable"
     )
     variants: int = config.option(1, help="damaged versions of each image", minimum=1)
     crop_size: int = config.option(
         0, help="side of a square crop, pixels; 0: the whole image", minimum=0
     )
-    seed: int = config.option(0, help="another seed, another damage", minimum=0)
-    masks: bool = config.option(False, help="write what was painted over to mask/ too")
+    seed: int = config.option(0, help="seed of the damage", minimum=0)
+    masks: bool = config.option(False, help="also write masks of the damage to mask/")
     overwrite: bool = config.option(False, help="replace files that exist")
 
     def __post_init__(self):
-        """Checks limits and choices."""
+        """Checks the limits."""
         config.check(self)
 
 
 def variant_name(name: str, variant: int, variants: int) -> str:
-    """Returns a pair's name that keeps the clip of the image it comes from.
+    """Returns the name of a damaged version; it is in the same clip as the image.
 
     Args:
       name: path of the clean image, without suffix.
       variant: number of the damaged version.
-      variants: how many versions there are.
+      variants: number of versions of each image.
 
     Returns:
-      The name; all versions of the frames of a clip are of one clip.
+      The name. All versions of all frames of a clip are in one clip.
     """
     if variants == 1:
         return name
     clip = pairs.clip_of(name)
-    if clip == name:  # a still: its versions are a clip
+    if clip == name:  # a still: its versions become a clip
         return f"{name}_{variant:03d}"
     numbered = re.fullmatch(r"(.+_)(\d+)", name, re.DOTALL)
     if numbered:
@@ -85,14 +87,14 @@ def variant_name(name: str, variant: int, variants: int) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class _Version:
     source: pathlib.Path
     name: str
     variant: int
 
 
-def _jobs(options: DegradeOptions) -> list[_Job]:
-    jobs = []
+def _versions(options: DegradeOptions) -> list[_Version]:
+    versions = []
     for folder in map(pathlib.Path, options.input):
         if not folder.is_dir():
             raise errors.InputError(f"{folder}: no such folder; check -i")
@@ -100,20 +102,20 @@ def _jobs(options: DegradeOptions) -> list[_Job]:
             stem = path[: path.rindex(".")]
             for variant in range(options.variants):
                 name = variant_name(stem, variant, options.variants)
-                jobs.append(_Job(folder / path, name, variant))
-    if not jobs:
+                versions.append(_Version(folder / path, name, variant))
+    if not versions:
         raise errors.InputError(
             f"{', '.join(options.input)}: no images ({', '.join(frames.SUFFIXES)})"
         )
-    names: dict[str, _Job] = {}
-    for job in jobs:
-        other = names.setdefault(job.name, job)
-        if other is not job:
+    names: dict[str, _Version] = {}
+    for version in versions:
+        other = names.setdefault(version.name, version)
+        if other is not version:
             raise errors.InputError(
-                f"{other.source} and {job.source}: both become {job.name}.png; "
+                f"{other.source} and {version.source}: both become {version.name}.png; "
                 "rename one"
             )
-    return jobs
+    return versions
 
 
 def _kinds(options: DegradeOptions) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ def _kinds(options: DegradeOptions) -> tuple[str, ...]:
     unknown = sorted(names - set(damage.KINDS))
     if unknown:
         raise errors.InputError(
-            f"--kinds={unknown[0]}: choose of {', '.join([*groups, *damage.KINDS])}"
+            f"--kinds={unknown[0]}: choose one of {', '.join([*groups, *damage.KINDS])}"
         )
     return tuple(name for name in damage.KINDS if name in names)
 
@@ -137,9 +139,9 @@ def _compiled(kinds: tuple[str, ...]) -> Callable:
     )
 
 
-def _seeds(options: DegradeOptions, job: _Job) -> np.ndarray:
-    """Returns numbers that depend on seed and name alone, not on other files."""
-    text = f"{options.seed}/{job.name}".encode("utf-8", "surrogateescape")
+def _seeds(options: DegradeOptions, version: _Version) -> np.ndarray:
+    """Returns random numbers that depend only on seed and name, not on other files."""
+    text = f"{options.seed}/{version.name}".encode("utf-8", "surrogateescape")
     return np.frombuffer(hashlib.sha256(text).digest(), np.uint32)
 
 
@@ -155,19 +157,19 @@ def _crop(
     return image[top : top + size, left : left + size]
 
 
-def _degrade_one(options: DegradeOptions, job: _Job) -> None:
+def _degrade_one(options: DegradeOptions, version: _Version) -> None:
     folder = pathlib.Path(options.output)
     targets = [
-        folder / side / f"{job.name}.png"
+        folder / side / f"{version.name}.png"
         for side in ("input", "output", *(["mask"] if options.masks else []))
     ]
     for target in targets:
         if target.exists() and not options.overwrite:
             raise errors.InputError(f"{target}: exists; --overwrite replaces it")
-    seeds = _seeds(options, job)
-    clean = frames.read(job.source)
+    seeds = _seeds(options, version)
+    clean = frames.read(version.source)
     if options.crop_size:
-        clean = _crop(clean, options.crop_size, seeds, job.source)
+        clean = _crop(clean, options.crop_size, seeds, version.source)
     height, width = clean.shape[:2]
     padded = clean
     if not options.crop_size:
@@ -184,31 +186,31 @@ def degrade(options: DegradeOptions) -> list[str]:
     """Writes a paired folder.
 
     Args:
-      options: what to damage and how.
+      options: from the command line.
 
     Returns:
       An error line for each image that failed.
 
     Raises:
-      InputError: when nothing can be started.
+      InputError: if an option or a folder cannot be used; nothing is written then.
     """
     _kinds(options)
-    jobs = _jobs(options)
+    versions = _versions(options)
 
-    def attempt(job: _Job) -> str:
+    def attempt(version: _Version) -> str:
         try:
-            _degrade_one(options, job)
+            _degrade_one(options, version)
         except errors.InputError as error:
             return str(error)
         return ""
 
     def attempts() -> Iterator[str]:
-        # The first alone: threads that start together would all compile.
-        yield attempt(jobs[0])
+        # The first one alone, since otherwise every thread would compile.
+        yield attempt(versions[0])
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from pool.map(attempt, jobs[1:])
+            yield from pool.map(attempt, versions[1:])
 
-    bar = tqdm.tqdm(attempts(), total=len(jobs), unit="pair", desc="degrade")
+    bar = tqdm.tqdm(attempts(), total=len(versions), unit="pair", desc="degrade")
     return [error for error in bar if error]
 
 

@@ -2,8 +2,8 @@
 
     python -m restoration.evaluate --workdir RUN --split test
 
-Writes `evaluation/{split}.json` (means), `{split}.csv` (each image) and some
-restored pictures into the workdir.
+Writes `evaluation/{split}.json` (means), `evaluation/{split}.csv` (each image) and some
+restored images to the workdir.
 """
 
 import dataclasses
@@ -15,18 +15,19 @@ from typing import Any
 import tqdm
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs, sources
 from restoration.devices import backend, processes
 from restoration.evaluation import measure, scores
 from restoration.images import frames
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
 
     from restoration import models
     from restoration.evaluation import metrics
-    from restoration.training import checkpoint, step
+    from restoration.training import step, trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,42 +36,47 @@ class EvaluateOptions:
 
     workdir: str = config.option(help="folder of the training run")
     data_dir: str = config.option(
-        "", help="paired folder, or prepared; by default the run's own"
+        "", help="paired folder or prepared dataset; default: the run's own"
     )
     split: str = config.option(
-        "test", help="what to measure", choices=(*pairs.SPLITS, "all")
+        "test", help="split to measure", choices=(*pairs.SPLITS, "all")
     )
     out: str = config.option(
-        "", short="o", help="JSON file, when it should be elsewhere"
+        "", short="o", help="JSON file to write; default: in the workdir"
     )
-    batch_size: int = config.option(16, help="images a batch at most", minimum=1)
+    batch_size: int = config.option(16, help="images per batch, at most", minimum=1)
     cases: int = config.option(
         4,
-        help="restored pictures to save for the report, of each of: worst, typical, "
-        "best; -1 saves all",
+        help="number of worst, of typical and of best restored images to save for the "
+        "report; -1 saves all",
         minimum=-1,
     )
 
     def __post_init__(self):
-        """Checks limits and choices."""
+        """Checks the limits and choices."""
         config.check(self)
         if self.out and self.split == "all":
-            raise errors.InputError("--out takes one file; name one --split")
+            raise errors.InputError("--out is one file: choose one --split")
 
 
 def open_run(options: EvaluateOptions) -> tuple[sources.Source, dict[str, tuple]]:
-    """Opens the pairs that a run was trained on, and their sample.
+    """Opens the pairs of a run.
 
     Args:
-      options: `workdir` and `data_dir` are read.
+      options: only `workdir` and `data_dir` are used.
 
     Returns:
-      Where the pairs come from, and those of each split that the sample holds.
+      The source of the pairs, and the run's sample of the pairs of each split.
 
     Raises:
-      InputError: when they cannot be opened.
+      InputError: if the pairs cannot be opened.
     """
-    run = checkpoint.load_config(options.workdir)
+    run = train_config.load_config(options.workdir)
+    if not (options.data_dir or run.data_dir):
+        raise errors.InputError(
+            f"--workdir={options.workdir}: its run was on no folder of pairs; give one "
+            "with --data_dir"
+        )
     opened = sources.open_source(options.data_dir or run.data_dir)
     return opened, pairs.sample(opened.splits, run.fraction, seed=run.seed)
 
@@ -79,16 +85,17 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
     """Measures a trained model.
 
     Args:
-      options: what to measure.
+      options: from the command line.
 
     Returns:
-      For each split what its JSON file holds: model, split, count, step,
-      parameters, protocol, and the means of input and restored images.
+      The content of each split's JSON file: model, split, count, step, parameters,
+      protocol, and the means of input and restored images.
 
     Raises:
-      InputError: for a workdir without checkpoint, an empty split, a bad image.
+      InputError: if the workdir has no checkpoint, a split is empty, or an image cannot
+        be read.
     """
-    run, parameters, number = checkpoint.load_trained(options.workdir)
+    run, parameters, number = trained.load_trained(options.workdir)
     names = pairs.SPLITS if options.split == "all" else (options.split,)
     opened, sampled = open_run(options)
     data_dir = options.data_dir or run.data_dir
@@ -122,8 +129,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, dict]:
         }
         out = pathlib.Path(options.out or folder / f"{name}.json")
         if processes.is_writer():
-            config.write_text(out, json.dumps(results[name], indent=1) + "\n")
-            config.write_text(folder / f"{name}.csv", scores.to_csv(measured))
+            files.write_text(out, json.dumps(results[name], indent=1) + "\n")
+            files.write_text(folder / f"{name}.csv", scores.to_csv(measured))
         chosen = _choose(members, measured, options.cases)
         measure.measure(
             lambda batch: eval_step(parameters, batch),
@@ -144,7 +151,7 @@ def _counted(batches: Iterable[dict], bar: tqdm.tqdm) -> Iterable[dict]:
 def _choose(
     members: Iterable[Any], measured: Iterable[scores.Score], cases: int
 ) -> list[Any]:
-    """Returns the members whose restored pictures are saved."""
+    """Returns the members whose restored images are saved."""
     if cases < 0:
         return list(members)
     chosen = scores.choose_cases(measured, cases)
@@ -153,7 +160,7 @@ def _choose(
 
 
 def table(results: dict[str, dict]) -> str:
-    """Returns the results as a Markdown table, protocol last."""
+    """Returns the results as a Markdown table, with the protocol at the end."""
     lines = [
         "| split | images | | MSE | PSNR | SSIM |",
         "|---|--:|---|--:|--:|--:|",
@@ -169,15 +176,17 @@ def table(results: dict[str, dict]) -> str:
     return "\n".join([*lines, "", f"({protocol})"])
 
 
-def main(options: EvaluateOptions, place: processes.Place = processes.ALONE) -> None:
+def main(
+    options: EvaluateOptions, process: processes.ProcessOptions = processes.ALONE
+) -> None:
     """Entry point."""
     backend.keep_freed_memory()
     backend.cache_compilations()
-    with processes.joined(place):
+    with processes.joined(process):
         results = evaluate(options)
         if processes.is_writer():
             print(table(results))
 
 
 if __name__ == "__main__":
-    cli.run(main, EvaluateOptions, processes.Place)
+    cli.run(main, EvaluateOptions, processes.ProcessOptions)

@@ -1,17 +1,18 @@
-"""Writes frames of films as PNG; of a worn film and its remaster, pairs of frames.
+"""Writes frames of films as PNG, or pairs of frames of a film and its remaster.
 
     python -m restoration.extract -i film.mkv -o FRAMES
     python -m restoration.extract -i worn.mkv --remaster remaster.mkv -o DATA
 
-Frames go to a sub-folder named as the film, as `shot0003_0000123.png`: a shot is a
-clip, the number is the frame's in the film. Frames are as a projector would show
-them: turned as the header says, with square pixels (--nosquare keeps the stored
-ones), 8-bit full-range RGB. Films are decoded twice, once to find cuts.
+Frames are written to a sub-folder with the film's name, as `shot0003_0000123.png`: a
+shot is a clip, and the last number is the frame's number in the film. Frames are
+written as a player shows them: rotated as the header says, with square pixels
+(--nosquare keeps the stored ones), 8-bit full-range RGB. Films are decoded twice, the
+first time to find cuts.
 
-With --remaster, DATA is a paired folder: `input/` holds the worn frames, cropped but
-otherwise untouched, `output/` the remastered ones as they lie on them.
-`NAME.alignment.html`, `.csv` and `.json` tell what was matched, where and how well.
-The exit code is 1 when a film is broken, ends early, or does not match.
+With --remaster, DATA is a paired folder: `input/` contains the degraded frames, cropped
+but otherwise unchanged, `output/` the remastered frames, aligned with them.
+`NAME.alignment.html`, `.csv` and `.json` report the matched frames, their geometry and
+their likeness. The exit code is 1 if a film is broken, ends early or does not match.
 """
 
 import dataclasses
@@ -32,38 +33,38 @@ class ExtractOptions:
     """Options of `python -m restoration.extract`."""
 
     input: tuple[str, ...] = config.option(
-        help="films; further arguments too", short="i", positional=True
+        help="films; also given as plain arguments", short="i", positional=True
     )
     output: str = config.option(help="folder for the frames", short="o")
     remaster: str | None = config.option(
-        None, help="the remastered film of the one worn film given with -i"
+        None, help="the remaster of the one film given with -i: write pairs"
     )
     every: int = config.option(
         12, help="write every n-th frame of each shot", minimum=1
     )
     per_shot: int = config.option(
-        0, help="write so many frames of each shot instead; 0: every n-th", minimum=0
+        0, help="write this many frames of each shot; 0: every n-th", minimum=0
     )
     cuts: bool = config.option(
-        True, help="divide a film at its cuts; --nocuts: one clip a film"
+        True, help="divide each film at its cuts; --nocuts: one clip per film"
     )
     square: bool = config.option(
         True, help="stretch pixels that are not square; --nosquare: as stored"
     )
     min_likeness: float = config.option(
         0.5,
-        help="with --remaster: drop pairs whose correlation is below",
+        help="with --remaster: drop pairs with a lower correlation",
         minimum=0.0,
         maximum=1.0,
     )
     overwrite: bool = config.option(False, help="replace files that exist")
 
     def __post_init__(self):
-        """Checks limits, and that films do not collide."""
+        """Checks the limits, and that no two films have the same output folder."""
         config.check(self)
         if self.remaster is not None and len(self.input) != 1:
             raise errors.InputError(
-                f"--remaster belongs to one worn film, -i gives {len(self.input)}; "
+                f"--remaster: needs exactly one film with -i, got {len(self.input)}; "
                 "run once for each pair of films"
             )
         names = {}
@@ -77,7 +78,7 @@ class ExtractOptions:
 
 
 def _write_frames(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
-    """Writes the frames of one film; returns what was done and what failed."""
+    """Writes the frames of one film; returns a line of results, and the failures."""
     film = video.describe(path, square=options.square)
     _warn(film)
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +111,7 @@ def _warn(film: video.Film) -> None:
 
 
 def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ...]]:
-    """Writes the pairs of a worn film and its remaster; returns as above."""
+    """Writes pairs of a film and its remaster; returns the same as `_write_frames`."""
     degraded = video.describe(path, square=options.square)
     clean = video.describe(options.remaster, square=options.square)
     _warn(degraded)
@@ -129,25 +130,26 @@ def _write_pairs(options: ExtractOptions, path: str) -> tuple[str, tuple[str, ..
     paired = remaster.write_pairs(degraded, clean, pair_options)
     page = alignment_page.write(folder, paired)
     matched = sum(len(shot.matches) for shot in paired.shots)
-    kept = sum(bool(written.name) for written in paired.written.values())
+    kept = sum(bool(result.name) for result in paired.results.values())
     done = (
         f"{degraded.path}: {matched} of {len(paired.degraded.seconds)} frames matched; "
-        f"{kept} pairs written, {len(paired.written) - kept} dropped; see {page}"
+        f"{kept} pairs written, {len(paired.results) - kept} dropped; see {page}"
     )
-    return done, tuple(filter(None, [paired.degraded.failure, paired.clean.failure]))
+    return done, tuple(filter(None, [paired.degraded.failure, paired.target.failure]))
 
 
 def extract(options: ExtractOptions) -> tuple[list[str], list[str]]:
-    """Writes frames, or pairs of frames; one bad film does not stop the others.
+    """Writes frames or pairs of frames. A bad film does not stop the others.
 
     Args:
-      options: which films, and what of them.
+      options: from the command line.
 
     Returns:
-      A line for each film that was written, and one for each failure.
+      A line for each finished film, and a line for each failure.
 
     Raises:
-      InputError: when nothing can be started.
+      InputError: if PyAV, a film or the output folder cannot be used; nothing is
+        written then.
     """
     video.require_pyav()
     folder = pathlib.Path(options.output)
@@ -160,11 +162,11 @@ def extract(options: ExtractOptions) -> tuple[list[str], list[str]]:
     work = _write_pairs if options.remaster else _write_frames
     for path in options.input:
         try:
-            told, failures = work(options, path)
+            result, failures = work(options, path)
         except errors.InputError as error:
             failed.append(str(error))
             continue
-        done.append(told)
+        done.append(result)
         failed.extend(failures)
     return done, failed
 

@@ -2,10 +2,10 @@
 
     python -m restoration.prepare --data_dir=frames --out=prepared
 
-writes the TFDS dataset `paired_frames` as TFRecord; `--format=array_record` as
-ArrayRecord, `--format=npy` memory-mapped arrays that need no TensorFlow. Training,
-evaluation and reports take `--data_dir=prepared` like the folder, with the same
-result. With `--beam` the records are made in an Apache Beam pipeline.
+writes the TFDS dataset `paired_frames` as TFRecord files. `--format=array_record`
+writes ArrayRecord files, `--format=npy` memory-mapped arrays that need no TensorFlow.
+Training, evaluation and reports take `--data_dir=prepared` instead of the folder, with
+the same results. `--beam` makes the records in an Apache Beam pipeline.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import tqdm
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs, sources
 
 with epy.lazy_imports():
@@ -40,12 +40,12 @@ class PrepareOptions:
     out: str = config.option(help="folder for the prepared dataset", short="o")
     format: str = config.option(
         "tfrecord",
-        help="npy: uint8 arrays of one size, read without TensorFlow",
+        help="npy: uint8 arrays for images of one size, read without TensorFlow",
         choices=("tfrecord", "array_record", "npy"),
     )
     encoding: str = config.option(
         "raw",
-        help="raw: pixels, fastest to read; files: the files' own bytes, smallest",
+        help="raw: pixels, fastest to read; files: bytes of the image files, smallest",
         choices=("raw", "files"),
     )
     beam: str = config.option(
@@ -56,10 +56,10 @@ class PrepareOptions:
     )
 
     def __post_init__(self):
-        """Checks choices."""
+        """Checks the choices, and that they fit together."""
         config.check(self)
         if self.format == "npy" and self.encoding != "raw":
-            raise errors.InputError("--format=npy holds pixels: drop --encoding")
+            raise errors.InputError("--format=npy stores pixels: drop --encoding")
         if self.beam and self.format == "npy":
             raise errors.InputError("--beam makes records: drop it or --format=npy")
         if self.beam and not importlib.util.find_spec("apache_beam"):
@@ -71,12 +71,12 @@ class PrepareOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What was prepared.
+    """A prepared dataset.
 
     Attributes:
-      folder: where the dataset lies.
-      counts: pairs of each split.
-      new: False when it was there already, made from the same files.
+      folder: that contains it.
+      counts: number of pairs of each split.
+      new: False if it existed already, prepared from the same files.
     """
 
     folder: pathlib.Path
@@ -85,21 +85,21 @@ class Prepared:
 
 
 def target_folder(options: PrepareOptions) -> pathlib.Path:
-    """Returns the folder that will hold `dataset_info.json` or `index.json`."""
+    """Returns the folder of `dataset_info.json` or `index.json`."""
     if options.format == "npy":
         return pathlib.Path(options.out, "arrays")
     return pathlib.Path(options.out, "paired_frames", options.encoding, "1.0.0")
 
 
 def _fingerprint(folder: pathlib.Path) -> str:
-    """Returns the fingerprint of the files that a dataset was made from."""
+    """Returns the fingerprint of the files that a dataset was prepared from."""
     if (folder / array_files.INDEX).is_file():
         return array_files.open_arrays(folder).fingerprint
     return records.open_dataset(folder).info.metadata["fingerprint"]
 
 
 def _remove_leftovers(target: pathlib.Path) -> None:
-    """Removes what interrupted runs left; nothing in it can be used."""
+    """Removes unfinished datasets of interrupted runs."""
     for pattern in (f"incomplete.*_{target.name}", f".{target.name}.incomplete"):
         for path in target.parent.glob(pattern):
             shutil.rmtree(path)
@@ -107,7 +107,7 @@ def _remove_leftovers(target: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a new folder that takes the place of `target` if all goes well."""
+    """Yields a new folder that replaces `target` if all goes well."""
     fresh = target.with_name(f".{target.name}.incomplete")
     fresh.mkdir(parents=True)
     try:
@@ -132,7 +132,7 @@ def _write_arrays(
 
 def _write_records(options: PrepareOptions) -> None:
     tf = input_pipeline.tensorflow()
-    # Its own bars print whole paths; the builder shows one for each split.
+    # TFDS's bars print whole paths; the builder shows its own for each shard.
     tfds.disable_progress_bar()
     download = tfds.download.DownloadConfig(
         manual_dir=os.path.abspath(options.data_dir),
@@ -149,18 +149,18 @@ def _write_records(options: PrepareOptions) -> None:
     builder = paired_frames.PairedFrames(
         data_dir=options.out, config=options.encoding, file_format=options.format
     )
-    # TFDS wants a folder for downloads, of which there are none.
+    # TFDS needs a folder for downloads, although there are none.
     with tempfile.TemporaryDirectory() as downloads:
         try:
             builder.download_and_prepare(
                 download_dir=downloads, download_config=download
             )
         except Exception as error:
-            # TFDS and Beam wrap what went wrong in errors of their own.
+            # TFDS and Beam wrap errors in their own.
             for cause in _causes(error):
                 if isinstance(cause, errors.InputError | OSError):
                     raise cause from None
-                # ArrayRecord's writer knows no class of error but RuntimeError.
+                # ArrayRecord's writer raises only RuntimeError.
                 if isinstance(cause, tf.errors.OpError) or "write() failed" in str(
                     cause
                 ):
@@ -177,26 +177,25 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _explain(error: OSError, out: str) -> errors.InputError:
     reason = error.strerror or str(error)
     return errors.InputError(
-        f"{out}: cannot be written ({reason}); nothing of the frames was touched: make "
-        "room or choose another --out, and run the same command again"
+        f"{out}: cannot be written ({reason}); the frames are unchanged; make room or "
+        "choose another --out, and run the same command again"
     )
 
 
 def prepare(options: PrepareOptions) -> Prepared:
     """Prepares a paired folder.
 
-    A run that was killed starts over; a dataset that is whole and made from the same
-    files is left as it is.
+    A killed run starts over. A finished dataset of the same files is kept.
 
     Args:
-      options: what to prepare, and how.
+      options: from the command line.
 
     Returns:
-      Where the dataset lies and what it holds.
+      The dataset.
 
     Raises:
-      InputError: for a folder without pairs, a pair that cannot be used, a full
-        disk, or another dataset in the place.
+      InputError: if the folder has no pairs, a pair cannot be used, the disk is full,
+        or the output folder contains another dataset.
     """
     source = pathlib.Path(options.data_dir).resolve()
     if pathlib.Path(options.out).resolve() == source:
@@ -210,9 +209,10 @@ def prepare(options: PrepareOptions) -> Prepared:
         same = _fingerprint(target) == pairs.fingerprint(splits)
         if same and _format(target) == options.format:
             return Prepared(target, counts, new=False)
-        what = f"as {_format(target)}" if same else "from other files"
+        difference = f"as {_format(target)}" if same else "from other files"
         raise errors.InputError(
-            f"{target}: holds a dataset prepared {what}; --overwrite replaces it"
+            f"{target}: contains a dataset prepared {difference}; --overwrite replaces "
+            "it"
         )
     try:
         _remove_leftovers(target)
@@ -223,7 +223,7 @@ def prepare(options: PrepareOptions) -> Prepared:
     except OSError as error:
         raise _explain(error, options.out) from None
     sources.open_source(target)
-    config.write_text(target / "README.md", dataset_card(options, splits, target))
+    files.write_text(target / "README.md", dataset_card(options, splits, target))
     return Prepared(target, counts, new=True)
 
 
@@ -232,42 +232,43 @@ def dataset_card(
     splits: Mapping[str, Sequence[pairs.Pair]],
     folder: pathlib.Path,
 ) -> str:
-    """Returns what a prepared dataset holds, as Markdown.
+    """Returns the README of a prepared dataset, as Markdown.
 
     Args:
-      options: how it was prepared.
-      splits: the pairs that it was prepared from.
-      folder: where it lies.
+      options: of its preparation.
+      splits: its pairs.
+      folder: that contains it.
 
     Returns:
-      The card.
+      The text.
     """
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     rows = "\n".join(
         f"| {split} | {len(members):,} | {len({pair.clip for pair in members}):,} |"
         for split, members in splits.items()
     )
-    holds = "the files' own bytes" if options.encoding == "files" else "uint8 pixels"
+    stored = (
+        "bytes of the image files" if options.encoding == "files" else "uint8 pixels"
+    )
     name = pathlib.Path(options.data_dir).resolve().name
     return f"""# Paired frames: {name}
 
-Worn frames (`input`) and their clean counterparts (`output`), 8-bit RGB, both of a
-pair of one size, with `name` and `clip`. Stored as {options.format}, {holds},
+Degraded frames (`input`) and their clean targets (`output`), 8-bit RGB, both frames of
+a pair of the same size, with `name` and `clip`. Stored as {options.format}, {stored},
 {size / 1e9:.3f} GB.
 
 | split | pairs | clips |
 |---|--:|--:|
 {rows}
 
-The order is that of the names, nothing is shuffled; a clip lies in one split alone
-(where there are fewer than three clips, a frame). Pixels are as stored in the files:
-no orientation or color profile was applied, transparency was dropped, more than
-8 bits were rounded.
+Records are ordered by name, not shuffled. All frames of a clip are in the same split,
+unless there are fewer than three clips. Pixels are those of the files: no orientation
+or color profile was applied, transparency was dropped, and more than 8 bits were
+rounded.
 
-Made from files with the fingerprint `{_fingerprint(folder)}`
+Prepared from files with the fingerprint `{_fingerprint(folder)}`
 (SHA-256 of names, sizes and times of change).
-What the pictures show, and under which licence they may be used, is not known here:
-add it before you pass the dataset on.
+Add a description of the images and their licence before you pass the dataset on.
 """
 
 

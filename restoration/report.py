@@ -1,8 +1,8 @@
-"""One self-contained HTML page of a training run, or of before/after pictures.
+"""Writes a self-contained HTML page of a training run or of before/after pictures.
 
-Everything that the page shows is inside it: pictures as JPEG data, style, script
-and curves; its content security policy refuses any request. The same input
-files give the same bytes.
+The page contains all that it shows: pictures as JPEG data, style, script and curves.
+Its content security policy refuses any request. The same input files give the same
+bytes.
 
   python -m restoration.report --workdir runs/basic
   python -m restoration.report -i photos
@@ -16,7 +16,7 @@ import tempfile
 
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, errors, files
 from restoration.devices import backend
 from restoration.reports import (
     before_after,
@@ -29,32 +29,17 @@ with epy.lazy_imports():
     from restoration.inference import batch
 
 
-# Reading a run.
-
-
-# Numbers in words.
-
-
-# Curves.
-
-
-# Pictures.
-
-
-# The page.
-
-
 def report(options: training_run.ReportOptions) -> pathlib.Path:
     """Writes the page of a training run, of before/after pictures, or of both.
 
     Args:
-      options: what goes on it.
+      options: from the command line.
 
     Returns:
       The page's path.
 
     Raises:
-      InputError: for missing or malformed files, each with its remedy.
+      InputError: if a file is missing or malformed; names the remedy.
     """
     if bool(options.before) != bool(options.after):
         raise errors.InputError("--before and --after go together; give both folders")
@@ -70,9 +55,9 @@ def report(options: training_run.ReportOptions) -> pathlib.Path:
     rows = []
     if options.before and options.after:
         rows, unmatched = before_after.match_pictures(options.before, options.after)
-        few = "1 more has" if len(unmatched) == 1 else f"{len(unmatched)} more have"
-        left = f"{few} no restored version." if unmatched else ""
-        compared = {"note": left, "count": gallery.count(len(rows))}
+        others = "1 more has" if len(unmatched) == 1 else f"{len(unmatched)} more have"
+        note = f"{others} no restored version." if unmatched else ""
+        compared = {"note": note, "count": gallery.count(len(rows))}
     embedded = gallery.embed([*pictures, *gallery.both(rows)])
     if run:
         fill(embedded[: len(pictures)])
@@ -88,23 +73,23 @@ def report(options: training_run.ReportOptions) -> pathlib.Path:
     )
     folder = pathlib.Path(options.workdir or options.after or ".")
     out = pathlib.Path(options.out) if options.out else folder / "report.html"
-    config.write_text(out, text)
+    files.write_text(out, text)
     return out
 
 
 def restored_report(
     options: training_run.ReportOptions,
 ) -> tuple[pathlib.Path, list[str]]:
-    """Restores a folder and writes the page of it.
+    """Restores a folder of pictures and writes a page of them.
 
     Args:
-      options: `input` is restored with `workdir`'s network or the best shipped model.
+      options: `input` is restored with `workdir`'s network or the default model.
 
     Returns:
       The page's path, and a line for each picture that could not be restored.
 
     Raises:
-      InputError: for a folder without pictures, or none that could be restored.
+      InputError: if the folder has no pictures or none could be restored.
     """
     folder = pathlib.Path(options.input or "").resolve()
     if not folder.is_dir():
@@ -130,7 +115,7 @@ def restored_report(
 
 
 def main(options: training_run.ReportOptions) -> int:
-    """Writes the page and prints its path; 1 when a picture was not restored."""
+    """Writes the page and prints its path; returns 1 if a restoration failed."""
     failed: list[str] = []
     if options.input:
         backend.keep_freed_memory(large=False)

@@ -132,7 +132,7 @@ def test_an_encoder_that_meets_a_full_disk(tmp_path, photo, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(restore_file.encode.frames.os, "replace", full)
+    monkeypatch.setattr(restore_file.files.os, "replace", full)
     assert "cannot be written" in failing(tmp_path / "a.png", tmp_path / "o" / "a.png")
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration import clean, evaluate, report, train
-from restoration.base import config
+from restoration import clean, evaluate, report
 from restoration.data import pairs
 from restoration.images import frames
 from restoration.inference import batch
 from restoration.reports import training_run
+from restoration.training import run, train_config
 
 
 def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
@@ -36,8 +36,8 @@ def test_clean_train_resume_evaluate_restore_report(paired_folder, tmp_path):
         "data_dir": str(data), "workdir": str(workdir), "batch_size": 8,
         "image_size": 32, "learning_rate": 3e-3,
     }  # fmt: skip
-    assert train.train(config.TrainConfig(**options, epochs=1)).step == 2
-    result = train.train(config.TrainConfig(**options, epochs=3))
+    assert run.train(train_config.TrainConfig(**options, epochs=1)).step == 2
+    result = run.train(train_config.TrainConfig(**options, epochs=3))
     assert result.step == result.total_steps == 6
 
     measured = evaluate.EvaluateOptions(workdir=str(workdir), split="all", cases=-1)

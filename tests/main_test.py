@@ -23,7 +23,6 @@ def run(*arguments):
 
 def test_every_command_is_listed_and_is_there():
     files = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
-    files -= {"archive"}  # a part of `restore` soon
     assert files <= set(command.COMMANDS)
     for name in command.COMMANDS:
         assert importlib.util.find_spec(f"restoration.{name}"), name

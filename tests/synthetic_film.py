@@ -1,4 +1,4 @@
-"""Small films over scikit-image's photographs, and what wears them."""
+"""Small films made from scikit-image's photographs, and their degradation."""
 
 import fractions
 
@@ -15,7 +15,7 @@ def shot(name, length, size, *, start, end, zoom, sway=0.0):
 
     Start and end are parts (across, down) of the way that the frame can go; zoom is
     the part of the photograph that fits into it, at both ends; the sway goes to and
-    fro, so that a moment cannot be taken for a place.
+    fro, so that time and position cannot be confused.
     """
     image = Image.fromarray(getattr(skimage.data, name)()[..., :3])
     fit = min(image.width / size[1], image.height / size[0])

@@ -1,10 +1,11 @@
-"""Measures speed and memory beside what bounds them.
+"""Measures speed and memory, compared with their limits.
 
     python -m experiments.benchmark data --data_dir=FOLDER
     python -m experiments.benchmark cpu
     python -m experiments.benchmark restore
     python -m experiments.benchmark gpu
     python -m experiments.benchmark damage
+    python -m experiments.benchmark film --data_dir=FOLDER
 
 Each thing measured runs in a process of its own; memory is that of the process and
 its children together, sampled. `--quick` takes a few hundred pairs.
@@ -27,7 +28,7 @@ import psutil
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.training import provenance
 
 with epy.lazy_imports():
@@ -36,6 +37,7 @@ with epy.lazy_imports():
     )
     from experiments.benchmark import (
         damage,
+        film,
         gpu,
         layers,
         restore,
@@ -45,12 +47,12 @@ with epy.lazy_imports():
     from restoration.devices import backend
     from restoration.images import frames
 
-# Crops and batches of the pipelines that are measured.
+# Crops and batches of the measured pipelines.
 _CROP, _BATCH = 128, 64
-# Packages that decide how fast things are, besides Python.
+# Packages that determine the speed, besides Python.
 _PACKAGES = ("jax", "tensorflow-cpu", "tensorflow-datasets", "pillow", "pyvips")
 
-# Batches before the clock starts, and the seconds it runs for.
+# Batches before a measurement, and seconds of it.
 _WARM, _SECONDS = 5, 20.0
 
 
@@ -59,23 +61,29 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu, layers, restore, gpu or damage",
+        help="what to measure: data, cpu, layers, restore, gpu, damage or film",
         positional=True,
     )
     data_dir: str = config.option(
-        "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
+        "",
+        help="clean photographs to make pairs of; or, with --pairs=0, the pairs; film: "
+        "the benchmark's folder",
     )
     pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir holds them")
     out: str = config.option(
         "", short="o", help="JSON file; default: experiments/results/WHAT.json"
     )
     scratch: str = config.option(
-        "", help="folder for what is made; by default temporary"
+        "", help="folder for working files; default: a temporary one"
     )
-    quick: bool = config.option(False, help="318 pairs, short runs, marked as such")
+    quick: bool = config.option(False, help="318 pairs, short runs, marked as quick")
     model: tuple[str, ...] = config.option(
         (), help="restore: these shipped models alone, the others stay in the file"
     )
+    frames: int = config.option(
+        0, help="film: the first so many frames of each clip; 0: all", minimum=0
+    )
+    workers: int = config.option(1, help="film: ways measured at once", minimum=1)
     step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
@@ -89,13 +97,13 @@ class BenchmarkOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """What a process and its children used.
+    """Time and memory used by a process and its children.
 
     Attributes:
       seconds: from start to end.
       cpu_seconds: of all cores.
-      peak_bytes: of memory that no file backs, at the worst sampled moment.
-      result: the JSON object it printed last.
+      peak_bytes: highest sampled memory that is not backed by files.
+      result: the JSON object that it printed last.
     """
 
     seconds: float
@@ -105,7 +113,7 @@ class Usage:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Returns the bytes of a process and its children that no file backs.
+    """Returns the memory of a process and its children that is not backed by files.
 
     Pages of memory-mapped data and of libraries belong to the system's cache.
     """
@@ -126,10 +134,10 @@ def measure(command: list[str]) -> Usage:
       command: the program and its arguments.
 
     Returns:
-      What it used.
+      The time and memory that it used.
 
     Raises:
-      InputError: when it fails, with the end of what it printed.
+      InputError: if it fails; contains the end of its output.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
@@ -166,7 +174,7 @@ def measure(command: list[str]) -> Usage:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what describes the machine and the versions in use."""
+    """Returns the machine and the versions in use."""
     return {
         "processor": provenance.processor(),
         "cores": provenance.cores(),
@@ -225,7 +233,7 @@ def _step_pipeline(folder: str, seconds: str) -> dict[str, Any]:
 
 
 def _step_decode(folder: str, reader: str) -> dict[str, Any]:
-    """Decodes files one after the other on one core: what bounds the audit."""
+    """Decodes files one after the other on one core, the limit of the audit."""
     members = next(m for m in pairs.find_splits(folder).values() if m)[:300]
     _DECODERS[reader](members[0].input)  # imports what it needs
     start = time.process_time()
@@ -292,7 +300,7 @@ def _make_pairs(options: BenchmarkOptions, count: int, folder: pathlib.Path) -> 
     ]
     if not large:
         raise errors.InputError(f"{options.data_dir}: no image of 256×256 or more")
-    # As many photographs as divide the number of pairs.
+    # The number of pairs must be a multiple of the number of photographs.
     used = max(n for n in range(1, len(large) + 1) if count % n == 0)
     sources_folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(large[:used]):
@@ -320,11 +328,11 @@ def _subset(folder: pathlib.Path, count: int, small: pathlib.Path) -> None:
             shutil.copy(path, target)
 
 
-# Damage of the pairs that are made; it does not matter for the speed of reading.
+# Damage of the pairs, which does not matter for the speed of reading.
 _KINDS = ("grain", "dust", "scratches")
 
-# Each prepared form, and whether the whole folder is prepared so, not a tenth alone.
-_FORMS = {
+# The prepared formats, and whether to prepare the whole folder instead of a tenth.
+_FORMATS = {
     "TFRecord, pixels": ("tfrecord", "raw", True),
     "TFRecord, files": ("tfrecord", "files", False),
     "ArrayRecord, pixels": ("array_record", "raw", False),
@@ -333,7 +341,7 @@ _FORMS = {
 
 
 def _measure_folder(
-    folder: pathlib.Path, forms: dict[str, tuple], seconds: float, bar: Any
+    folder: pathlib.Path, formats: dict[str, tuple], seconds: float, bar: Any
 ) -> dict[str, Any]:
     """Measures clean, prepare and the pipelines for one paired folder."""
 
@@ -349,9 +357,9 @@ def _measure_folder(
         "pipeline": {"folder, PNG": run("folder", "pipeline", folder, seconds)},
     }
     out = folder.with_name("prepared")
-    for label, (form, encoding, _) in forms.items():
+    for label, (format_, encoding, _) in formats.items():
         shutil.rmtree(out, ignore_errors=True)
-        usage = _run_step("prepare", folder, out, form, encoding)
+        usage = _run_step("prepare", folder, out, format_, encoding)
         bar.update()
         rows["prepare"][label] = _row(usage) | {
             "gigabytes": round(usage.result["bytes"] / 1e9, 2)
@@ -362,16 +370,16 @@ def _measure_folder(
 
 
 def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
-    """Measures the way of the data.
+    """Measures cleaning, preparing and reading of pairs.
 
     Args:
-      options: which photographs or pairs, and how many.
+      options: from the command line.
 
     Returns:
-      What `--out` holds, but for the machine.
+      The content of `--out`, without the machine.
 
     Raises:
-      InputError: when there is nothing to measure.
+      InputError: if there is nothing to measure.
     """
     if not options.data_dir:
         raise errors.InputError(
@@ -395,11 +403,11 @@ def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
             usage = _run_step("decode", folder, reader)
             decode[reader] = round(usage.result["milliseconds"], 2)
         runs = {}
-        large = {label: form for label, form in _FORMS.items() if form[2]}
-        sets = ((found // 10, small / "pairs", _FORMS), (found, whole, large))
+        large = {label: form for label, form in _FORMATS.items() if form[2]}
+        sets = ((found // 10, small / "pairs", _FORMATS), (found, whole, large))
         with tqdm.tqdm(total=sum(2 + 2 * len(f) for *_, f in sets), unit="run") as bar:
-            for name, one, forms in sets:
-                runs[str(name)] = _measure_folder(one, forms, seconds, bar)
+            for name, one, formats in sets:
+                runs[str(name)] = _measure_folder(one, formats, seconds, bar)
     return {
         "pairs": found,
         "kinds": list(_KINDS),
@@ -419,6 +427,9 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     ),
     "gpu": lambda options: gpu.measure(options.quick, _out(options)),
     "damage": lambda options: damage.measure(options.quick),
+    "film": lambda options: film.measure(
+        options.data_dir, options.quick, options.frames, options.workers
+    ),
 }
 
 
@@ -427,7 +438,7 @@ def _out(options: BenchmarkOptions) -> str:
 
 
 def _measured_models(options: BenchmarkOptions) -> dict[str, Any]:
-    """Returns what the file holds of models that are not measured now."""
+    """Returns the file's results of models that are not measured now."""
     path = pathlib.Path(_out(options))
     if not options.model or not path.is_file():
         return {}
@@ -449,5 +460,5 @@ def main(options: BenchmarkOptions) -> None:
     what = options.what[0]
     found = _BENCHMARKS[what](options)
     result = {"benchmark": what, "quick": options.quick, "machine": machine()} | found
-    config.write_text(_out(options), json.dumps(result, indent=1) + "\n")
+    files.write_text(_out(options), json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -1,10 +1,9 @@
-"""Measures training and inference on a CPU beside Keras.
+"""Measures training and inference on a CPU, compared with Keras.
 
     python -m experiments.benchmark cpu
 
-Each program runs in a process of its own, in turn, several times over. Keras runs
-twice: as it comes, and with TensorFlow's oneDNN kernels switched on; the ratio is
-to the faster of the two.
+Programs run alternately, several times, each in a process of its own. Keras runs with
+its defaults and with TensorFlow's oneDNN kernels; the ratio is to the faster of both.
 """
 
 import json
@@ -21,22 +20,22 @@ import tqdm
 from etils import epy
 
 from restoration.devices import backend
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
 
     from experiments.tables import keras_reference
     from restoration import models
-    from restoration.base import config
     from restoration.models import apply
     from restoration.training import losses, optim, step
 
 BATCH = 16
 
-# Model and side of its square images, in pixels.
+# Model, and side of the square images in pixels.
 _CASES = tuple((name, side) for name in ("basic", "advanced") for side in (128, 256))
 
-# What runs, and its environment.
+# The programs and their environment variables.
 PROGRAMS: dict[str, dict[str, str]] = {
     "ours": {},
     "keras": {},
@@ -44,7 +43,7 @@ PROGRAMS: dict[str, dict[str, str]] = {
 }
 _ROUNDS, _QUICK_ROUNDS = 3, 1
 
-# Each figure is of so many seconds, after one call that compiles and one more.
+# Seconds of each measurement, after two calls, the first of which compiles.
 _SECONDS, _QUICK_SECONDS = 4.0, 0.5
 
 
@@ -67,13 +66,15 @@ def _batch(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
     backend.keep_freed_memory()
-    options = config.TrainConfig(data_dir="", workdir="", model=name, image_size=side)
+    options = train_config.TrainConfig(
+        data_dir="", workdir="", model=name, image_size=side
+    )
     model, optimizer = models.get_model(name), optim.make_optimizer(options, 1)
     train_step = step.make_train_step(
         model,
         optimizer,
-        losses.make_loss(options.loss, ssim_weight=0.0),
-        accumulate=backend.pieces(BATCH, side),
+        step.restoring(losses.make_loss(options.loss)),
+        accumulate=backend.microbatches(BATCH, side),
     )
     train = jax.jit(train_step, donate_argnums=0)
     infer = jax.jit(lambda p, x: apply.apply(model, p, x))
@@ -93,14 +94,16 @@ def _ours(name: str, side: int, seconds: float) -> dict[str, float]:
 
 
 def _keras(name: str, side: int, seconds: float) -> dict[str, float]:
-    twin = keras_reference.build(name)
-    twin.compile(optimizer="adam", loss="mse")
+    reference = keras_reference.build(name)
+    reference.compile(optimizer="adam", loss="mse")
     degraded, target = _batch(side)
     return {
         "train": _images_per_second(
-            lambda: twin.train_on_batch(degraded, target), seconds
+            lambda: reference.train_on_batch(degraded, target), seconds
         ),
-        "infer": _images_per_second(lambda: twin.predict_on_batch(degraded), seconds),
+        "infer": _images_per_second(
+            lambda: reference.predict_on_batch(degraded), seconds
+        ),
     }
 
 
@@ -121,7 +124,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measures both models at both sizes.
 
     Args:
-      quick: one short round, to see that it runs.
+      quick: one short round, as a test.
 
     Returns:
       `images_per_second` by case and program, medians of the rounds, with all

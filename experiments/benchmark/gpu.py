@@ -1,16 +1,15 @@
-"""Measures training and inference on a GPU beside PyTorch and the device's limits.
+"""Measures training and inference on a GPU, compared with PyTorch and device limits.
 
     python -m experiments.benchmark gpu
 
-Both frameworks compute the same networks (`torch_twins`) in bfloat16: ours as `train
---bfloat16` does, PyTorch in channels_last memory under autocast, compiled, with fused
-Adam. PyTorch is no dependency; where it is not installed, that is said, and ours is
-measured alone. The device's limits are those of a large copy and a large matrix
-product, measured first; `floors` counts what the networks need.
+Both frameworks compute the same networks (`torch_models`) in bfloat16: ours like `train
+--bfloat16`, PyTorch in channels_last memory under autocast, compiled, with fused Adam.
+PyTorch is optional; without it, only ours is measured. The device's limits are measured
+first, by a large copy and a large matrix product; `roofline` counts what the networks
+need.
 
-What is measured is written as soon as it is there, and the same command goes on with
-what is missing, as long as the code and the device are the same. Neither TensorFlow
-nor libvips is needed.
+Each result is written at once. The same command continues with the missing ones, if
+code and device are the same. Neither TensorFlow nor libvips is needed.
 """
 
 import functools
@@ -26,23 +25,23 @@ import tqdm
 from etils import epy
 
 from experiments.benchmark import gpu_cases, interleaved
-from restoration.base import config
+from restoration.base import files
 from restoration.training import provenance
 
 with epy.lazy_imports():
     from experiments.benchmark import damage
 
-# Models whose programs are compiled at the same time, the most wanted ones first.
+# Models whose programs are compiled at the same time, the most important first.
 _WAVES = (("basic", "nafnet_s"), ("advanced", "nafnet_m"), ("dncnn",))
 _QUICK_WAVES = (("basic",),)
 
-# Each figure is the median of so many rounds, each of so many seconds.
+# Each number is the median of some rounds of some seconds.
 _ROUNDS, _SECONDS = 3, 0.5
 _QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.1
 
 
 def _measured(programs: dict[str, tuple[str, str]], quick: bool) -> dict[str, Any]:
-    """Measures programs, (program, model) each, in turn."""
+    """Measures programs, given as (program, model), alternately."""
     # Several processes share the device's memory.
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     running = {
@@ -65,18 +64,15 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-# The rows.
-
-
 def _shares(
     cost: dict[str, float] | None, images: float, limits: dict[str, Any]
 ) -> dict[str, float] | None:
-    """Returns what share of the device's limits a speed is.
+    """Returns a speed as shares of the device's limits.
 
     Args:
       cost: of a batch.
-      images: batches a second.
-      limits: bytes and operations a second.
+      images: batches per second.
+      limits: bytes and operations per second.
     """
     if cost is None:
         return None
@@ -93,18 +89,18 @@ def _shares(
 def make_row(
     rows: dict[str, dict[str, Any]], batch: int, limits: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns what the JSON file holds of a case.
+    """Returns the JSON file's entry for a case.
 
     Args:
-      rows: of each program, from `turns.measure`.
-      batch: images.
+      rows: of each program, from `interleaved.measure`.
+      batch: number of images.
       limits: `bytes_per_second` and `operations_per_second` of the device.
 
     Returns:
       `images_per_second` and `rounds` by program; `ratio_to_torch`; `floor` and
-      `program`: bytes and operations of a batch, the milliseconds that each alone
-      takes at the device's limits, and what shares of these limits are reached;
-      `share_of_limit`, the greater one of the floor's. `errors` where some failed.
+      `program`: bytes and operations of a batch, their times in milliseconds at the
+      device's limits, and the shares of these limits that are reached;
+      `share_of_limit`, the larger share of the floor; and `errors`, if any.
     """
     good = {name: row for name, row in rows.items() if "error" not in row}
     speeds = {name: row["per_second"] for name, row in good.items()}
@@ -143,9 +139,9 @@ def _measure_wave(
             what, _, side = case.rpartition(" ")
             same = measured.get(f"{gpu_cases.TRAIN} {side}", {}).get(f"torch {name}")
             if what == gpu_cases.BARE and rows and same:
-                rows["torch"] = same  # PyTorch's step tells no metrics: it has but one
+                rows["torch"] = same  # PyTorch's only step computes no metrics
             if rows:
-                # A program that did not start has no side.
+                # The case "start" of a program that failed has no side.
                 size = gpu_cases.batch_size(int(side), quick) if what else 0
                 found[f"{name} {case}"] = make_row(rows, size, limits)
     return found
@@ -166,7 +162,7 @@ def _measure_limits(quick: bool) -> dict[str, Any]:
 
 
 def _measure_input(quick: bool) -> dict[str, Any]:
-    """Measures steps with their input; `waiting_share` is of the step's time."""
+    """Measures steps with input; `waiting_share` is the share of time spent waiting."""
     found: dict[str, Any] = {}
     for case, rows in _measured({"input": ("input", "-")}, quick).items():
         row = rows["input"]
@@ -182,7 +178,7 @@ def _measure_input(quick: bool) -> dict[str, Any]:
     return found
 
 
-# What decides the rows, besides the package.
+# Modules that determine the rows, besides the package.
 _FILES = (
     "gpu",
     "gpu_cases",
@@ -194,7 +190,7 @@ _FILES = (
 
 
 def _code() -> str:
-    """Returns a hash of the code that is measured and of that which measures."""
+    """Returns a hash of the measured code and of the measuring code."""
     digest = hashlib.sha256(provenance.code()["sources"].encode())
     for name in _FILES:
         digest.update(pathlib.Path(__file__).with_name(f"{name}.py").read_bytes())
@@ -202,26 +198,26 @@ def _code() -> str:
 
 
 def _kept(out: str, same: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a file holds that was measured alike; nothing else of it."""
+    """Returns the content of a file if it has the same configuration, else {}."""
     path = pathlib.Path(out)
     if not path.is_file():
         return {}
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return {}  # a file that was cut off holds no rows to keep
+        return {}  # cut off: nothing to keep
     return before if all(before.get(k) == v for k, v in same.items()) else {}
 
 
 def _whole(rows: dict[str, Any], name: str) -> bool:
-    """Returns whether all of a model was measured, and of its twin where it can be."""
+    """Returns whether a model was measured completely, in PyTorch too if installed."""
     own = [row for case, row in rows.items() if case.startswith(f"{name} ")]
     wanted = {"share_of_limit"} | ({"ratio_to_torch"} if has_torch() else set())
     return bool(own) and all(wanted <= set(row) for row in own)
 
 
 def _rounded(found: Any) -> Any:
-    """Returns JSON's objects with numbers of four digits."""
+    """Rounds all numbers in a JSON value to four digits."""
     if isinstance(found, dict):
         return {key: _rounded(value) for key, value in found.items()}
     if isinstance(found, list):
@@ -230,7 +226,7 @@ def _rounded(found: Any) -> Any:
 
 
 def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns what a part gives; its failure as text, since the others count too."""
+    """Returns the result of a part, or its error as text so that others go on."""
     try:
         return work()
     except RuntimeError as error:
@@ -241,13 +237,13 @@ def measure(quick: bool, out: str) -> dict[str, Any]:
     """Measures all models, the damage and the input.
 
     Args:
-      quick: one small model, small images, one short round, to see that it runs.
-      out: JSON file; what it holds of the same code and device is kept, and what is
-        measured is written to it at once.
+      quick: one small model, small images and one short round, as a test.
+      out: JSON file; its results of the same code and device are kept, and each new
+        result is written at once.
 
     Returns:
-      `limits` of the device; `rows` by model, what is done and side (`make_row`);
-      `input`; `damage`; `torch`, its version; `code`.
+      `limits` of the device; `rows` by model, task and side (`make_row`); `input`;
+      `damage`; `torch`, its version; `code`.
     """
     limits = _rounded(_measure_limits(quick))
     same = {"quick": quick, "code": _code(), "device": limits["device"]}
@@ -257,7 +253,7 @@ def measure(quick: bool, out: str) -> dict[str, Any]:
         "benchmark": "gpu",
         **same,
         "torch": provenance.packages(["torch"]).get(
-            "torch", "not installed: ours is measured alone"
+            "torch", "not installed: only ours is measured"
         ),
         "limits": limits,
         "rows": kept.get("rows", {}),
@@ -280,5 +276,5 @@ def measure(quick: bool, out: str) -> dict[str, Any]:
             parts.insert(number, (name, work))  # after the first models
     for name, work in tqdm.tqdm(parts, unit="part"):
         found[name] = found.get(name, {}) | _rounded(work())
-        config.write_text(out, json.dumps(found, indent=1) + "\n")
+        files.write_text(out, json.dumps(found, indent=1) + "\n")
     return found

@@ -1,6 +1,6 @@
-"""What the GPU benchmark measures: ours, PyTorch's, the device's limits, the input.
+"""Cases of the GPU benchmark: ours, PyTorch's, the device's limits, and the input.
 
-Each is a case of `turns`; run as a program this serves those of one model.
+Run as a program, this module serves the cases of one model, see `interleaved`.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from etils import epy
 
 from experiments.benchmark import interleaved
-from restoration.base import config
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -27,23 +27,23 @@ with epy.lazy_imports():
     from restoration.models import apply
     from restoration.training import losses, optim, step
 
-# Sides of the images, and the pixels of a batch: as many as restoring computes at once.
+# Sides of the images, and the pixels of a batch: as many as in a batch of `restore`.
 _SIDES, _PIXELS = (128, 256, 512), 16 * 512 * 512
 _QUICK_SIDES, _QUICK_PIXELS = (32,), 2 * 32 * 32
 
-# At this side the step is also measured without the metrics that it tells.
+# With this side, the step is also measured without metrics.
 _BARE_SIDE, _QUICK_BARE_SIDE = 256, 32
 
 # Bytes of the copy and side of the matrices that measure the device.
 _COPY, _MATRIX = 1 << 30, 8192
 _QUICK_COPY, _QUICK_MATRIX = 1 << 22, 256
 
-# Models of which the input is measured.
+# Models whose input is measured.
 _FED = ("basic", "nafnet_s")
 
 
 class _Input(NamedTuple):
-    """Pairs, their side and that of the crops, pairs a step, steps a call."""
+    """Number of pairs, their side, the crops' side, pairs per step, steps per call."""
 
     pairs: int
     side: int
@@ -59,16 +59,13 @@ TRAIN, INFER, BARE = "train", "infer", "train without metrics"
 
 
 def batch_size(side: int, quick: bool) -> int:
-    """Returns how many square images of a side make a batch."""
+    """Returns the number of square images with this side in a batch."""
     return (_QUICK_PIXELS if quick else _PIXELS) // side**2
 
 
 def _images(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     return tuple(random.integers(0, 256, shape, np.uint8) for _ in "ab")
-
-
-# Ours.
 
 
 class _Training(NamedTuple):
@@ -78,13 +75,15 @@ class _Training(NamedTuple):
 
 
 def _training(name: str) -> _Training:
-    options = config.TrainConfig(data_dir="", workdir="", model=name, bfloat16=True)
+    options = train_config.TrainConfig(
+        data_dir="", workdir="", model=name, bfloat16=True
+    )
     model = models.get_model(name, dtype=jnp.bfloat16)
     optimizer = optim.make_optimizer(options, 1)
     train_step = step.make_train_step(
-        model, optimizer, losses.make_loss(options.loss, ssim_weight=0.0)
+        model, optimizer, step.restoring(losses.make_loss(options.loss))
     )
-    # Compiled: one by one a GPU's operations take long to start for the first time.
+    # Compiled as one program, since a GPU's first call of each operation is slow.
     first = jax.jit(lambda key: step.init_state(model, optimizer, key, ema=False))
     state = first(jax.random.key(0))
     return _Training(model, train_step, state)
@@ -97,28 +96,28 @@ def _cost(cost: "roofline.Cost | None") -> dict[str, float] | None:
 def our_training(
     name: str, batch: int, side: int, *, metrics: bool
 ) -> interleaved.Case:
-    """Returns our training step on a batch that is on the device.
+    """Returns our training step on a batch on the device.
 
     Args:
       name: of the model.
       batch: pairs.
       side: of the crops, pixels.
-      metrics: whether it tells PSNR, SSIM and the gradient's norm, as `train` does.
+      metrics: whether it computes PSNR, SSIM and the gradient's norm, as `train` does.
     """
     model, train_step, state = _training(name)
     degraded, target = map(jnp.asarray, _images((batch, side, side, 3)))
     pairs = {"input": degraded, "output": target}
 
     def run(state: Any, pairs: Any) -> tuple:
-        state, told = train_step(state, pairs)
-        return state, told if metrics else told["loss"]
+        state, values = train_step(state, pairs)
+        return state, values if metrics else values["loss"]
 
     compiled = jax.jit(run, donate_argnums=0).lower(state, pairs).compile()
     held = [state]
 
     def call() -> Any:
-        held[0], told = compiled(held[0], pairs)
-        return told
+        held[0], values = compiled(held[0], pairs)
+        return values
 
     facts = {
         "program": _cost(roofline.of_program(compiled)),
@@ -128,7 +127,7 @@ def our_training(
 
 
 def our_inference(name: str, batch: int, side: int) -> interleaved.Case:
-    """Returns our network on a batch that is on the device; arguments as above."""
+    """Returns our network on a batch on the device; arguments as `our_training`."""
     model = models.get_model(name, dtype=jnp.bfloat16)
     parameters = _training(name).state.parameters
     images = jnp.asarray(_images((batch, side, side, 3))[0], jnp.float32) / 255
@@ -155,9 +154,6 @@ def _our_makers(name: str, quick: bool) -> dict[str, Callable[[], interleaved.Ca
     return makers
 
 
-# PyTorch.
-
-
 def _torch_cases(name: str, batch: int, side: int) -> Iterator[tuple[str, Callable]]:
     """Yields the maker of each of PyTorch's cases."""
     import torch
@@ -181,8 +177,8 @@ def _torch_cases(name: str, batch: int, side: int) -> Iterator[tuple[str, Callab
             torch.cuda.synchronize()
 
     def network() -> Any:
-        twin = torch_models.build(name)
-        return twin.to(device, memory_format=torch.channels_last)
+        torch_model = torch_models.build(name)
+        return torch_model.to(device, memory_format=torch.channels_last)
 
     def autocast() -> Any:
         return torch.autocast(device, torch.bfloat16)
@@ -190,13 +186,13 @@ def _torch_cases(name: str, batch: int, side: int) -> Iterator[tuple[str, Callab
     facts = {"compiled": on_gpu}
 
     def training() -> interleaved.Case:
-        twin = network()
+        torch_model = network()
         degraded, target = map(put, _images((batch, side, side, 3)))
-        optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3, fused=True)
+        optimizer = torch.optim.Adam(torch_model.parameters(), lr=1e-3, fused=True)
 
         @compiled
         def loss(degraded: Any, target: Any) -> Any:
-            error = twin(degraded.float() / 255) - target.float() / 255
+            error = torch_model(degraded.float() / 255) - target.float() / 255
             return error.square().mean()
 
         def call() -> Any:
@@ -210,12 +206,12 @@ def _torch_cases(name: str, batch: int, side: int) -> Iterator[tuple[str, Callab
         return interleaved.Case(call, wait, batch, facts)
 
     def inference() -> interleaved.Case:
-        twin = compiled(network().eval())
+        torch_model = compiled(network().eval())
         images = put(_images((batch, side, side, 3))[0]).float() / 255
 
         def call() -> Any:
             with torch.no_grad(), autocast():
-                return twin(images)
+                return torch_model(images)
 
         return interleaved.Case(call, wait, batch, facts)
 
@@ -230,9 +226,6 @@ def _torch_makers(name: str, quick: bool) -> dict[str, Callable[[], interleaved.
         for side in sides
         for case in _torch_cases(name, batch_size(side, quick), side)
     )
-
-
-# The device's limits.
 
 
 def _limit_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
@@ -259,13 +252,10 @@ def _limit_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
     return {"copy": copy, "product": product}
 
 
-# Input included.
-
-
 def _resident_case(name: str, size: _Input) -> interleaved.Case:
-    """Returns many steps in one call, on pairs that are kept on the device.
+    """Returns many steps in one call, on pairs on the device.
 
-    As `train --cache=device` runs them, but for its guard against bad numbers.
+    Like `train --cache=device`, without its guard against non-finite numbers.
     """
     _, train_step, state = _training(name)
     pairs = arrays.PairArrays(
@@ -291,14 +281,14 @@ def _resident_case(name: str, size: _Input) -> interleaved.Case:
         ]  # fmt: skip
         first[0] += size.steps
         stacked = jax.tree.map(lambda *rows: np.stack(rows), *drawn)
-        held[0], told = run(held[0], pairs, stacked)
-        return told
+        held[0], values = run(held[0], pairs, stacked)
+        return values
 
     return interleaved.Case(call, jax.block_until_ready, size.batch * size.steps, {})
 
 
 def _npy_case(name: str, size: _Input) -> interleaved.Case:
-    """Returns one step on a batch that is cut on the host from memory-mapped files."""
+    """Returns one step on a batch cropped on the host from memory-mapped files."""
     _, train_step, state = _training(name)
     folder = tempfile.TemporaryDirectory()
     images = _images((size.pairs, size.side, size.side, 3))
@@ -308,22 +298,22 @@ def _npy_case(name: str, size: _Input) -> interleaved.Case:
         np.save(path, rows)
         sides.append(np.load(path, mmap_mode="r", allow_pickle=False))
     batches = arrays.train_batches(
-        lambda place: (sides[0][place], sides[1][place]),
+        lambda index: (sides[0][index], sides[1][index]),
         [str(number) for number in range(size.pairs)],
         image_size=size.crop, batch_size=size.batch, seed=0, start_step=0,
         total_steps=1 << 30, augment=True,
     )  # fmt: skip
     split = sharding.split_batch(sharding.make_mesh())
     run = jax.jit(train_step, donate_argnums=0)
-    held = [state, folder]  # the folder lives as long as the case
+    held = [state, folder]  # keeps the folder as long as the case
 
     def call() -> Any:
         batch = {
             side: jax.make_array_from_process_local_data(split, rows)
             for side, rows in next(batches).items()
         }
-        held[0], told = run(held[0], batch)
-        return told
+        held[0], values = run(held[0], batch)
+        return values
 
     return interleaved.Case(call, jax.block_until_ready, size.batch, {})
 
@@ -338,9 +328,6 @@ def _input_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
         makers[f"{name} device"] = functools.partial(_resident_case, name, size)
         makers[f"{name} npy"] = functools.partial(_npy_case, name, size)
     return makers
-
-
-# The program.
 
 
 def _serve(program: str, name: str, quick: bool) -> None:

@@ -1,9 +1,8 @@
-"""Measures programs in turn, each in a process of its own.
+"""Measures several programs alternately, each in a process of its own.
 
-A program prepares its cases, which compiles them, and says so; then it measures a
-case whenever it is asked to. So all are compiled beforehand, several at once, and
-then one alone computes at a time, in rounds. Requests go to the process's standard
-input and JSON lines come back.
+A program first prepares and compiles its cases, then measures a case on request. So
+several programs compile at the same time, but only one computes at a time, in rounds.
+Requests are sent to the process's standard input, and answers come back as JSON lines.
 """
 
 import contextlib
@@ -16,20 +15,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, NamedTuple
 
-# Calls that are timed together, at most.
+# Number of calls timed together, at most.
 _MOST_CALLS = 2000
 
-# Seconds that a program has to end.
-_PATIENCE = 20.0
+# Seconds in which a program must end.
+_STOP_TIMEOUT = 20.0
 
 
 class Case(NamedTuple):
     """Something to measure.
 
     Attributes:
-      call: starts the work; what it returns may not be there yet.
-      wait: takes what `call` returned, and returns when it is there.
-      amount: of work that a call does, such as images.
+      call: starts the work; its result may not be computed yet.
+      wait: takes the result of `call` and returns when it is computed.
+      amount: of work in a call, such as the number of images.
       facts: about the case, for JSON.
     """
 
@@ -51,11 +50,8 @@ class Program(NamedTuple):
     log: IO[bytes]
 
 
-# In the process of a program.
-
-
 def per_second(case: Case, seconds: float) -> float:
-    """Returns how much a case does in a second, calls following each other closely."""
+    """Returns the amount of work per second, with calls back to back."""
     start = time.perf_counter()
     case.wait(case.call())
     one = time.perf_counter() - start
@@ -68,7 +64,7 @@ def per_second(case: Case, seconds: float) -> float:
 
 
 def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns what work gives; its failure as text, since the other cases count too."""
+    """Returns the result of work, or its error as text so that other cases go on."""
     try:
         return work()
     except Exception as error:
@@ -76,10 +72,10 @@ def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def serve(makers: Mapping[str, Callable[[], Case]]) -> None:
-    """Prepares all cases, then measures those that are asked for.
+    """Prepares all cases, then measures cases on request.
 
     Args:
-      makers: make each case, by name.
+      makers: functions that make the cases, by name.
     """
     made: dict[str, Case] = {}
 
@@ -102,9 +98,6 @@ def _say(found: dict[str, Any]) -> None:
     print(json.dumps(found), flush=True)
 
 
-# In the process that asks.
-
-
 def start(
     module: str, arguments: Iterable[str], environment: Mapping[str, str]
 ) -> Program:
@@ -119,7 +112,7 @@ def start(
 
 
 def _answer(program: Program) -> dict[str, Any] | None:
-    """Returns the next JSON line, passing over others; None where there is none."""
+    """Returns the next JSON line, ignoring other lines; None if there is none."""
     for line in program.process.stdout:
         if line.startswith("{"):
             return json.loads(line)
@@ -148,11 +141,11 @@ def _ask(program: Program, case: str, seconds: float) -> dict[str, Any]:
 
 
 def stop(program: Program) -> None:
-    """Ends a program; it has a while to do so itself."""
+    """Ends a program; kills it if it does not end in time."""
     with contextlib.suppress(BrokenPipeError):
         program.process.stdin.close()
     try:
-        program.process.wait(_PATIENCE)
+        program.process.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         program.process.kill()
         program.process.wait()
@@ -163,21 +156,21 @@ def stop(program: Program) -> None:
 def measure(
     programs: Mapping[str, Program], *, rounds: int, seconds: float
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Measures cases in rounds, the programs taking turns with each.
+    """Measures cases in rounds; in each round the programs alternate for each case.
 
     Args:
       programs: just started, by name.
-      rounds: how often each case is measured.
-      seconds: each time.
+      rounds: number of measurements of each case.
+      seconds: of each measurement.
 
     Returns:
-      By case and program: `per_second`, the median, `rounds`, and the case's facts; or
+      By case and program: `per_second`, the median; `rounds`; and the case's facts; or
       `error`. A program that did not start has the case "start".
     """
     facts = {name: _ready(program) for name, program in programs.items()}
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, told in facts.items():
-        for case, fact in told.items():
+    for name, cases in facts.items():
+        for case, fact in cases.items():
             found.setdefault(case, {})[name] = {**fact, "rounds": []}
     for _ in range(rounds):
         for case, rows in found.items():
@@ -199,7 +192,7 @@ def measure(
 def measure_and_stop(
     programs: Mapping[str, Program], *, rounds: int, seconds: float
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Does what `measure` does, and ends the programs, come what may."""
+    """Does the same as `measure`, and always ends the programs."""
     try:
         return measure(programs, rounds=rounds, seconds=seconds)
     finally:

@@ -4,7 +4,7 @@
 
 What a step or an inference costs beside `experiments.benchmark cpu` splits so into
 convolutions, which each framework takes from a library, and all else. Each program
-runs in a process of its own, in turn, several times over.
+runs several times, alternately, in a process of its own.
 """
 
 import json
@@ -35,7 +35,7 @@ SIDE = 128
 
 _ROUNDS, _QUICK_ROUNDS = 3, 1
 
-# Each figure is of so many seconds, after one call that compiles and one more.
+# Seconds of each measurement, after two calls, the first of which compiles.
 _SECONDS, _QUICK_SECONDS = 1.0, 0.1
 
 
@@ -44,10 +44,10 @@ class Layer(NamedTuple):
 
     Attributes:
       kind: "conv" of stride 1 or "upconv", which doubles the size.
-      side: of what goes in, pixels.
+      side: of the input, pixels.
       inputs: channels.
       outputs: channels.
-      first: whether nothing before it learns, so that it needs no input gradient.
+      first: whether it is the first layer, which needs no input gradient.
     """
 
     kind: str
@@ -83,7 +83,7 @@ def _milliseconds(call: Callable[[], Any], seconds: float) -> float:
 
 
 def _arrays(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns input, kernel and the result's gradient."""
+    """Returns input, kernel and the output's gradient."""
     random = np.random.default_rng(0)
     after = layer.side * (2 if layer.kind == "upconv" else 1)
     return (
@@ -94,8 +94,8 @@ def _arrays(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _ours(layer: Layer, seconds: float) -> dict[str, float]:
-    """Measures a layer in the pieces that a batch is computed in."""
-    count = backend.pieces(cpu.BATCH, SIDE)
+    """Measures a layer, in microbatches as in training."""
+    count = backend.microbatches(cpu.BATCH, SIDE)
     x, kernel, gradient = _arrays(layer, cpu.BATCH // count)
     convolve = convolution.convolve if layer.kind == "conv" else layers.upconv
     learned = (1,) if layer.first else (0, 1)
@@ -160,11 +160,11 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measures the convolutions of both models.
 
     Args:
-      quick: one short round, to see that it runs.
+      quick: one short round, as a test.
 
     Returns:
-      For each model its `layers`, milliseconds a batch `forward` and for the
-      `gradients` of input and kernel, medians of the rounds, by program; and their
+      For each model the `layers`, with milliseconds per batch `forward` and for the
+      `gradients` of input and kernel, medians of the rounds, by program; and the
       `sums`.
     """
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
@@ -181,12 +181,12 @@ def measure(quick: bool) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for name in names:
         rows: list[dict[str, Any]] = []
-        for place, layer in enumerate(layers_of(name, SIDE)):
+        for number, layer in enumerate(layers_of(name, SIDE)):
             figures = {
                 program: {
                     what: round(
                         statistics.median(
-                            run[place][what] for run in seen[name, program]
+                            run[number][what] for run in seen[name, program]
                         ),
                         3,
                     )

@@ -1,4 +1,4 @@
-"""Measures `restore`: speed beside Keras, memory by size, start-up.
+"""Measures `restore`: speed compared with Keras, memory by image size, start-up time.
 
 python -m experiments.benchmark restore
 """
@@ -27,13 +27,14 @@ with epy.lazy_imports():
     from restoration.inference import engine, tiling
     from restoration.models import pretrained
 
-# Megapixels of the pictures whose memory is measured, and those of a quick run.
+# Megapixels of the images for the memory measurement, and those of a quick run.
 _SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
 
-# Pixels of the tiles that both frameworks compute, and how often.
+# Pixels of the tiles for the speed measurement, and number of repetitions.
 _PIXELS, _QUICK_PIXELS, _REPEATS = 2_400_000, 150_000, 5
 
-# Runs a command from a small process: what starts a command counts to its peak.
+# Runs a command from a small process, since a command's peak memory includes the
+# process that started it.
 _WAIT = """
 import os, sys
 quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
@@ -50,7 +51,7 @@ def _photograph() -> pyvips.Image:
 
 
 def _large_tiff(path: pathlib.Path, megapixels: int) -> None:
-    """Writes a photograph beside itself until it has so many pixels."""
+    """Writes an image of repeated copies of a photograph."""
     side = round((megapixels * 1e6) ** 0.5)
     image = _photograph()
     across, down = side // image.width + 1, side // image.height + 1
@@ -131,18 +132,18 @@ def _median_seconds(call: Callable[[], Any]) -> float:
 
 
 def measure_speed(name: str, pixels: int) -> dict[str, Any]:
-    """Returns the speed on tiles in memory, ours and the Keras twin's.
+    """Returns the speed on tiles in memory, ours and Keras's.
 
-    Both see the same tiles in batches of the same size; a model that Keras has no
-    twin of is measured alone. The twin of a residual model is the network without the
-    addition.
+    Both get the same tiles in batches of the same size. Only the report's networks
+    exist in Keras, for residual models without the addition.
 
     Args:
       name: of shipped weights.
-      pixels: of about so many tiles' worth.
+      pixels: of all tiles together, about.
 
     Returns:
-      Megapixels of tiles a second, and what of them is used (the cores).
+      Megapixels of tiles per second, and the share of them in the result (the tiles'
+      cores).
     """
     weights = engine.load_weights(name, "")
     used = engine.make_engine(weights)
@@ -167,10 +168,10 @@ def measure_speed(name: str, pixels: int) -> dict[str, Any]:
         "megapixels_per_second": megapixels / _median_seconds(ours),
     }
     if name in keras_reference.WIDTHS:
-        twin = keras_reference.build(name)
-        keras_reference.set_weights(twin, weights.parameters)
+        reference = keras_reference.build(name)
+        keras_reference.set_weights(reference, weights.parameters)
         seconds = _median_seconds(
-            lambda: twin.predict(tiles, batch_size=grid.batch, verbose=0)
+            lambda: reference.predict(tiles, batch_size=grid.batch, verbose=0)
         )
         figures["keras_megapixels_per_second"] = megapixels / seconds
     return figures
@@ -182,9 +183,9 @@ def measure(
     """Measures shipped models.
 
     Args:
-      quick: whether small pictures are taken, to see that all runs.
-      names: of the models; by default all that are shipped.
-      before: what was measured of others.
+      quick: use small images, as a test.
+      names: of the models; all shipped ones by default.
+      before: results of other models, which are kept.
 
     Returns:
       `models`: for each `speed` (tiles in memory), `start` and `memory` (the command).
@@ -194,10 +195,10 @@ def measure(
     found: dict[str, Any] = dict(before or {})
     for name in names or pretrained.shipped():
         with tempfile.TemporaryDirectory() as folder:
-            place = pathlib.Path(folder)
+            work = pathlib.Path(folder)
             found[name] = {
-                "start": measure_start(place, name),
-                "memory": measure_memory(place, name, sizes),
+                "start": measure_start(work, name),
+                "memory": measure_memory(work, name, sizes),
                 "speed": measure_speed(name, _QUICK_PIXELS if quick else _PIXELS),
             }
     return {"models": found}

@@ -1,9 +1,9 @@
-"""What a network must compute and move at least, and what a compiled program does.
+"""Least operations and memory traffic of a network, and those of a compiled program.
 
-The floor counts a network's convolutions and matrix products alone, each reading its
-input and weights once and writing its result once. What is elementwise, and a
-depthwise convolution, is taken as done on the way, so that no program can do with
-less unless it keeps results between layers out of memory.
+The least ("floor") counts only convolutions and matrix products, each reading its input
+and weights once and writing its output once. Elementwise operations and depthwise
+convolutions count as free. A program needs at least this much, unless it keeps results
+between layers out of memory.
 """
 
 import math
@@ -16,15 +16,15 @@ from jax import extend
 
 from restoration import models
 
-# Adam reads a parameter, its gradient and two moments, and writes all but the gradient.
+# Adam reads a parameter, its gradient and two moments, and writes three of these.
 _OPTIMIZER_BYTES = 7 * 4
 
 
 class Layer(NamedTuple):
-    """One convolution or matrix product, forwards.
+    """The forward pass of one convolution or matrix product.
 
     Attributes:
-      operations: multiplications and additions, borders counted like the middle.
+      operations: multiplications and additions, including those with padding.
       input: bytes.
       weights: bytes.
       output: bytes.
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a call costs.
+    """The cost of a call.
 
     Attributes:
       operations: multiplications and additions.
@@ -61,15 +61,14 @@ def _kernel(equation: Any) -> tuple[int, ...]:
 def _used_taps(equation: Any) -> float:
     """Returns the share of weights that are not zero by construction.
 
-    The only 2×2 convolution is the sub-pixel form of an up-convolution, which has
-    nine of the sixteen taps.
+    The only 2×2 convolution is that of `layers.upconv`, which has nine of sixteen taps.
     """
     convolves = equation.primitive.name == "conv_general_dilated"
     return 9 / 16 if convolves and _kernel(equation)[1:] == (2, 2) else 1.0
 
 
 def _multiply_adds(equation: Any) -> int:
-    """Returns those of a convolution or matrix product; 0 for all else."""
+    """Returns the multiply-adds of a convolution or matrix product, otherwise 0."""
     results = math.prod(equation.outvars[0].aval.shape)
     if equation.primitive.name == "conv_general_dilated":
         if equation.params["feature_group_count"] > 1:
@@ -98,11 +97,11 @@ def _layers(jaxpr: Any) -> Iterator[Layer]:
 
 
 def layers(model: Any, batch: int, side: int) -> list[Layer]:
-    """Returns a network's layers in order, without computing.
+    """Returns a network's layers in order, computing nothing.
 
     Args:
-      model: Flax module; bytes are those of the type that it computes in.
-      batch: images.
+      model: Flax module; bytes are those of its computation's dtype.
+      batch: number of images.
       side: of the square images, pixels.
     """
     images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
@@ -111,7 +110,7 @@ def layers(model: Any, batch: int, side: int) -> list[Layer]:
 
 
 def inference(model: Any, batch: int, side: int) -> Cost:
-    """Returns the least that restoring a batch costs; arguments as of `layers`."""
+    """Returns the least cost of restoring a batch; arguments as for `layers`."""
     found = layers(model, batch, side)
     return Cost(
         sum(layer.operations for layer in found),
@@ -120,11 +119,11 @@ def inference(model: Any, batch: int, side: int) -> Cost:
 
 
 def training(model: Any, batch: int, side: int) -> Cost:
-    """Returns the least that a training step costs; arguments as of `layers`.
+    """Returns the least cost of a training step; arguments as for `layers`.
 
-    Backwards a layer reads its input, its weights and the gradient of its result, and
-    writes the gradients of input and weights; the first needs none of its input. Then
-    Adam goes over all parameters.
+    In the backward pass, a layer reads its input, its weights and the gradient of its
+    output, and writes the gradients of input and weights; the first layer needs no
+    input gradient. Then Adam updates all parameters.
     """
     found = layers(model, batch, side)
     forwards = inference(model, batch, side)
@@ -142,10 +141,10 @@ def training(model: Any, batch: int, side: int) -> Cost:
 
 
 def of_program(compiled: Any) -> Cost | None:
-    """Returns what XLA counts of a compiled program; None where it does not.
+    """Returns the cost of a compiled program as XLA counts it; None if it does not.
 
     Args:
-      compiled: what `jax.jit(...).lower(...).compile()` gives.
+      compiled: from `jax.jit(...).lower(...).compile()`.
     """
     found = compiled.cost_analysis() or {}
     if "flops" not in found or "bytes accessed" not in found:

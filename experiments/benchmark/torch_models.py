@@ -1,12 +1,12 @@
-"""The networks in PyTorch, as they are written there, to be measured beside.
+"""The networks in PyTorch, to compare their speed with ours.
 
-PyTorch is no dependency: only the GPU benchmark and its test import this, where it is
-installed. Images are float (batch, 3, height, width) in [0, 1], the sides multiples
-of the network's grid.
+PyTorch is optional: only the GPU benchmark and its test import this module. Images are
+float (batch, 3, height, width) in [0, 1], with sides that are multiples of the model's
+stride.
 
-The autoencoders are ours in a mirror. PyTorch's usual transposed convolution (padding
-1, output padding 1) reaches up and to the left where Keras' reaches down and to the
-right; so their kernels are mirrored, and so must be the images. `restore` does both.
+The autoencoders are mirrored. PyTorch's usual transposed convolution (padding 1, output
+padding 1) extends up and to the left where Keras's extends down and to the right. So
+kernels and images are mirrored, see `copy_weights` and `restore`.
 """
 
 import itertools
@@ -24,7 +24,7 @@ Weights = Mapping[str, Any]
 
 
 class Autoencoder(nn.Module):
-    """conv · pool · conv · pool · upconv · upconv · conv 3, all 3×3."""
+    """conv · pool · conv · pool · upconv · upconv · conv to 3 channels, all 3×3."""
 
     def __init__(self, first: int, second: int, third: int, fourth: int):
         super().__init__()
@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
 
 
 class Block(nn.Module):
-    """NAFNet's block, attention over a window of 3×3; a gate's halves in one result."""
+    """NAFNet's block with attention over 3×3 windows; a gate splits one array."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -75,16 +75,16 @@ class Block(nn.Module):
 
 
 def _normed(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    # In channels_last memory neither permutation moves anything.
+    # In channels_last memory, the permutations copy nothing.
     return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-# Half widths of the squares that openings and closings are made with, pixels.
+# Radii in pixels of the squares of openings and closings.
 _RADII = (1, 3, 7)
 
 
 def _changes(images: torch.Tensor) -> list[torch.Tensor]:
-    """Returns what openings and closings change of images."""
+    """Returns the changes that openings and closings make to images."""
 
     def greatest(x: torch.Tensor, radius: int) -> torch.Tensor:
         return functional.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
@@ -97,7 +97,7 @@ def _changes(images: torch.Tensor) -> list[torch.Tensor]:
 
 
 class NAFNet(nn.Module):
-    """Fold, two levels down, middle, two levels up, unfold; added to the picture."""
+    """Fold, two levels down, middle, two levels up, unfold; added to the image."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -131,7 +131,7 @@ class NAFNet(nn.Module):
 
 
 class DnCNN(nn.Module):
-    """Twenty convolutions that give the noise."""
+    """Twenty convolutions that predict the noise."""
 
     def __init__(self):
         super().__init__()
@@ -149,13 +149,13 @@ class DnCNN(nn.Module):
 
 
 def build(name: str) -> nn.Module:
-    """Returns a network, its weights drawn as PyTorch does.
+    """Returns a network with PyTorch's initial weights.
 
     Args:
       name: of `restoration.models.MODELS`.
 
     Raises:
-      KeyError: for a network that has no twin.
+      KeyError: if the network does not exist in PyTorch.
     """
     return _BUILDERS[name]()
 
@@ -170,9 +170,6 @@ _BUILDERS = {
     "dncnn": DnCNN,
 }
 NAMES = tuple(_BUILDERS)
-
-
-# Our weights in PyTorch's order.
 
 
 def _convolution(layer: Weights, prefix: str, *, mirrored: bool) -> dict[str, Any]:
@@ -203,7 +200,7 @@ def _pointwise(kernel: Any) -> np.ndarray:
 
 
 def _colors_first(array: Any) -> np.ndarray:
-    """Reorders the last axis: ours has the four places first, PyTorch the colors."""
+    """Reorders the last axis from (4 pixels, colors) to (colors, 4 pixels)."""
     array = np.asarray(array)
     split = array.reshape(*array.shape[:-1], 4, -1)
     return np.swapaxes(split, -1, -2).reshape(array.shape)
@@ -258,16 +255,16 @@ def _nafnet(layers: Weights) -> dict[str, Any]:
     return found
 
 
-def copy_weights(twin: nn.Module, name: str, parameters: Any) -> None:
-    """Copies our parameters into a twin.
+def copy_weights(torch_model: nn.Module, name: str, parameters: Any) -> None:
+    """Copies our parameters into a PyTorch model.
 
     Args:
-      twin: from `build`.
+      torch_model: from `build`.
       name: of the network.
       parameters: of our network of that name.
 
     Raises:
-      RuntimeError: where a weight is missing, left over or of another shape.
+      RuntimeError: if weights are missing, left over or of another shape.
     """
     if name in MIRRORED:
         found = _autoencoders(parameters["params"])
@@ -275,16 +272,16 @@ def copy_weights(twin: nn.Module, name: str, parameters: Any) -> None:
         found = _dncnn(parameters["params"])
     else:
         found = _nafnet(parameters["params"])
-    twin.load_state_dict(
+    torch_model.load_state_dict(
         {key: torch.from_numpy(np.array(value)) for key, value in found.items()}
     )
 
 
-def restore(twin: nn.Module, name: str, images: np.ndarray) -> np.ndarray:
-    """Restores images as ours does, mirrored there and back where the twin is.
+def restore(torch_model: nn.Module, name: str, images: np.ndarray) -> np.ndarray:
+    """Restores images, which are mirrored for a mirrored network.
 
     Args:
-      twin: of the network.
+      torch_model: from `build`.
       name: of the network.
       images: float32 (batch, height, width, 3) in [0, 1].
 
@@ -294,5 +291,5 @@ def restore(twin: nn.Module, name: str, images: np.ndarray) -> np.ndarray:
     step = -1 if name in MIRRORED else 1
     seen = np.ascontiguousarray(images[:, ::step, ::step].transpose(0, 3, 1, 2))
     with torch.no_grad():
-        restored = twin(torch.from_numpy(seen)).numpy()
+        restored = torch_model(torch.from_numpy(seen)).numpy()
     return restored.transpose(0, 2, 3, 1)[:, ::step, ::step]

@@ -87,7 +87,7 @@ def damage_cells(options: SheetOptions) -> list[np.ndarray]:
             )[0]
         )
         first = jax.random.fold_in(jax.random.key(options.seed), number)
-        # A kind does not befall every picture: show one that it does.
+        # Not every image gets this kind of damage; show one that does.
         keys = jax.random.split(first, _DRAWS)
         change = [np.abs(draw(key, image, 1.0) - image).mean() for key in keys]
         key = keys[int(np.argsort(change)[-2])]

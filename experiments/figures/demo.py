@@ -1,11 +1,11 @@
-"""The whole path on a small film made of real photographs.
+"""All commands on a small film made from real photographs.
 
     python -m experiments.figures.demo
 
-The photographs are those inside scikit-image's wheel. Each is cut into scenes that
-share no pixel and a camera pans over each scene: the clips of a small film. They
-are degraded, cleaned, learned from, restored and reported in `demo/report.html`.
-A large photograph that the film does not show is restored too.
+The photographs are those of the scikit-image package. Each is cut into scenes without
+common pixels, and a camera pans over each scene: the clips of a small film. These are
+degraded and cleaned, a model is trained on them, and restored frames are shown in
+`demo/report.html`. A large photograph that is not in the film is restored too.
 """
 
 import dataclasses
@@ -21,11 +21,12 @@ import tqdm
 from skimage import transform
 
 from restoration import clean, degrade, evaluate, report, restore, train
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 from restoration.images import frames
 from restoration.inference import batch
 from restoration.reports import training_run
+from restoration.training import train_config
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "demo.json"
 
@@ -42,7 +43,7 @@ PHOTOGRAPHS = {
 LARGE_PHOTOGRAPH = "motorcycle_left.png"
 FRAME = 128
 
-# A faded, grainy, dusty film: damage that a network which sees 18 pixels can mend.
+# Faded, grainy and dusty: damage that a network with a halo of 18 pixels can restore.
 KINDS = (
     "contrast", "dust", "fading", "grain", "hairs", "running_scratches", "scratches",
 )  # fmt: skip
@@ -91,8 +92,8 @@ def scenes(image: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def pan(scene: np.ndarray, count: int, size: int) -> Iterator[np.ndarray]:
     """Yields the square frames of a camera that moves across a scene."""
     room = np.array(scene.shape[:2]) - size
-    for place in np.linspace(0, 1, count):
-        top, left = np.rint(place * room).astype(int)
+    for share in np.linspace(0, 1, count):
+        top, left = np.rint(share * room).astype(int)
         yield scene[top : top + size, left : left + size]
 
 
@@ -130,10 +131,10 @@ def _require(code: int | None) -> None:
 
 
 def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
-    """Runs the whole path.
+    """Runs all commands.
 
     Args:
-      options: sizes and places.
+      options: from the command line.
 
     Returns:
       The test split's means, as in `metrics.json`: {"input", "restored"}.
@@ -155,7 +156,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     )
     _require(_run("degrade", degrade.main, degraded))
     _run("clean", clean.main, clean.CleanOptions(data_dir=str(out / "data")))
-    run = config.TrainConfig(
+    run = train_config.TrainConfig(
         data_dir=str(out / "data"),
         workdir=str(out / "run"),
         model="basic",
@@ -175,7 +176,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     results = evaluate.evaluate(measured)
     print(evaluate.table(results))
     means = {side: results["test"][side] for side in ("input", "restored")}
-    config.write_text(out / "metrics.json", json.dumps(means, indent=1) + "\n")
+    files.write_text(out / "metrics.json", json.dumps(means, indent=1) + "\n")
 
     test_folder = out / "test_input"
     for pair in evaluate.open_run(measured)[1]["test"]:
@@ -208,8 +209,8 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
     return means
 
 
-def record(run: config.TrainConfig, results: dict[str, dict]) -> None:
-    """Writes what the network reached, for the README."""
+def record(run: train_config.TrainConfig, results: dict[str, dict]) -> None:
+    """Writes the network's scores, for the README."""
     found = {
         "command": "python -m experiments.figures.demo --record",
         "recipe": json.loads(config.to_json(run)),
@@ -219,7 +220,7 @@ def record(run: config.TrainConfig, results: dict[str, dict]) -> None:
         },
         "protocol": next(iter(results.values()))["protocol"],
     }
-    config.write_text(RESULTS, json.dumps(found, indent=1) + "\n")
+    files.write_text(RESULTS, json.dumps(found, indent=1) + "\n")
 
 
 def main(options: DemoOptions) -> None:

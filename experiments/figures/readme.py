@@ -19,7 +19,7 @@ from experiments.pretrain import ablations, quality
 from experiments.tables import findings, tables
 from experiments.transfer import reproduce, transfer_report
 from restoration import models
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.evaluation import scores
 from restoration.images import frames
 from restoration.models import __main__ as models_command
@@ -39,7 +39,7 @@ class ReadmeOptions:
 
 
 def results_table() -> str:
-    """Returns what the demo's network reached as Markdown."""
+    """Returns the scores of the demo's network as Markdown."""
     card = _measured("demo")
     lines = [
         "| split | images | | MSE | PSNR (dB) | SSIM |",
@@ -56,7 +56,7 @@ def results_table() -> str:
 
 
 def report_table() -> str:
-    """Returns the seed report's test figures beside ours as Markdown.
+    """Returns the seed report's test scores beside ours as Markdown.
 
     The full run is shown where all its files are, else the quick one, as such.
     """
@@ -82,7 +82,7 @@ def report_table() -> str:
 
 
 def ten_seeds_table() -> str:
-    """Returns the twin's and our test PSNR over ten seeds as Markdown."""
+    """Returns Keras's and our test PSNR over ten seeds as Markdown."""
     folder = tables.FOLDER / "results" / "quick" / "ten_seeds"
     results = [
         json.loads(path.read_text(encoding="utf-8"))
@@ -99,20 +99,20 @@ def ten_seeds_table() -> str:
 
 
 def findings_table() -> str:
-    """Returns what `experiments.tables.findings` found as Markdown."""
+    """Returns the findings of `experiments.tables.findings` as Markdown."""
     found = _measured("findings") or _measured("quick/findings")
     return findings.to_markdown(found) if found else "Not run yet.\n"
 
 
 def ablations_table() -> str:
-    """Returns what each part of the pretraining recipe was worth as Markdown."""
+    """Returns the effect of each part of the pretraining recipe as Markdown."""
     names = ("ablations", "two_seeds/ablations", "optimizers/ablations")
     texts = map(ablations.to_markdown, filter(None, map(_measured, names)))
     return "\n".join(texts) or "Not run yet.\n"
 
 
 def transfer_table() -> str:
-    """Returns when a start from other weights paid as Markdown."""
+    """Returns the effect of other initial weights as Markdown."""
     names = ("transfer", "low_rate/transfer", "efficientnet/transfer")
     found = [_measured(name) for name in names]
     texts = map(transfer_report.to_markdown, filter(None, found))
@@ -120,23 +120,23 @@ def transfer_table() -> str:
 
 
 def reproduce_table() -> str:
-    """Returns how near our own DnCNN comes to the published one as Markdown."""
+    """Returns the scores of our DnCNN and the published one as Markdown."""
     found = _measured("reproduce")
     return reproduce.to_markdown(found) if found else "Not run yet.\n"
 
 
 def overlays_table() -> str:
-    """Returns what scanned dirt in training is worth on the benchmark as Markdown."""
+    """Returns the effect of scanned dirt in training as Markdown."""
     return quality.table(quality.RESULTS.parent / "overlays" / "quality.json")
 
 
 def _measured(name: str) -> dict | None:
-    """Returns what a benchmark wrote; None where it was not run."""
+    """Returns the results of a benchmark; None if it was not run."""
     path = tables.FOLDER / "results" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-# What most of a run's time went to, from profiles of one core.
+# What takes most of a run's time, from profiles of one core.
 _BOUNDS = {
     "`clean --dry_run`": "decoding twice (Pillow, TensorFlow); at first starting them",
     "`prepare`: TFRecord, pixels": "decoding with libvips",
@@ -152,7 +152,7 @@ _BOUNDS = {
 
 
 def data_table() -> str:
-    """Returns what `experiments.benchmark data` measured as Markdown."""
+    """Returns the results of `experiments.benchmark data` as Markdown."""
     found = _measured("data")
     tenth, whole = sorted(found["runs"], key=int)
     runs = found["runs"]
@@ -203,7 +203,7 @@ def data_table() -> str:
 
 
 def scale_table() -> str:
-    """Returns what 100 million pairs would take, from the data benchmark."""
+    """Returns the costs of 100 million pairs, estimated from the data benchmark."""
     found = _measured("data")
     tenth, whole = (found["runs"][name] for name in sorted(found["runs"], key=int))
     count = 100_000_000
@@ -248,7 +248,7 @@ def scale_table() -> str:
 
 
 def cpu_table() -> str:
-    """Returns what `experiments.benchmark cpu` measured as Markdown."""
+    """Returns the results of `experiments.benchmark cpu` as Markdown."""
     found = _measured("cpu")
     if not found:
         return "Not run yet: `python -m experiments.benchmark cpu`.\n"
@@ -277,7 +277,7 @@ def cpu_table() -> str:
 
 
 def layers_table() -> str:
-    """Returns what convolutions alone cost, beside the whole, as Markdown."""
+    """Returns the times of single convolutions and of the whole as Markdown."""
     found, whole = _measured("layers"), _measured("cpu")
     if not found or not whole:
         return "Not run yet: `python -m experiments.benchmark layers`.\n"
@@ -310,7 +310,7 @@ def layers_table() -> str:
 
 
 def restore_table() -> str:
-    """Returns what `experiments.benchmark restore` measured as Markdown."""
+    """Returns the results of `experiments.benchmark restore` as Markdown."""
     found = _measured("restore")
     if not found:
         return "Not run yet: `python -m experiments.benchmark restore`.\n"
@@ -344,7 +344,7 @@ def restore_table() -> str:
 
 
 def damage_table() -> str:
-    """Returns what `experiments.benchmark damage` measured on one core as Markdown."""
+    """Returns the results of `experiments.benchmark damage` on one core as Markdown."""
     found = _measured("damage")
     if not found:
         return "Not run yet: `python -m experiments.benchmark damage`.\n"
@@ -362,14 +362,14 @@ def damage_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
-# What is assumed of the network between accelerators: bytes a second of one device,
-# and seconds from one to the next, for 8 in a host and for hosts side by side.
+# Assumed bandwidth of a device in bytes per second and latency in seconds, by number of
+# accelerators: 8 in one host, more in several hosts.
 _LINKS = {8: (300e9, 3e-6), 64: (50e9, 8e-6), 256: (50e9, 8e-6), 1024: (50e9, 8e-6)}
 _STEP_SECONDS = 0.01
 
 
 def devices_table() -> str:
-    """Returns what sharing a training step would cost, worked out, as Markdown."""
+    """Returns the calculated cost of sharing a training step as Markdown."""
     lines = [
         "| model | gradients a step | " + " | ".join(map(str, _LINKS)) + " devices |",
         "|---|--:|" + "--:|" * len(_LINKS),
@@ -381,7 +381,7 @@ def devices_table() -> str:
         cells = []
         for devices, (speed, latency) in _LINKS.items():
             moved = 2 * (devices - 1) / devices * 4 * count
-            # A tree passes the first byte on; a ring would for every device.
+            # The latency of a tree grows with the logarithm of the number of devices.
             seconds = moved / speed + 2 * math.log2(devices) * latency
             share = _STEP_SECONDS / (_STEP_SECONDS + seconds)
             cells.append(f"{1e6 * seconds:,.0f} µs, {100 * share:.1f} %")
@@ -394,7 +394,7 @@ def models_table() -> str:
     return models_command.table() + "\n"
 
 
-# What stands between <!-- NAME: ... --> and <!-- end of NAME -->.
+# The blocks between <!-- NAME: ... --> and <!-- end of NAME -->.
 BLOCKS = {
     "results": results_table,
     "data": data_table,
@@ -425,7 +425,7 @@ def fill(text: str, name: str, *, source: str) -> str:
       source: the file's name, for the error.
 
     Raises:
-      InputError: when the text holds no place for the block.
+      InputError: if the text has no markers for the block.
     """
     marks = re.compile(
         rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL
@@ -452,7 +452,7 @@ def documents(files: Iterable[str]) -> list[pathlib.Path]:
 
 
 def contact_sheet(demo: pathlib.Path) -> np.ndarray:
-    """Returns worn, restored and true test frames side by side.
+    """Returns degraded, restored and target test frames side by side.
 
     Args:
       demo: folder that `make demo` wrote.
@@ -484,7 +484,7 @@ def main(options: ReadmeOptions) -> None:
         for name in names:
             text = fill(text, name, source=str(path))
         if names:
-            config.write_text(path, text)
+            files.write_text(path, text)
             print(path)
     if pathlib.Path(options.demo).is_dir():
         frames.write(options.picture, contact_sheet(pathlib.Path(options.demo)))

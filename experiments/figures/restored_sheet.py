@@ -1,9 +1,9 @@
-"""Wears clean pictures, restores them with shipped weights, and shows them in a row.
+"""Degrades clean images, restores them with shipped weights, and shows them in rows.
 
     python -m experiments.figures.restored_sheet --clean FOLDER --out docs/restored.jpg
 
-The pictures must be none that the weights were trained on. They are worn by
-`restoration.damage`, as the training pictures were, and restored by `restore`'s code.
+The weights must not have been trained on these images. They are degraded by
+`restoration.damage`, like the training images, and restored by the code of `restore`.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ with epy.lazy_imports():
 class SheetOptions:
     """Options of `python -m experiments.figures.restored_sheet`."""
 
-    clean: str = config.option(help="folder of clean pictures")
-    out: str = config.option("docs/restored.jpg", short="o", help="picture to write")
+    clean: str = config.option(help="folder of clean images")
+    out: str = config.option("docs/restored.jpg", short="o", help="image to write")
     model: str = config.option("", short="n", help="shipped model; default: the best")
-    count: int = config.option(3, help="pictures shown, the first by name", minimum=1)
-    size: int = config.option(320, help="side of each, pixels", minimum=64)
-    severity: float = config.option(0.5, help="of the damage", minimum=0.0)
-    seed: int = config.option(1, help="another seed, other damage", minimum=0)
+    count: int = config.option(3, help="images shown, the first by name", minimum=1)
+    size: int = config.option(320, help="side of each image, pixels", minimum=64)
+    severity: float = config.option(0.5, help="severity of the damage", minimum=0.0)
+    seed: int = config.option(1, help="seed of the damage", minimum=0)
 
     def __post_init__(self):
         """Checks limits."""
@@ -47,7 +47,7 @@ def sheet(options: SheetOptions) -> np.ndarray:
     """Returns the sheet, float (height, width, 3) in [0, 1].
 
     Raises:
-      InputError: for a folder without pictures.
+      InputError: if the folder has no images.
     """
     folder = pathlib.Path(options.clean)
     names = list(frames.list_images(folder))[: options.count]

@@ -1,6 +1,6 @@
 """What each part of the pretraining recipe is worth, one table each.
 
-    python -m experiments.pretrain.ablations --data_dir CLEAN --overlays OVERLAYS
+    python -m experiments.pretrain.ablations --clean CLEAN --overlays OVERLAYS
 
 Every arm is `experiments.pretrain`'s recipe with one thing changed, trained for the
 same steps and measured on the same held-out pairs, worn by every kind of damage.
@@ -12,30 +12,32 @@ import hashlib
 import itertools
 import json
 import pathlib
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tqdm
 from etils import epy
 
 from experiments.pretrain import pretrain
 from experiments.tables import runs
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 
 with epy.lazy_imports():
     import jax
 
-    from restoration.devices import sharding
+    from restoration.data import drawn_pairs
     from restoration.evaluation import metrics
     from restoration.models import nafnet
+    from restoration.training import feed, validation
+    from restoration.training import run as training
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1]
 
 # What decides the numbers, besides what `runs.code_version` tells of.
 _SOURCES = ("experiments/pretrain/ablations.py", "experiments/pretrain/pretrain.py",
-            "experiments/pretrain/drawn_pairs.py", "restoration/damage/overlays.py",
+            "restoration/data/drawn_pairs.py", "restoration/damage/overlays.py",
             "restoration/models/nafnet.py")  # fmt: skip
 
 _FIGURES = ("film_psnr", "film_ssim", "photo_psnr", "photo_ssim", "clean_psnr")
@@ -102,7 +104,9 @@ TABLES: dict[str, tuple[Arm, ...]] = {
 class AblationsOptions:
     """Options of `python -m experiments.pretrain.ablations`."""
 
-    data_dir: str = config.option(help="folder of clean pictures, or a packed file")
+    clean: str = config.option(
+        help="folder of clean pictures, or a packed file", formerly="data_dir"
+    )
     overlays: str = config.option(
         "", help="folder of scanned dirt (RGBA, alpha is the mask), or a packed file"
     )
@@ -136,11 +140,14 @@ def recipe(options: AblationsOptions, changes: Mapping[str, Any], seed: int) -> 
     if not options.quick:
         size = {name: getattr(options, name) for name in list(size)[:3]}
     values = {
-        "data_dir": options.data_dir,
+        **pretrain.read_recipe("film"),
+        "clean": options.clean,
         "overlays": options.overlays,
         "sources": options.sources,
         "workdir": options.workdir,
         "warmup_steps": size["steps"] // 20,
+        "evaluations": 1,
+        "bfloat16": not backend.is_cpu(),
         "seed": seed,
         # As when the committed tables were measured.
         "spotless_share": 0.0,
@@ -153,36 +160,44 @@ def recipe(options: AblationsOptions, changes: Mapping[str, Any], seed: int) -> 
     return pretrain.PretrainOptions(**values)
 
 
-def train(arm: Arm, chosen: Any, data: Any, base: Any) -> dict[str, float]:
-    """Trains an arm from the start and measures it.
+def load(options: AblationsOptions) -> tuple[Any, list[dict]]:
+    """Reads what all arms draw from: `drawn_pairs.Data`, and the pictures' origins."""
+    chosen = recipe(options, {}, 0)
+    pictures, counts = pretrain.find_pictures(chosen)
+    return drawn_pairs.load(chosen, pictures), counts
+
+
+def train(
+    arm: Arm, chosen: Any, data: Any, base: Any, workdir: pathlib.Path
+) -> dict[str, float]:
+    """Trains an arm, or goes on with one that was cut, and measures it.
 
     Args:
       arm: its width counts.
       chosen: its `PretrainOptions`.
-      data: from `pretrain.load`.
+      data: from `load`.
       base: the recipe's options, whose held-out pairs measure every arm.
+      workdir: of the arm alone; removed when it is done.
 
     Returns:
-      The figures of `pretrain.make_validate`.
+      The figures of `validation.of_drawn`.
     """
-    model = nafnet.NAFNet(width=arm.width, dtype=pretrain.compute_dtype(chosen))
-    optimizer, mesh = pretrain.make_optimizer(chosen), sharding.make_mesh()
-    state = pretrain.initial_state(chosen, model, optimizer)
-    whole = sharding.replicated(mesh)
-    state, material = jax.device_put((state, data.material), whole)
-    run = pretrain.make_run(chosen, model, optimizer, mesh)
-    most = 1 if backend.is_cpu() else 500
-    done = 0
-    with tqdm.tqdm(total=chosen.steps, unit="step", desc=arm.label) as bar:
-        while done < chosen.steps:
-            count = min(most, chosen.steps - done)
-            state, _ = run(state, material, count)
-            done += count
-            bar.update(count)
-    validate = pretrain.make_validate(
-        base, data.held_out, nafnet.NAFNet(width=arm.width)
+    options = pretrain.train_options(dataclasses.replace(chosen, workdir=str(workdir)))
+    dtype = jax.numpy.bfloat16 if chosen.bfloat16 else None
+    source = feed.drawn_feed(options, data)._replace(
+        make_validate=validation.of_drawn(base, data.held_out)
     )
-    return validate(state.average if chosen.ema_decay else state.parameters)
+    print(arm.label, flush=True)
+    done = training.train(
+        options, source, task=training.Task(nafnet.NAFNet(width=arm.width, dtype=dtype))
+    )
+    if done.step < done.total_steps:
+        raise errors.InputError(
+            f"{workdir}: stopped at step {done.step} of {done.total_steps}; "
+            "the same command goes on"
+        )
+    shutil.rmtree(workdir)
+    return done.figures
 
 
 def _identity(options: AblationsOptions) -> str:
@@ -204,8 +219,8 @@ def measure(arm: Arm, seed: int, data: Any, options: AblationsOptions) -> Any:
     name = hashlib.sha256(f"{_identity(options)} {what}".encode()).hexdigest()[:16]
     path = pathlib.Path(options.workdir) / f"{name}.json"
     if not path.is_file():
-        figures = train(arm, chosen, data, base)
-        config.write_text(path, json.dumps(figures) + "\n")
+        figures = train(arm, chosen, data, base, path.with_suffix(""))
+        files.write_text(path, json.dumps(figures) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -229,7 +244,7 @@ def ablations(options: AblationsOptions) -> dict[str, Any]:
       InputError: for pictures that cannot serve.
     """
     runs.keep_compiled(pathlib.Path(options.workdir) / "compiled")
-    data = pretrain.load(recipe(options, {}, 0))
+    data, counts = load(options)
     tables = {}
     for table in options.tables or TABLES:
         tables[table] = []
@@ -239,13 +254,13 @@ def ablations(options: AblationsOptions) -> dict[str, Any]:
             row = {"arm": arm.label, "seeds": options.seeds, **figures}
             tables[table].append(row)
     shared = dataclasses.asdict(recipe(options, {}, 0))
-    for name in ("data_dir", "overlays", "workdir"):  # places on this machine
+    for name in ("clean", "overlays", "workdir"):  # folders of this machine
         del shared[name]
     return {
         "quick": options.quick,
         "code": _identity(options),
         "recipe": shared,
-        "data": data.card,
+        "data": {"origins": counts, **data.described},
         "input": {n: found[0][n] for n in ("film_input_psnr", "photo_input_psnr")},
         "protocol": metrics.PROTOCOL,
         "tables": tables,
@@ -291,7 +306,7 @@ def main(options: AblationsOptions) -> None:
     found = ablations(options)
     default = _FOLDER / "results" / ("quick" if options.quick else "")
     folder = pathlib.Path(options.results or default)
-    config.write_text(folder / "ablations.json", json.dumps(found, indent=1) + "\n")
+    files.write_text(folder / "ablations.json", json.dumps(found, indent=1) + "\n")
     print(to_markdown(found))
 
 

@@ -1,6 +1,6 @@
 """Trains the shipped weights of the grade (`restoration.inference.grade`).
 
-    python -m experiments.pretrain.pretrain_grade --data_dir CLEAN --out FILE
+    python -m experiments.pretrain.pretrain_grade --clean CLEAN --out FILE
 
 Pictures are seen as `restore` looks at them, averaged over 64×64 cells: clean ones
 are dirtied, then flattened, faded and cast, and the network learns to undo the latter
@@ -9,32 +9,30 @@ that is not to be undone. Minutes on two cores.
 """
 
 import dataclasses
-import functools
 import io
 import pathlib
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 from etils import epy
 
-from experiments.pretrain import clean_pictures
+from experiments.pretrain import pretrain, sources
 from restoration.base import cli, config
+from restoration.data import clean_pictures
 from restoration.devices import backend
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
     import jax.numpy as jnp
-    import optax
     from PIL import Image
 
-    from experiments.pretrain import pretrain
     from restoration import damage
     from restoration.damage import fields, overlays
     from restoration.inference import grade
     from restoration.models import grader, pretrained
+    from restoration.training import feed, run
 
 # What a grade undoes, in the order in which it happens.
 _TONE = ("contrast", "fading", "cast")
@@ -66,28 +64,36 @@ _LIMITS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class GradeOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradeOptions(train_config.RunConfig):
     """Options of `python -m experiments.pretrain.pretrain_grade`."""
 
-    data_dir: str = config.option(help="folder of clean pictures, or a packed file")
-    out: str = config.option(help="weights file")
-    sources: str = config.option(
-        "", help="JSON list of what may be used; see experiments.pretrain"
+    recipe: str = config.option(
+        "grade",
+        help="options to begin with, which flags override: a .json file or the name of "
+        "one in experiments/pretrain/recipes",
+        defaults=pretrain.read_recipe,
+        free=True,
     )
-    overlays: str = config.option("", help="folder of scanned dirt, or a packed file")
-    overlays_note: str = config.option("", help="their origin and licence")
+    clean: str = config.option(
+        help="folder of clean pictures, or a packed file",
+        formerly="data_dir",
+        free=True,
+    )
+    workdir: str = config.option(
+        "build/grade", help="folder for checkpoints and metrics; resumed", free=True
+    )
+    out: str = config.option(help="weights file", free=True)
+    sources: str = config.option(
+        "", help="JSON list of what may be used; see experiments.pretrain", free=True
+    )
+    overlays: str = config.option(
+        "", help="folder of scanned dirt, or a packed file", free=True
+    )
+    overlays_note: str = config.option("", help="their origin and licence", free=True)
     held_out: float = config.option(
         0.1, help="share of the pictures kept for validation", minimum=0.0, maximum=0.5
     )
-    steps: int = config.option(8000, help="training steps", minimum=1)
-    batch_size: int = config.option(64, help="pairs a step", minimum=1)
-    learning_rate: float = config.option(3e-3, help="peak of AdamW's", minimum=0.0)
-    seed: int = config.option(0, help="of weights, crops and damage", minimum=0)
-
-    def __post_init__(self):
-        """Checks limits."""
-        config.check(self)
 
 
 class Material(NamedTuple):
@@ -255,26 +261,54 @@ def _cells(pairs: Pairs) -> "grader.Cells":
     return grader.Cells(pairs.degraded, weights)
 
 
-def make_step(options: GradeOptions, optimizer: Any) -> Callable:
-    """Returns step(parameters, moments, number, material), jitted."""
-    network = grader.Grader(dropout=0.2)
+def objective(
+    model: Any, parameters: Any, batch: Pairs, *, key: Any, microbatch: int
+) -> tuple[Any, dict[str, Any]]:
+    """What training makes smaller; see `step.Objective`.
+
+    Args:
+      model: `grader.Grader`, with dropout.
+      parameters: its parameters.
+      batch: the pairs.
+      key: of the dropout.
+      microbatch: not read.
+
+    Returns:
+      The mean over the pairs of the root mean squared error, and no further metrics.
+    """
+    del microbatch
+    found = model.apply(parameters, _cells(batch), rngs={"dropout": key})
+    error = _error(grade.apply(batch.degraded, found), batch)
+    # Of the logarithm, as PSNR has it, it would learn to hardly dare anything.
+    return jnp.sqrt(error + 1e-5).mean(), {}
+
+
+def make_feed(
+    options: GradeOptions, material: Material, kept: Material, described: dict
+) -> "feed.Feed":
+    """Returns what draws the batches of a run.
+
+    Args:
+      options: of the run.
+      material: for the training pairs.
+      kept: of the held-out pictures.
+      described: what identifies the pictures; "fingerprint" is in it.
+    """
     root = jax.random.fold_in(jax.random.key(options.seed), 1)
 
-    def loss(parameters: Any, pairs: Pairs, key: Any) -> Any:
-        found = network.apply(parameters, _cells(pairs), rngs={"dropout": key})
-        error = _error(grade.apply(pairs.degraded, found), pairs)
-        # Of the logarithm, as PSNR has it, it would learn to hardly dare anything.
-        return jnp.sqrt(error + 1e-5).mean()
+    def take(material: Material, number: Any) -> Pairs:
+        key = jax.random.fold_in(root, number)
+        return draw_pairs(key, material, options.batch_size)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(parameters: Any, moments: Any, number: Any, material: Material) -> tuple:
-        keys = jax.random.split(jax.random.fold_in(root, number))
-        pairs = draw_pairs(keys[0], material, options.batch_size)
-        value, gradient = jax.value_and_grad(loss)(parameters, pairs, keys[1])
-        updates, moments = optimizer.update(gradient, moments, parameters)
-        return optax.apply_updates(parameters, updates), moments, value
-
-    return step
+    return feed.Feed(
+        count=len(material.crops),
+        names=(),
+        make_run=feed.resident_run(options, material, take, np.int32),
+        make_validate=lambda model: lambda parameters: validate(parameters, kept),
+        bad={},
+        describe=lambda: described,
+        fixed=True,
+    )
 
 
 def validate(parameters: Any, material: Material) -> dict[str, float]:
@@ -300,25 +334,23 @@ def validate(parameters: Any, material: Material) -> dict[str, float]:
     return figures
 
 
-def train(options: GradeOptions, material: Material) -> Any:
-    """Trains from random weights; returns the parameters."""
-    warmup = min(100, options.steps - 1)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, warmup, options.steps
-    )
-    optimizer = optax.adamw(schedule, weight_decay=1e-2)
+def train(options: GradeOptions, source: "feed.Feed") -> "run.Result":
+    """Trains from random weights, or goes on.
+
+    Args:
+      options: of the run.
+      source: from `make_feed`.
+
+    Returns:
+      How the run ended.
+    """
     cells = grader.Cells(
         np.zeros((1, grader.CELLS**2, 3), np.float32),
         np.full((1, grader.CELLS**2), 1 / grader.CELLS**2, np.float32),
     )
-    parameters = jax.jit(grader.Grader().init)(jax.random.key(options.seed), cells)
-    moments, step = optimizer.init(parameters), make_step(options, optimizer)
-    bar = tqdm.trange(options.steps, unit="step", desc="grade")
-    for number in bar:
-        parameters, moments, loss = step(parameters, moments, number, material)
-        if number % 50 == 0:
-            bar.set_postfix(loss=float(loss))
-    return jax.device_get(parameters)
+    initial = jax.jit(grader.Grader().init)(jax.random.key(options.seed), cells)
+    task = run.Task(grader.Grader(dropout=0.2), objective, initial)
+    return run.train(options, source, task=task)
 
 
 def main(options: GradeOptions) -> None:
@@ -326,41 +358,47 @@ def main(options: GradeOptions) -> None:
     start = time.monotonic()
     backend.keep_freed_memory()
     backend.cache_compilations()
-    sources = clean_pictures.read_sources(options.sources or pretrain.SOURCES)
-    files = clean_pictures.find(options.data_dir, sources)
-    learned, held = clean_pictures.hold_out(files, options.held_out)
+    listed = sources.read_sources(options.sources or sources.SOURCES)
+    found = sources.find(options.clean, listed)
+    learned, held = clean_pictures.hold_out(found, options.held_out)
     scans, masks = clean_pictures.read_overlays(options.overlays)
     dirt = draw_dirt(jax.random.key(options.seed), masks, _DIRTY)
+    digest = clean_pictures.digest(found, scans)
+    pairs = {"train": len(learned), "validation": len(held)}
     material, kept = (
-        jax.device_put(Material(crops(part, options.seed), dirt))
-        for part in (learned, held)
+        Material(crops(part, options.seed), dirt) for part in (learned, held)
     )
-    parameters = train(options, material)
-    figures = validate(parameters, kept)
-    recipe = dataclasses.asdict(options)
-    for name in ("data_dir", "out", "sources", "overlays", "overlays_note"):
-        del recipe[name]
+    described = {"fingerprint": digest, "pairs": pairs}
+    done = train(options, make_feed(options, material, kept, described))
+    if done.step < done.total_steps:
+        print(
+            f"{options.workdir}: step {done.step} of {done.total_steps}; run it again"
+        )
+        return
+    figures = done.figures or validate(done.parameters, kept)
+    fields = dataclasses.fields(train_config.RunConfig)
+    names = [f.name for f in fields if not f.metadata["free"] or f.name == "steps"]
     card = {
         "training data": {
-            "pictures": clean_pictures.counts(list(files), sources),
-            "sha256": clean_pictures.digest(files, scans),
+            "pictures": sources.counts(list(found), listed),
+            "sha256": digest,
             "held out for validation": len(held),
             "overlays": options.overlays_note if len(masks) else "none",
         },
-        "recipe": recipe,
+        "recipe": {name: getattr(options, name) for name in (*names, "held_out")},
         "kinds of damage": _TONE,
-        "command": "python -m experiments.pretrain.pretrain_grade --data_dir CLEAN "
+        "command": "python -m experiments.pretrain.pretrain_grade --clean CLEAN "
         + "--overlays OVERLAYS " * bool(options.overlays)
         + "--out restoration/weights/grade.safetensors",
         "machine": f"{jax.devices()[0].device_kind}, JAX {jax.__version__}",
-        "seconds": round(time.monotonic() - start),
+        "seconds of the last part": round(time.monotonic() - start),
         "figures": {"validation": figures},
         "protocol": "colors averaged over 64x64 cells; PSNR of RGB a picture, in dB, "
         "then the mean",
         "limits": _LIMITS,
     }
     path = pathlib.Path(options.out)
-    pretrained.save(path, grader.NAME, parameters, card)
+    pretrained.save(path, grader.NAME, jax.device_get(done.parameters), card)
     print(f"{path}: {figures}")
 
 

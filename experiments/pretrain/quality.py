@@ -30,7 +30,7 @@ import tqdm
 from etils import epy
 from scipy import ndimage
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 from restoration.images import frames
 from restoration.inference import batch
@@ -547,7 +547,7 @@ def _write_card(name: str, figures: Mapping[str, Any]) -> None:
         means["clean"] = {s: figures["clean"][s] for s in ("restored", "again")}
         means["smudges, % of pixels"] = {n: figures["smudges"][n] for n in _SPOTLESS}
     card["figures"]["benchmark"] = means
-    config.write_text(path, json.dumps(card, indent=1) + "\n")
+    files.write_text(path, json.dumps(card, indent=1) + "\n")
 
 
 def table(path: pathlib.Path = RESULTS) -> str:
@@ -634,7 +634,7 @@ def main(options: QualityOptions) -> None:
         results = read_results(path)
         results["protocol"] = metrics.PROTOCOL
         results["weights"][name] = figures
-        config.write_text(path, json.dumps(results, indent=1) + "\n")
+        files.write_text(path, json.dumps(results, indent=1) + "\n")
         if options.cards and not options.weights:
             _write_card(name, figures)
     print(table(path), end="")

@@ -1,13 +1,13 @@
-"""Feeds everything that reads files or flags hostile input, and counts what happens.
+"""Gives hostile input to everything that reads files or flags, and counts the outcomes.
 
     python -m experiments.robustness.fuzz --rounds=2000
 
-What must be 0 for each target: `surprised` (an error that is not one line of
+These counts must be 0 for each target: `surprised` (an error that is not one line of
 `InputError`), `crashed`, `hung`, `outside` (a file opened for writing, made, moved or
 removed outside the target's own folder), `unpickled`, `swollen` (memory), `unsafe`
 (another wrong result, such as markup from a file name). Targets run one after the
-other, each in a process of its own; `--target` names single ones, and what the JSON
-file tells of the others stays.
+other, each in a process of its own. With `--target`, the JSON file keeps the counts of
+the other targets.
 """
 
 import collections
@@ -27,21 +27,21 @@ from typing import Any
 import numpy as np
 
 from experiments.robustness import fuzz_bombs, fuzz_restore, fuzz_targets
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 
 BAD = (
     "surprised", "crashed", "hung", "outside", "unpickled", "swollen", "unsafe"
 )  # fmt: skip
 
-# An input that takes longer hangs, seconds; before the first, modules are imported.
-_PATIENCE = 30
+# Seconds after which an input hangs, and further seconds for imports at the start.
+_TIMEOUT = 30
 _START = 120
 
-# What a process may grow by at an input, bytes.
+# Bytes by which a process may grow at one input.
 _GROWTH = 1_500_000_000
 
-# Of these, which import JAX or TensorFlow or start a process for each input, fewer are
-# tried: one in so many.
+# Targets that are slow (they import JAX or TensorFlow, or start processes) get fewer
+# inputs, by these factors.
 _SLOW = {
     "commands": 20, "tfrecord": 8, "matlab": 8, "clean": 4, "report": 2, "names": 2,
 }  # fmt: skip
@@ -53,14 +53,14 @@ class FuzzOptions:
 
     rounds: int = config.option(2000, help="inputs for each target", minimum=1)
     seed: int = config.option(0, help="seed of the inputs", minimum=0)
-    target: tuple[str, ...] = config.option((), help="these alone; repeatable")
+    target: tuple[str, ...] = config.option((), help="only these, repeatable")
     out: str = config.option(
         "experiments/results/fuzz.json", help="JSON file for the counts", short="o"
     )
 
 
-# Audit events of Python that change a file: its paths, and the folders that they are
-# relative to, by their places among the arguments.
+# Python's audit events that change files: indices of the arguments with the paths and
+# with the folders to which these are relative.
 _CHANGES = {
     "os.mkdir": ((0, 2),), "os.rmdir": ((0, 1),), "os.remove": ((0, 1),),
     "os.rename": ((0, 2), (1, 3)), "os.link": ((0, 2), (1, 3)),
@@ -70,15 +70,15 @@ _CHANGES = {
 
 def _changed(event: str, arguments: tuple) -> list[str]:
     """Returns the files that an event changes."""
-    places = [(arguments[p], f and arguments[f]) for p, f in _CHANGES.get(event, ())]
+    paths = [(arguments[p], f and arguments[f]) for p, f in _CHANGES.get(event, ())]
     if event == "open":
         path, mode, how = arguments
         writes = how & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         if writes or set(mode or "") & set("wax+"):
-            places = [(path, None)]
+            paths = [(path, None)]
     found = []
-    for path, folder in places:
-        if isinstance(path, int) or path is None:  # opened, and told, before
+    for path, folder in paths:
+        if isinstance(path, int) or path is None:  # a descriptor, opened before
             continue
         base = os.getcwd()
         if folder is not None and folder >= 0:
@@ -88,8 +88,8 @@ def _changed(event: str, arguments: tuple) -> list[str]:
 
 
 def _watch(folder: str, seen: collections.Counter, examples: list) -> None:
-    """Counts changes of files outside a folder, and whatever is unpickled."""
-    # A null device takes anything; the rest is Python's own.
+    """Counts changes of files outside a folder, and unpickled objects."""
+    # Python itself uses these.
     allowed = (folder, "/dev/null", "/dev/shm/", "/proc/self/")
 
     def hook(event: str, arguments: tuple) -> None:
@@ -107,12 +107,12 @@ def _watch(folder: str, seen: collections.Counter, examples: list) -> None:
 
 
 def _memory() -> int:
-    """Returns the most memory that this process has held, bytes."""
+    """Returns the peak memory of this process in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _try_all(name: str, rounds: range, seed: int, folder: str, sent: Any) -> None:
-    """Tries inputs of a target, telling each outcome as it comes."""
+    """Tries inputs of a target and sends each outcome."""
     attempt = fuzz_targets.TARGETS[name](pathlib.Path(folder) / name)
     seen: collections.Counter = collections.Counter()
     examples: list[str] = []
@@ -140,8 +140,8 @@ def _try_all(name: str, rounds: range, seed: int, folder: str, sent: Any) -> Non
             held = _memory()
             seen["swollen"] += 1
             line = line or "swollen"
-        told = [line, *examples][:3] if line or examples else []
-        sent.put((number, dict(seen), told))
+        lines = [line, *examples][:3] if line or examples else []
+        sent.put((number, dict(seen), lines))
         seen.clear()
         examples.clear()
 
@@ -153,18 +153,18 @@ def fuzz(
 
     Args:
       name: of TARGETS.
-      rounds: how many.
+      rounds: number of inputs.
       seed: of the inputs.
-      folder: where to work.
+      folder: for working files.
 
     Returns:
-      Counts: `tried`, `taken`, `refused`, those of BAD, and up to five `examples` of
-      the latter.
+      Counts: `tried`, `taken`, `refused` and those of BAD, with up to five `examples`
+      of the latter.
     """
     counts: dict[str, Any] = dict.fromkeys(("tried", "taken", "refused", *BAD), 0)
     counts["examples"] = []
     context = multiprocessing.get_context("spawn")
-    patience = 2 * fuzz_targets.COMMAND_PATIENCE if name == "commands" else _PATIENCE
+    timeout = 2 * fuzz_targets.COMMAND_TIMEOUT if name == "commands" else _TIMEOUT
     first = 0
     while first < rounds:
         with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -173,13 +173,13 @@ def fuzz(
                 target=_try_all, args=(name, range(first, rounds), seed, work, sent)
             )
             process.start()
-            # The first takes imports along.
+            # The first input includes imports.
             waited = time.monotonic() + _START
             while first < rounds:
                 try:
-                    number, seen, told = sent.get(timeout=0.5)
+                    number, seen, lines = sent.get(timeout=0.5)
                 except Exception:  # the queue's own Empty
-                    late = time.monotonic() - waited > patience
+                    late = time.monotonic() - waited > timeout
                     if (process.is_alive() and not late) or not sent.empty():
                         continue
                     counts["hung" if late else "crashed"] += 1
@@ -192,8 +192,8 @@ def fuzz(
                 counts["tried"] += 1
                 for kind, count in seen.items():
                     counts[kind] += count
-                if told:
-                    counts["examples"].append(f"input {number}: {told}")
+                if lines:
+                    counts["examples"].append(f"input {number}: {lines}")
             process.join(timeout=10)
             process.kill()
     counts["examples"] = counts["examples"][:5]
@@ -201,7 +201,7 @@ def fuzz(
 
 
 def bad(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns the targets that did not refuse everything cleanly."""
+    """Returns the targets with a bad outcome."""
     return [
         name
         for name, counts in results.items()
@@ -217,33 +217,35 @@ def _fuzz_one(name: str, options: FuzzOptions, folder: str) -> dict[str, Any]:
         )
         return {"tried": options.rounds, **counts}
     rounds = max(2 * fuzz_targets.WARM, options.rounds // _SLOW.get(name, 1))
-    if name == "bombs":  # all of them, after some to settle
+    if name == "bombs":  # each once, after a warm-up
         rounds = len(fuzz_bombs.bombs()) + fuzz_targets.WARM
     return fuzz(name, rounds=rounds, seed=options.seed, folder=folder)
 
 
-def told_before(out: str, seed: int) -> dict[str, Any]:
-    """Returns what a file of counts tells of targets, if of the same seed."""
+def earlier_counts(out: str, seed: int) -> dict[str, Any]:
+    """Returns the counts of targets in a file, if they have the same seed."""
     path = pathlib.Path(out)
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return told["targets"] if told.get("seed") == seed else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found["targets"] if found.get("seed") == seed else {}
 
 
 def main(options: FuzzOptions) -> int:
-    """Tries all targets, writes the counts; 1 when one was not refused cleanly."""
+    """Tries all targets and writes the counts; returns 1 after a bad outcome."""
     known = [f"restore {kind}" for kind in fuzz_restore.KINDS]
     known += fuzz_targets.TARGETS
     for name in options.target:
         if name not in known:
-            raise errors.InputError(f"--target={name}: choose of {', '.join(known)}")
-    results = told_before(options.out, options.seed) if options.target else {}
+            raise errors.InputError(
+                f"--target={name}: choose one of {', '.join(known)}"
+            )
+    results = earlier_counts(options.out, options.seed) if options.target else {}
     for name in options.target or known:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = _fuzz_one(name, options, folder)
         print(name, results[name], flush=True)
         total = sum(counts["tried"] for counts in results.values())
-        told = {"seed": options.seed, "tried": total, "targets": results}
-        config.write_text(options.out, json.dumps(told, indent=1) + "\n")
+        counts = {"seed": options.seed, "tried": total, "targets": results}
+        files.write_text(options.out, json.dumps(counts, indent=1) + "\n")
     return int(bool(bad(results)))
 
 

@@ -1,4 +1,4 @@
-"""Small picture files that claim to be, or unpack to, gigabytes."""
+"""Small image files that claim to be, or decompress to, gigabytes."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from PIL import Image
 
 _KINDS = ("png", "jpg", "bmp", "tif")
 
-# The data of a small picture.
+# The data of a small image.
 _PIXELS = b"IDAT", zlib.compress(bytes(16 * 49))
 
 
@@ -23,7 +23,7 @@ def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def _zeros(count: int) -> bytes:
-    """Returns so many zero bytes, compressed."""
+    """Returns `count` zero bytes, compressed."""
     packer = zlib.compressobj(9)
     block = bytes(1 << 20)
     parts = [packer.compress(block) for _ in range(count >> 20)]
@@ -31,7 +31,7 @@ def _zeros(count: int) -> bytes:
 
 
 def plain() -> bytes:
-    """Returns a small picture that is none of them."""
+    """Returns a small harmless image."""
     return _png(16, 16, _PIXELS)
 
 
@@ -48,19 +48,19 @@ def claiming(kind: str) -> bytes:
     image.save(file, {"jpg": "JPEG", "bmp": "BMP", "tif": "TIFF"}[kind])
     data = bytearray(file.getvalue())
     if kind == "jpg":
-        place = data.index(b"\xff\xc0") + 5
-        data[place : place + 4] = struct.pack(">HH", 65535, 65535)
+        offset = data.index(b"\xff\xc0") + 5
+        data[offset : offset + 4] = struct.pack(">HH", 65535, 65535)
     elif kind == "bmp":
         data[18:26] = struct.pack("<ii", 65535, 65535)
     else:
         for tag in (256, 257):
-            place = data.index(struct.pack("<H", tag), 8) + 2
-            data[place : place + 10] = struct.pack("<HII", 4, 1, 65535)
+            offset = data.index(struct.pack("<H", tag), 8) + 2
+            data[offset : offset + 10] = struct.pack("<HII", 4, 1, 65535)
     return bytes(data)
 
 
 def with_profile(count: int) -> bytes:
-    """Returns a small picture whose color profile inflates to so many bytes."""
+    """Returns a small image whose color profile decompresses to `count` bytes."""
     return _png(16, 16, (b"iCCP", b"x\0\0" + _zeros(count)), _PIXELS)
 
 

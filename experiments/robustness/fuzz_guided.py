@@ -1,4 +1,4 @@
-"""Feeds readers inputs that are steered towards code that none has reached yet.
+"""Gives readers inputs that are guided towards code that was not reached yet.
 
     pip install '.[fuzz]'
     python -m experiments.robustness.fuzz_guided --runs=20000
@@ -27,16 +27,17 @@ import numpy as np
 from experiments.robustness import fuzz as unguided
 from experiments.robustness import fuzz_restore
 from restoration.audit import quarantine
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import array_files, pairs
 from restoration.images import frames
 from restoration.models import pretrained
 from restoration.reports import run_files
+from restoration.training import train_config
 
 # Seconds after which an input hangs, and the memory that a process may have, MB.
 _PATIENCE, _MEMORY = 30, 4000
 
-# What libFuzzer ends with.
+# Exit codes of libFuzzer.
 _ENDS = {0: "none", 70: "hung", 71: "memory", 77: "surprised"}
 
 # The longest input, bytes.
@@ -58,20 +59,20 @@ class GuidedOptions:
 
 
 class FoundError(Exception):
-    """A damaged picture that was not refused cleanly."""
+    """A damaged image that was not refused properly."""
 
 
 def _config(folder: pathlib.Path) -> Target:
     """`config.json` of a run."""
     del folder
-    seed = config.to_json(config.TrainConfig(data_dir="d", workdir="w")).encode()
+    seed = config.to_json(train_config.TrainConfig(data_dir="d", workdir="w")).encode()
     return [seed], lambda data: config.from_json(
-        data.decode(errors="replace"), config.TrainConfig, source="config.json"
+        data.decode(errors="replace"), train_config.TrainConfig, source="config.json"
     )
 
 
 def _journal(folder: pathlib.Path) -> Target:
-    """The journal of what `clean` moved aside."""
+    """The journal of `clean`."""
     move = {
         "source": "input/a.png",
         "target": f"{quarantine.FOLDER}/input/a.png",
@@ -185,7 +186,7 @@ TARGETS: dict[str, Callable[[pathlib.Path], Target]] = {
 
 
 def _watch_branches() -> None:
-    """Lets atheris see the branches of this package's functions."""
+    """Makes atheris trace the branches of this package's functions."""
     import atheris
 
     for found in gc.get_objects():
@@ -202,10 +203,10 @@ def _steered(name: str, options: GuidedOptions, folder: str) -> None:
     log = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    place, corpus = pathlib.Path(folder) / "work", pathlib.Path(folder) / "corpus"
-    place.mkdir()
+    work, corpus = pathlib.Path(folder) / "work", pathlib.Path(folder) / "corpus"
+    work.mkdir()
     corpus.mkdir()
-    seeds, attempt = TARGETS[name](place)
+    seeds, attempt = TARGETS[name](work)
     for number, seed in enumerate(seeds):
         (corpus / str(number)).write_bytes(seed)
 
@@ -235,7 +236,7 @@ def _last_number(pattern: str, log: str) -> int:
 
 
 def fuzz(name: str, options: GuidedOptions) -> dict[str, Any]:
-    """Tries steered inputs on one target, in a process of its own.
+    """Tries guided inputs on one target, in a process of its own.
 
     Args:
       name: of TARGETS.
@@ -268,26 +269,26 @@ def fuzz(name: str, options: GuidedOptions) -> dict[str, Any]:
 
 
 def main(options: GuidedOptions) -> int:
-    """Tries all targets, writes the counts; 1 when there was a finding."""
+    """Tries all targets and writes the counts; returns 1 after a finding."""
     if importlib.util.find_spec("atheris") is None:
         raise errors.InputError("atheris is not installed; pip install '.[fuzz]'")
     names: Sequence[str] = options.target or tuple(TARGETS)
     for name in names:
         if name not in TARGETS:
             raise errors.InputError(f"--target={name}: choose of {', '.join(TARGETS)}")
-    # Of single targets the others' counts stay.
+    # The counts of other targets are kept.
     results = {}
     if options.target:
-        results = unguided.told_before(options.out, options.seed)
+        results = unguided.earlier_counts(options.out, options.seed)
     for name in names:
         results[name] = fuzz(name, options)
         print(name, results[name], flush=True)
-    told = {
+    counts = {
         "seed": options.seed,
         "tried": sum(counts["tried"] for counts in results.values()),
         "targets": results,
     }
-    config.write_text(options.out, json.dumps(told, indent=1) + "\n")
+    files.write_text(options.out, json.dumps(counts, indent=1) + "\n")
     return int(any(counts["finding"] != "none" for counts in results.values()))
 
 

@@ -32,6 +32,7 @@ from restoration.base import cli, config, errors
 from restoration.data import array_files, pairs, records, sources
 from restoration.images import frames
 from restoration.reports import training_run
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import h5py
@@ -46,14 +47,13 @@ with epy.lazy_imports():
 
 COMMANDS = (
     "train", "evaluate", "restore", "report", "clean", "degrade", "prepare", "extract",
-    "archive",
 )  # fmt: skip
 
-# Inputs at the start, not watched: modules are imported and caches filled.
+# Inputs of the warm-up, in which modules are imported and caches filled.
 WARM = 5
 
-# What a command may take that imports JAX, seconds.
-COMMAND_PATIENCE = 120
+# Seconds that a command which imports JAX may take.
+COMMAND_TIMEOUT = 120
 
 # Values that stand where others are expected.
 _STRANGE = (
@@ -74,12 +74,12 @@ NAMES = (
 
 
 class UnsafeError(Exception):
-    """A result that a hostile input should not have had."""
+    """A hostile input had a result that it should not have."""
 
 
-# What targets are made of: a function takes an empty folder, prepares what it needs
-# in it, and returns the function that tries one input; that returns whether the input
-# was taken, and raises InputError when it was refused.
+# A target is a function that takes an empty folder, prepares files in it, and returns a
+# function that tries one input. The latter returns whether the input was accepted, or
+# raises InputError if it was refused.
 Attempt = Callable[[np.random.Generator], bool]
 
 
@@ -88,7 +88,7 @@ def _any_of(generator: np.random.Generator, values: Sequence[Any]) -> Any:
 
 
 def mutated(value: Any, generator: np.random.Generator) -> Any:
-    """Returns a JSON value with a part of it replaced, added or taken out."""
+    """Returns a JSON value with a part of it replaced, added or removed."""
     if generator.random() < 0.25 or not isinstance(value, dict | list) or not value:
         return _any_of(generator, _STRANGE)
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -105,7 +105,7 @@ def mutated(value: Any, generator: np.random.Generator) -> Any:
 
 
 def mutated_json(value: Any, generator: np.random.Generator) -> bytes:
-    """Returns JSON that was changed as a value or as bytes."""
+    """Returns JSON that was changed as a value or as text."""
     if generator.random() < 0.02:
         return b"[" * int(generator.integers(1, 200_000))
     if generator.random() < 0.6:
@@ -117,7 +117,7 @@ def mutated_json(value: Any, generator: np.random.Generator) -> bytes:
 
 
 def _picture(height: int = 40, width: int = 48) -> np.ndarray:
-    """Returns a picture, by default as large as those that are damaged beside it."""
+    """Returns an image, by default of the size of the damaged ones."""
     down = np.linspace(0, 0.5, height, dtype=np.float32)
     across = np.linspace(0, 0.5, width, dtype=np.float32)
     return np.dstack([np.add.outer(down, across)] * 3)
@@ -136,18 +136,15 @@ def _damaged_file(
     path.write_bytes(fuzz_restore.damaged(_any_of(generator, intact), generator))
 
 
-# The targets.
-
-
 def _config(folder: pathlib.Path) -> Attempt:
     """`config.json` of a run."""
     del folder
-    options = config.TrainConfig(data_dir="d", workdir="w")
+    options = train_config.TrainConfig(data_dir="d", workdir="w")
     values = json.loads(config.to_json(options))
 
     def attempt(generator: np.random.Generator) -> bool:
         text = mutated_json(values, generator).decode(errors="replace")
-        config.from_json(text, config.TrainConfig, source="config.json")
+        config.from_json(text, train_config.TrainConfig, source="config.json")
         return True
 
     return attempt
@@ -210,13 +207,13 @@ def _clean(folder: pathlib.Path) -> Attempt:
 
 def _journal(folder: pathlib.Path) -> Attempt:
     """The journal of `clean`, from which it puts files back."""
-    told = dict.fromkeys(("reason", "severity", "detail", "partner", "other"), "")
+    finding = dict.fromkeys(("reason", "severity", "detail", "partner", "other"), "")
     moves = [
         {
             "source": f"input/{name}",
             "target": f"{quarantine.FOLDER}/input/{name}",
             "sha256": "",
-            "findings": [told],
+            "findings": [finding],
         }
         for name in ("a.png", "b.png")
     ]
@@ -234,9 +231,9 @@ def _journal(folder: pathlib.Path) -> Attempt:
                 {"kind": "plan", "moves": moves},
                 {"kind": "done", "failed": []},
             ]
-            place = int(generator.integers(len(lines)))
+            number = int(generator.integers(len(lines)))
             data = [json.dumps(line).encode() for line in lines]
-            data[place] = mutated_json(lines[place], generator).replace(b"\n", b" ")
+            data[number] = mutated_json(lines[number], generator).replace(b"\n", b" ")
             (folder / quarantine.JOURNAL).write_bytes(b"\n".join(data) + b"\n")
             clean.clean(
                 clean.CleanOptions(str(folder), undo=bool(generator.random() < 0.7),
@@ -264,11 +261,11 @@ def _weights(folder: pathlib.Path) -> Attempt:
         if kind < 0.4:
             changed = fuzz_restore.damaged(data[: 8 + length], generator) + rest
         elif kind < 0.8:
-            told = mutated_json(header, generator)
-            claimed = len(told)
+            text = mutated_json(header, generator)
+            claimed = len(text)
             if generator.random() < 0.2:
                 claimed = _any_of(generator, (0, 1, 2**31, 2**63 - 1, 2**64 - 1))
-            changed = claimed.to_bytes(8, "little") + told + rest
+            changed = claimed.to_bytes(8, "little") + text + rest
         else:
             path.with_suffix(".json").write_bytes(mutated_json(card, generator))
         path.write_bytes(changed)
@@ -335,19 +332,19 @@ def _tfrecord(folder: pathlib.Path) -> Attempt:
             if members:
                 read = records.make_read(builder, split)
                 for member in members:
-                    read(member.place)
+                    read(member.index)
         return True
 
     return attempt
 
 
 def _run_folder(folder: pathlib.Path, generator: np.random.Generator) -> None:
-    """Writes what `train` and `evaluate` leave, a part of it changed."""
+    """Writes the files of `train` and `evaluate`, with a part of them changed."""
     _paired_folder(folder / "film", ["a_1", "b_1", "c_1"])
     sides = {
         side: {"mse": 0.01, "psnr": 20.0, "ssim": 0.5} for side in ("input", "restored")
     }
-    settings = config.TrainConfig(data_dir=str(folder / "film"), workdir="w")
+    settings = train_config.TrainConfig(data_dir=str(folder / "film"), workdir="w")
     evaluation = {
         "model": "basic", "split": "test", "count": 1, "step": 9, "parameters": 29507,
         "protocol": training_run.PROTOCOL, **sides,
@@ -458,20 +455,20 @@ def _commands(folder: pathlib.Path) -> Attempt:
     def attempt(generator: np.random.Generator) -> bool:
         name = _any_of(generator, COMMANDS)
         line = random_flags(options_of(name), generator, paths)
-        # What is missing is mostly that which is required.
+        # Mostly a required option is missing.
         run = subprocess.run(
             [sys.executable, "-m", f"restoration.{name}", *line],
-            capture_output=True, timeout=COMMAND_PATIENCE, cwd=work, env=environment,
+            capture_output=True, timeout=COMMAND_TIMEOUT, cwd=work, env=environment,
         )  # fmt: skip
         said = run.stderr.decode(errors="replace")
         if "Traceback" in said or run.returncode not in (0, 1, 2):
             last = (said.strip().splitlines() or [""])[-1]
             raise UnsafeError(f"{name} {line}: {run.returncode}, {last}")
         if run.returncode == 2:
-            told = [part for part in said.splitlines() if part.startswith("error: ")]
-            if len(told) != 1:
+            wrong = [part for part in said.splitlines() if part.startswith("error: ")]
+            if len(wrong) != 1:
                 raise UnsafeError(f"{name} {line}: {said[-300:]}")
-            raise errors.InputError(told[0])
+            raise errors.InputError(wrong[0])
         return True
 
     return attempt
@@ -480,7 +477,7 @@ def _commands(folder: pathlib.Path) -> Attempt:
 def options_of(command: str) -> type:
     """Returns the options dataclass of a command."""
     if command == "train":
-        return config.TrainConfig
+        return train_config.TrainConfig
     module = importlib.import_module(f"restoration.{command}")
     return getattr(module, f"{command.capitalize()}Options")
 
@@ -488,7 +485,7 @@ def options_of(command: str) -> type:
 def random_flags(
     options_class: type, generator: np.random.Generator, paths: Sequence[str]
 ) -> list[str]:
-    """Returns flags, of which most exist, with values, of which some would do."""
+    """Returns flags, most of which exist, with values, some of which are valid."""
     values = (
         "", "0", "1", "-1", "2", "nan", "inf", "-inf", "1e400", "9" * 400, "0x10",
         "true", "auto", "cpu", "basic", "mse", "💣", "é" * 300, "..", "a b", "'", "\\",
@@ -509,12 +506,12 @@ def random_flags(
         odd = _any_of(generator, _ODD_FLAGS)
         line.append(odd + _any_of(generator, (*values, *paths)))
     order = generator.permutation(len(line))
-    # A process takes no zero bytes in its arguments.
-    return [line[place].replace("\0", "") for place in order]
+    # Arguments of a process cannot contain zero bytes.
+    return [line[number].replace("\0", "") for number in order]
 
 
 def _keras_file(folder: pathlib.Path) -> Attempt:
-    """Keras' HDF5 weights, damaged."""
+    """Keras's HDF5 weights, damaged."""
     folder.mkdir()
     path = folder / "weights.h5"
     with h5py.File(path, "w", track_order=True) as file:
@@ -532,11 +529,11 @@ def _matlab_file(folder: pathlib.Path) -> Attempt:
     folder.mkdir()
     path = folder / "net.mat"
     layers = np.empty((1, 2), object)
-    for place in range(2):
+    for number in range(2):
         weights = np.empty((1, 2), object)
         weights[0, 0] = np.zeros((3, 3, 1, 8), np.float32)
         weights[0, 1] = np.zeros((8, 1), np.float32)
-        layers[0, place] = {"weights": weights, "type": "conv"}
+        layers[0, number] = {"weights": weights, "type": "conv"}
     io.savemat(path, {"net": {"layers": layers}})
     return _damaged_weights(path, denoisers.load)
 
@@ -553,7 +550,7 @@ def _damaged_weights(path: pathlib.Path, load: Callable) -> Attempt:
 
 
 def _bombs(folder: pathlib.Path) -> Attempt:
-    """Small files that claim or unpack to gigabytes, one after the other."""
+    """Small files that claim to be or decompress to gigabytes, one after the other."""
     folder.mkdir()
     plain = [("plain.png", fuzz_bombs.plain())] * WARM
     tried = itertools.chain(plain, itertools.cycle(fuzz_bombs.bombs().items()))
@@ -601,7 +598,7 @@ def _counted() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _emptied(folder: pathlib.Path) -> Iterator[None]:
-    """Makes a folder for as long as the context lasts."""
+    """Makes a folder that exists while the context lasts."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         os.rename(made, folder)
         try:
@@ -637,7 +634,7 @@ class _Markup(html.parser.HTMLParser):
 
 
 def check_page(text: str) -> None:
-    """Raises UnsafeError where a page holds what it does not hold of itself."""
+    """Raises UnsafeError if a page contains scripts or links that are not its own."""
     markup = _Markup()
     markup.feed(text)
     if markup.risks or markup.scripts != 1:

@@ -1,11 +1,11 @@
-"""Puts the seed report's conclusions, and a better recipe, to the test.
+"""Tests the seed report's conclusions, and a better recipe.
 
     python -m experiments.tables.findings --quick --data_dir CLEAN
 
-The rows of the report's tables are trained on pairs of a folder of at least 200
-clean pictures, since a few cannot show that more data helps. Unlike the tables all
-runs are measured on one and the same test split, so that they can be compared. The
-answers are computed from the measurements; they are written as JSON and Markdown.
+The rows of the report's tables are trained on pairs of at least 200 clean images, since
+few images cannot show that more data helps. Unlike in the tables, all runs are measured
+on the same test split, so that they can be compared. The answers are computed from the
+measurements and written as JSON and Markdown.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from etils import epy
 from scipy import stats
 
 from experiments.tables import runs, standin, tables
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs
 from restoration.devices import backend
 
@@ -44,11 +44,11 @@ BETTER_ROWS = {"basic": tables.Row("2", "basic", 300, 0.12),
                "advanced": tables.Row("5", "advanced", 200, 0.12)}  # fmt: skip
 WANTED_GAIN = {"basic": 1.0, "advanced": 3.0}
 
-# Where the Keras twin and bfloat16 are compared with ours.
+# The rows in which Keras and bfloat16 are compared with ours.
 PEER_ROWS = {"basic": tables.Row("1", "basic", 100, 0.12),
              "advanced": tables.Row("4", "advanced", 100, 0.12)}  # fmt: skip
 
-# Test pairs, of all splits' pairs.
+# Number of test pairs.
 _TEST_PAIRS = 256
 
 
@@ -141,10 +141,10 @@ def _table_options(options: FindingsOptions) -> tables.TablesOptions:
 
 
 def measure(options: FindingsOptions, drawn: standin.Standin) -> list[Cell]:
-    """Trains and measures all cells; runs that are done are read.
+    """Trains and measures all cells; reads finished runs.
 
     Args:
-      options: scale, seeds and places.
+      options: from the command line.
       drawn: the stand-in pairs.
 
     Returns:
@@ -272,17 +272,17 @@ def more_helps(cells: Sequence[Cell]) -> dict[str, Any]:
             ("advanced", 200, 0.12),
         ),
     }
-    numbers, told = {}, []
+    numbers, lines = {}, []
     for name, (before, after) in steps.items():
         first, second = _at(cells, *before), _at(cells, *after)
         gain, noise = second.mean - first.mean, spread(first, second)
         numbers[name] = {"gain": gain, "spread": noise, "helps": gain > noise}
-        told.append(f"{name} {gain:+.2f} dB (spread {noise:.2f})")
+        lines.append(f"{name} {gain:+.2f} dB (spread {noise:.2f})")
     return {
         "name": "more data and training would improve both",
         "claim": "More pairs and more epochs would improve both models.",
         "agrees": all(found["helps"] for found in numbers.values()),
-        "answer": "; ".join(told) + ".",
+        "answer": "; ".join(lines) + ".",
         "numbers": numbers,
     }
 
@@ -306,7 +306,7 @@ def better_recipe(cells: Sequence[Cell], model: str) -> dict[str, Any]:
 
 
 def same_as(cells: Sequence[Cell], model: str, kind: str) -> dict[str, Any]:
-    """Whether a peer (the Keras twin, bfloat16) ends where ours does."""
+    """Returns whether a peer (Keras or bfloat16) has the same PSNR as ours."""
     row = PEER_ROWS[model]
     ours = _at(cells, model, row.epochs, row.fraction)
     (peer,) = _of(cells, model, kind)
@@ -341,7 +341,7 @@ def _standin(options: FindingsOptions) -> standin.StandinOptions:
 
 
 def _config(options: FindingsOptions) -> dict[str, Any]:
-    """Returns all that the numbers follow from, besides the code."""
+    """Returns all that determines the numbers, except the code."""
     values = {
         "standin": standin.identity(_standin(options)),
         "runs": [
@@ -365,19 +365,19 @@ def findings(options: FindingsOptions) -> dict[str, Any]:
     """Computes the findings, or reads them.
 
     Args:
-      options: the pictures, the scale and the places.
+      options: from the command line.
 
     Returns:
-      What `findings.json` holds.
+      The content of `findings.json`.
 
     Raises:
-      InputError: for a folder of too few pictures.
+      InputError: if the folder has too few images.
     """
     count = len(standin.find_sources(options.data_dir))
     if not options.data_dir or count < FEWEST_PICTURES:
         raise errors.InputError(
-            f"--data_dir={options.data_dir}: {count} pictures; a few cannot show that "
-            f"more data helps, give at least {FEWEST_PICTURES}"
+            f"--data_dir={options.data_dir}: {count} images; give at least "
+            f"{FEWEST_PICTURES}, since few cannot show that more data helps"
         )
     path = tables.results_folder(
         dataclasses.replace(_table_options(options), results=options.results)
@@ -405,7 +405,7 @@ def findings(options: FindingsOptions) -> dict[str, Any]:
         "machine": runs.machine(),
     }
     text = json.dumps(found, indent=1) + "\n"
-    config.write_text(path, text)
+    files.write_text(path, text)
     shutil.rmtree(_folder(options))
     return json.loads(text)
 

@@ -2,10 +2,9 @@
 
     python -m experiments.tables.keras_reference
 
-The same two networks, Adam as Keras sets it, mean squared error, `fit` on tf.data.
-It is the peer that the tables are compared with. The command trains the twin and
-ours in lockstep, from the same weights on the same batches, and prints how far the
-losses part.
+The same two networks, Adam with Keras's defaults, mean squared error, `fit` on tf.data.
+The tables compare our results with it. The command trains the Keras model and ours in
+lockstep, from the same weights on the same batches, and prints how the losses differ.
 """
 
 import dataclasses
@@ -23,9 +22,10 @@ import numpy as np
 from etils import epy
 
 from experiments.tables import runs
-from restoration.base import cli, config
+from restoration.base import cli, config, files
 from restoration.data import arrays, sampling
 from restoration.devices import backend
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -37,7 +37,7 @@ with epy.lazy_imports():
     from restoration.models import apply
     from restoration.training import losses, optim, step
 
-# Channels of the hidden convolutions, autoencoder by autoencoder.
+# Channels of the hidden convolutions of each autoencoder.
 WIDTHS = {
     "basic": ((32, 32, 32, 32),),
     "advanced": ((32, 64, 64, 32), (64, 128, 128, 64)),
@@ -47,29 +47,29 @@ _LAYERS = ("conv_1", "conv_2", "upconv_1", "upconv_2", "conv_3")
 
 
 @dataclasses.dataclass(frozen=True)
-class TwinOptions:
+class LockstepOptions:
     """Options of `python -m experiments.tables.keras_reference`."""
 
-    model: str = config.option("basic", help="which network", choices=tuple(WIDTHS))
-    steps: int = config.option(50, help="steps in lockstep", minimum=1)
-    batch_size: int = config.option(8, help="pairs a step", minimum=1)
+    model: str = config.option("basic", help="network", choices=tuple(WIDTHS))
+    steps: int = config.option(50, help="number of training steps", minimum=1)
+    batch_size: int = config.option(8, help="pairs per step", minimum=1)
     image_size: int = config.option(16, help="side of the pairs, pixels", minimum=16)
-    seed: int = config.option(0, help="of weights and batches", minimum=0)
+    seed: int = config.option(0, help="seed of weights and batches", minimum=0)
     double: bool = config.option(
-        False, help="compute in float64, to tell rounding from another program"
+        False, help="compute in float64, to rule out rounding as a cause"
     )
 
     def __post_init__(self):
-        """Checks limits and choices."""
+        """Checks the limits and choices."""
         config.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What a training run of the twin gave.
+    """The result of a training run in Keras.
 
     Attributes:
-      history: for each epoch loss and psnr of train and validation.
+      history: loss and psnr of train and validation, by epoch.
       scores: mse, psnr and ssim of each split, means over its images.
       seconds: wall time of the fit, without building and measuring.
     """
@@ -80,7 +80,7 @@ class Fit:
 
 
 def build(name: str) -> "keras.Model":
-    """Returns a network of the report, its weights drawn as Keras does."""
+    """Returns a network of the report with Keras's initial weights."""
     image = x = keras.Input((None, None, 3))
     for first, second, third, fourth in WIDTHS[name]:
         options = {"padding": "same", "activation": "relu"}
@@ -94,11 +94,11 @@ def build(name: str) -> "keras.Model":
     return keras.Model(image, x)
 
 
-def set_weights(twin: "keras.Model", parameters: Any) -> None:
-    """Copies our parameters into the twin."""
+def set_weights(reference: "keras.Model", parameters: Any) -> None:
+    """Copies our parameters into the Keras model."""
     stages = parameters["params"]
     ours = [stages[stage][layer] for stage in sorted(stages) for layer in _LAYERS]
-    theirs = [layer for layer in twin.layers if layer.weights]
+    theirs = [layer for layer in reference.layers if layer.weights]
     for weights, layer in zip(ours, theirs, strict=True):
         kernel = np.asarray(weights["kernel"])
         if isinstance(layer, keras.layers.Conv2DTranspose):
@@ -106,13 +106,13 @@ def set_weights(twin: "keras.Model", parameters: Any) -> None:
         layer.set_weights([kernel, np.asarray(weights["bias"])])
 
 
-def _compile(twin: "keras.Model") -> None:
-    """The report's optimizer and loss; PSNR is added for the curves."""
+def _compile(reference: "keras.Model") -> None:
+    """Sets the report's optimizer and loss, and PSNR as a metric for the curves."""
 
     def psnr(target: Any, restored: Any) -> Any:
         return tf.image.psnr(target, restored, max_val=1.0)
 
-    twin.compile(optimizer=keras.optimizers.Adam(), loss="mse", metrics=[psnr])
+    reference.compile(optimizer=keras.optimizers.Adam(), loss="mse", metrics=[psnr])
 
 
 def _dataset(
@@ -131,17 +131,17 @@ def _dataset(
 
 
 def score(
-    twin: "keras.Model", members: arrays.PairArrays, batch_size: int, context: int
+    reference: "keras.Model", members: arrays.PairArrays, batch_size: int, context: int
 ) -> dict[str, float]:
-    """Returns mean mse, psnr and ssim of restored pictures, as ours are measured.
+    """Returns mean mse, psnr and ssim of restored images, measured as ours are.
 
-    So the twin too sees a picture continued by reflection, where Keras alone would
-    see zeros: half a decibel at 32×32 pixels.
+    Images are padded by reflection, as for our models. Keras's zero padding costs half
+    a decibel at 32×32 pixels.
     """
     values: list[dict[str, Any]] = []
     for degraded, target in _dataset(members, batch_size, shuffle=False):
         edges = ((0, 0), (context, context), (context, context), (0, 0))
-        seen = twin(np.pad(degraded.numpy(), edges, mode="symmetric")).numpy()
+        seen = reference(np.pad(degraded.numpy(), edges, mode="symmetric")).numpy()
         inner = seen[:, context:, context:][:, : degraded.shape[1], : degraded.shape[2]]
         restored = np.clip(inner, 0, 1)
         values.append(metrics.all_metrics(restored, target.numpy()))
@@ -159,25 +159,25 @@ def fit(
     batch_size: int,
     seed: int,
 ) -> Fit:
-    """Trains the twin as the report did.
+    """Trains a network in Keras as the report did.
 
     Args:
       name: "basic" or "advanced".
       data: pairs of "train", "validation" and "test".
       epochs: passes over the training pairs.
-      batch_size: pairs a step.
+      batch_size: pairs per step.
       seed: of weights and order.
 
     Returns:
       Curves, scores of every split, and the time.
     """
     keras.utils.set_random_seed(seed)
-    twin = build(name)
-    _compile(twin)
+    reference = build(name)
+    _compile(reference)
     train = _dataset(data["train"], batch_size, shuffle=True)
     validation = _dataset(data["validation"], batch_size, shuffle=False)
     started = time.monotonic()
-    logged = twin.fit(train, validation_data=validation, epochs=epochs, verbose=0)
+    logged = reference.fit(train, validation_data=validation, epochs=epochs, verbose=0)
     seconds = time.monotonic() - started
     history = [
         {key: float(values[epoch]) for key, values in logged.history.items()}
@@ -185,7 +185,8 @@ def fit(
     ]
     context = apply.margin(models.get_model(name))
     scores = {
-        split: score(twin, pairs, batch_size, context) for split, pairs in data.items()
+        split: score(reference, pairs, batch_size, context)
+        for split, pairs in data.items()
     }
     return Fit(history, scores, seconds)
 
@@ -193,12 +194,12 @@ def fit(
 def result(
     run: runs.Run, data: dict[str, arrays.PairArrays], workdir: pathlib.Path
 ) -> dict[str, Any]:
-    """Trains the twin, or reads what it gave; its recipe is the report's alone.
+    """Trains a network in Keras by the report's recipe, or reads a finished result.
 
     Args:
-      run: model, epochs, batch size and seed are read.
+      run: only model, epochs, batch size and seed are used.
       data: pairs of "train", "validation" and "test".
-      workdir: the run's folder; a fit that was cut starts anew.
+      workdir: the run's folder; an interrupted fit starts anew.
 
     Returns:
       "scores", "history" and "seconds" of `Fit`.
@@ -217,12 +218,12 @@ def result(
         ],
         "seconds": round(fitted.seconds, 2),
     }
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 
 def _double(tree: Any) -> Any:
-    """Returns a tree of arrays with those of float32 in float64."""
+    """Converts the float32 arrays of a tree to float64."""
     return jax.tree.map(
         lambda leaf: (
             leaf.astype(jax.numpy.promote_types(leaf.dtype, "float64"))
@@ -233,23 +234,23 @@ def _double(tree: Any) -> Any:
     )
 
 
-def _mean_squares(image: "jax.Array", reference: "jax.Array") -> "jax.Array":
-    return jax.numpy.mean(jax.numpy.square(image - reference), axis=(1, 2, 3))
+def _mean_squares(image: "jax.Array", target: "jax.Array") -> "jax.Array":
+    return jax.numpy.mean(jax.numpy.square(image - target), axis=(1, 2, 3))
 
 
-def lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
-    """Trains the twin and ours from the same weights on the same batches.
+def lockstep(options: LockstepOptions, members: arrays.PairArrays) -> np.ndarray:
+    """Trains the Keras model and ours from the same weights on the same batches.
 
     Args:
       options: network, steps, batch size, seed and precision.
       members: training pairs, `options.image_size` or larger.
 
     Returns:
-      float64 (steps, 2), the loss of ours and of the twin before each step.
+      float64 (steps, 2), our loss and Keras's before each step.
     """
     before = keras.config.floatx(), keras.config.dtype_policy()
     precision = "float64" if options.double else "float32"
-    # Layers go by the policy, which no longer follows floatx once it was asked for.
+    # Layers use the policy, which follows floatx only until it is first read.
     keras.config.set_floatx(precision)
     keras.config.set_dtype_policy(precision)
     try:
@@ -260,24 +261,24 @@ def lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
         keras.config.set_dtype_policy(before[1])
 
 
-def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
-    run = config.TrainConfig(data_dir="", workdir="", model=options.model)
+def _lockstep(options: LockstepOptions, members: arrays.PairArrays) -> np.ndarray:
+    run = train_config.TrainConfig(data_dir="", workdir="", model=options.model)
     model = models.get_model(options.model)
     optimizer = optim.make_optimizer(run, options.steps)
     state = step.init_state(model, optimizer, jax.random.key(options.seed), ema=False)
     if options.double:
         state = _double(state)
-    twin = build(options.model)
-    set_weights(twin, state.parameters)
-    _compile(twin)
+    reference = build(options.model)
+    set_weights(reference, state.parameters)
+    _compile(reference)
     if options.double:
-        # Keras rounds a decay given as a number to float32 where it is raised to a
-        # power, and nowhere else: 6e-6 of each step.
-        twin.optimizer.beta_1 = np.array(twin.optimizer.beta_1)
-        twin.optimizer.beta_2 = np.array(twin.optimizer.beta_2)
-    # Our own is of float32 whatever it is given.
+        # Keras rounds a decay given as a number to float32 in one of its uses.
+        reference.optimizer.beta_1 = np.array(reference.optimizer.beta_1)
+        reference.optimizer.beta_2 = np.array(reference.optimizer.beta_2)
+    # Our own loss is always float32.
     loss = _mean_squares if options.double else losses.make_loss("mse")
-    train_step = jax.jit(step.make_train_step(model, optimizer, loss))
+    objective = step.restoring(loss)
+    train_step = jax.jit(step.make_train_step(model, optimizer, objective))
     seen: list[Sequence[float]] = []
     for number in range(options.steps):
         draws = sampling.batch_draws(
@@ -287,21 +288,21 @@ def _lockstep(options: TwinOptions, members: arrays.PairArrays) -> np.ndarray:
             batch_size=options.batch_size,
             augment=False,
         )
-        with jax.enable_x64(False):  # its indices are of 32 bits
+        with jax.enable_x64(False):  # the crops' indices are 32-bit
             batch = arrays.take_crops(members, draws, options.image_size)
         degraded, target = (
             np.asarray(step.to_float(side), keras.config.floatx())
             for side in batch.values()
         )
-        # As float to both: a compiled division by 255 rounds otherwise.
+        # Both get floats, since a compiled division by 255 rounds differently.
         state, values = train_step(state, {"input": degraded, "output": target})
-        theirs = twin.train_on_batch(degraded, target, return_dict=True)["loss"]
-        twin.reset_metrics()  # else the next loss were a mean over batches
+        theirs = reference.train_on_batch(degraded, target, return_dict=True)["loss"]
+        reference.reset_metrics()  # otherwise losses are means over batches
         seen.append((float(values["loss"]), float(theirs)))
     return np.array(seen)
 
 
-def main(options: TwinOptions) -> None:
+def main(options: LockstepOptions) -> None:
     """Entry point."""
     from experiments.tables import standin
 
@@ -314,9 +315,9 @@ def main(options: TwinOptions) -> None:
     for number, (ours, theirs) in enumerate(seen):
         print(f"{number:4d}  {ours:.7f}  {theirs:.7f}  {apart[number]:.1e}")
     print(
-        f"losses part by {apart[:10].max():.1e} in 10 steps, {apart.max():.1e} in all"
+        f"losses differ by {apart[:10].max():.1e} in 10 steps, {apart.max():.1e} in all"
     )
 
 
 if __name__ == "__main__":
-    cli.run(main, TwinOptions)
+    cli.run(main, LockstepOptions)

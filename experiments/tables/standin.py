@@ -1,12 +1,11 @@
-"""Pairs that stand in for the seed report's film stills.
+"""Stand-in pairs for the seed report's film stills.
 
     python -m experiments.tables.standin --out standin
 
-The stills cannot be had, so clean pictures are cut into squares and worn by
-`restoration.damage`. Every pair follows from the seed and its number alone and is
-made on the device, in JAX: neither disk nor TensorFlow holds training up. Pictures
-are divided between training, validation and test, never the squares of one picture.
-Prints what the pairs are, as JSON (the data card), and draws a sheet of them.
+The stills are not available, so squares are cut from clean images and degraded by
+`restoration.damage`. Every pair depends only on the seed and its number, and is made on
+the device, in JAX. All squares of an image are in the same split. The command prints
+the data card of the pairs as JSON, and draws a sheet of pairs.
 """
 
 import dataclasses
@@ -34,44 +33,44 @@ with epy.lazy_imports():
     from restoration import damage
     from restoration.evaluation import metrics
 
-# Color photographs of scikit-image's wheel, each of a scene of its own.
+# Color photographs of different scenes in the scikit-image package.
 PHOTOGRAPHS = (
     "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png",
     "motorcycle_left.png", "retina.jpg", "rocket.jpg",
 )  # fmt: skip
 
-# What befell the report's stills: scratches, cue marks and dirt, and film's grain.
+# The damage of the report's stills: scratches, cue marks, dirt and grain.
 KINDS = ("cue_marks", "dirt", "dust", "grain", "running_scratches", "scratches")
 
 # The report's number of pairs, and its split.
 PAIRS = 31_801
 _SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
-# Severity is sought so finely, on so many pairs of the training split.
+# The severity is found by this many bisections on this many training pairs.
 _HALVINGS = 10
 _CALIBRATION = 256
 _HIGHEST_SEVERITY = 8.0
 
-# So many pixels are damaged in one call.
-_PIXELS_A_CALL = {"cpu": 2**16, "accelerator": 2**24}
+# Number of pixels damaged in one call.
+_PIXELS_PER_CALL = {"cpu": 2**16, "accelerator": 2**24}
 
 
 @dataclasses.dataclass(frozen=True)
 class StandinOptions:
-    """All that defines the stand-in pairs."""
+    """Options that define the stand-in pairs."""
 
     data_dir: str = config.option(
-        "", help="folder of clean pictures; by default scikit-image's photographs"
+        "", help="folder of clean images; default: scikit-image's photographs"
     )
     pairs: int = config.option(PAIRS, help="pairs of all splits", minimum=10)
     image_size: int = config.option(256, help="side of a pair, pixels", minimum=16)
     input_psnr: float = config.option(
         28.0,
-        help="mean PSNR of the worn pictures, dB; the report does not give its own",
+        help="mean PSNR of the degraded images, dB; the report does not give its own",
         minimum=5.0,
         maximum=60.0,
     )
-    seed: int = config.option(0, help="of places and damage", minimum=0)
+    seed: int = config.option(0, help="seed of positions and damage", minimum=0)
 
     def __post_init__(self):
         """Checks limits."""
@@ -79,12 +78,12 @@ class StandinOptions:
 
 
 class Square(NamedTuple):
-    """A pair to come; to `pairs` it is as good as one of files.
+    """A pair that is not made yet; `data.pairs` handles it like a pair of files.
 
     Attributes:
-      name: `picture_number`.
-      clip: name of the clean picture.
-      number: over all splits, from 0; place and damage follow from it.
+      name: `image_number`.
+      clip: name of the clean image.
+      number: over all splits, from 0; it determines position and damage.
     """
 
     name: str
@@ -93,13 +92,13 @@ class Square(NamedTuple):
 
 
 class Clean(NamedTuple):
-    """Clean pictures of any sizes, one after the other, on the device.
+    """Clean images of any sizes, concatenated, on the device.
 
     Attributes:
-      pixels: uint8 (pixels of all pictures, 3).
-      offset: int32 (pictures,), where each begins.
-      height: int32 (pictures,).
-      width: int32 (pictures,).
+      pixels: uint8 (pixels of all images, 3).
+      offset: int32 (images,), index of each image's first pixel.
+      height: int32 (images,).
+      width: int32 (images,).
     """
 
     pixels: Any
@@ -110,15 +109,15 @@ class Clean(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Standin:
-    """Stand-in pairs that have been laid out, not yet made.
+    """Stand-in pairs that are planned, but not made yet.
 
     Attributes:
-      options: what was asked for.
-      sources: names of the clean pictures.
+      options: that define them.
+      sources: names of the clean images.
       splits: pairs by split.
-      clean: the pictures.
+      clean: the images.
       severity: of the damage.
-      sample_psnr: mean PSNR of the pairs that the severity was found on, dB.
+      sample_psnr: mean PSNR in dB of the pairs on which the severity was found.
     """
 
     options: StandinOptions
@@ -130,22 +129,22 @@ class Standin:
 
 
 def find_sources(data_dir: str) -> dict[str, pathlib.Path]:
-    """Returns the clean pictures by name, in order.
+    """Returns the files of clean images by name, in order.
 
     Args:
-      data_dir: a folder, searched with its sub-folders; "" is scikit-image's.
+      data_dir: a folder, searched with its sub-folders; "" for scikit-image's.
 
     Returns:
       Files by name: the path below the folder, without suffix.
 
     Raises:
-      InputError: for a folder with fewer than three pictures, one for each split.
+      InputError: if there are fewer than three images, one for each split.
     """
     folder = pathlib.Path(data_dir or pathlib.Path(skimage.__file__).parent / "data")
     names = list(frames.list_images(folder)) if data_dir else PHOTOGRAPHS
     if len(names) < len(pairs.SPLITS):
         raise errors.InputError(
-            f"{folder}: {len(names)} pictures; at least {len(pairs.SPLITS)} are needed"
+            f"{folder}: {len(names)} images; at least {len(pairs.SPLITS)} are needed"
         )
     return {name[: name.rindex(".")]: folder / name for name in names}
 
@@ -153,37 +152,40 @@ def find_sources(data_dir: str) -> dict[str, pathlib.Path]:
 def identity(options: StandinOptions) -> dict[str, Any]:
     """Returns the options as JSON that is the same on every machine.
 
-    In place of the folder's path stand its name, and number, names and sizes of
-    its pictures.
+    Instead of the folder's path, it has the folder's name, the number of its images and
+    a hash of their names and sizes.
     """
     values = dataclasses.asdict(options)
     if options.data_dir:
         sources = find_sources(options.data_dir)
-        told = [f"{name} {path.stat().st_size}" for name, path in sources.items()]
-        digest = hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape"))
+        lines = [f"{name} {path.stat().st_size}" for name, path in sources.items()]
+        digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape"))
         folder = pathlib.Path(options.data_dir).name
-        values["data_dir"] = f"{folder}, {len(told)} pictures, {digest.hexdigest()[:8]}"
+        # Stored in results, so the wording stays.
+        values["data_dir"] = (
+            f"{folder}, {len(lines)} pictures, {digest.hexdigest()[:8]}"
+        )
     return values
 
 
 def _shot(name: str) -> str:
-    """Returns what must not be divided: a still, or the frames of a shot."""
+    """Returns the unit that stays in one split: a still, or the frames of a shot."""
     folder, _, last = name.rpartition("/")
     return f"{folder}/{pairs.clip_of(last)}" if folder else pairs.clip_of(last)
 
 
 def split_sources(sources: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Divides pictures 80/10/10 by a hash of their names; see `split_by_clip`."""
-    whole = [Square(name, _shot(name), place) for place, name in enumerate(sources)]
+    """Splits images 80/10/10 by a hash of their names, see `pairs.split_by_clip`."""
+    whole = [Square(name, _shot(name), number) for number, name in enumerate(sources)]
     split = pairs.split_by_clip(whole)
     return {name: tuple(p.name for p in members) for name, members in split.items()}
 
 
 def lay_out(sources: Iterable[str], count: int) -> dict[str, tuple[Square, ...]]:
-    """Says of which picture each pair is: 80/10/10 of the pairs, pictures in turn.
+    """Assigns an image to each pair: 80/10/10 of the pairs, images in turn.
 
     Args:
-      sources: names of the clean pictures.
+      sources: names of the clean images.
       count: pairs of all splits.
 
     Returns:
@@ -203,17 +205,17 @@ def lay_out(sources: Iterable[str], count: int) -> dict[str, tuple[Square, ...]]
 
 
 def load_clean(sources: Mapping[str, pathlib.Path], image_size: int) -> Clean:
-    """Reads clean pictures onto the device.
+    """Reads clean images onto the device.
 
     Args:
       sources: files by name.
-      image_size: side of the squares to come.
+      image_size: side of the squares, pixels.
 
     Returns:
-      The pictures.
+      The images.
 
     Raises:
-      InputError: for a file that cannot be read or is smaller than a square.
+      InputError: if a file cannot be read or is smaller than a square.
     """
     pixels, heights, widths = [], [], []
     for path in sources.values():
@@ -222,7 +224,7 @@ def load_clean(sources: Mapping[str, pathlib.Path], image_size: int) -> Clean:
         if min(height, width) < image_size:
             raise errors.InputError(
                 f"{path}: {width}×{height} is smaller than --image_size={image_size}; "
-                "remove it or ask for smaller pairs"
+                "remove it or choose a smaller --image_size"
             )
         pixels.append(image.reshape(-1, 3))
         heights.append(height)
@@ -248,22 +250,22 @@ def _make_pair(
     size: int,
     kinds: tuple[str, ...],
 ) -> arrays.PairArrays:
-    """Cuts and wears one pair, uint8 (size, size, 3) each."""
-    place, wear = jax.random.split(key)
+    """Cuts a square and degrades it; returns both, uint8 (size, size, 3) each."""
+    position_key, damage_key = jax.random.split(key)
     height, width = clean.height[picture], clean.width[picture]
     room = jnp.stack([height, width]) - size + 1
-    top, left = (jax.random.uniform(place, (2,)) * room).astype(jnp.int32)
+    top, left = (jax.random.uniform(position_key, (2,)) * room).astype(jnp.int32)
     rows = clean.offset[picture] + (top + jnp.arange(size)) * width + left
     target = clean.pixels[rows[:, None] + jnp.arange(size)]
     degraded, _ = damage.damage(
-        wear, target.astype(jnp.float32) / 255, severity=severity, kinds=kinds
+        damage_key, target.astype(jnp.float32) / 255, severity=severity, kinds=kinds
     )
     return arrays.PairArrays(_to_uint8(degraded), target)
 
 
 @functools.cache
 def _make_batch(size: int, kinds: tuple[str, ...]) -> Any:
-    """Returns the jitted (clean, pictures, numbers, severity, seed) -> pairs."""
+    """Returns a jitted function (clean, pictures, numbers, severity, seed) -> pairs."""
 
     def make(clean: Clean, pictures: Any, numbers: Any, severity: Any, seed: Any):
         first = jax.random.key(seed)
@@ -282,13 +284,13 @@ def _make(
     severity: float,
 ) -> arrays.PairArrays:
     device = "cpu" if backend.is_cpu() else "accelerator"
-    size = max(1, _PIXELS_A_CALL[device] // options.image_size**2)
-    place = {name: number for number, name in enumerate(sources)}
-    pictures = np.array([place[member.clip] for member in members], np.int32)
+    size = max(1, _PIXELS_PER_CALL[device] // options.image_size**2)
+    index = {name: number for number, name in enumerate(sources)}
+    pictures = np.array([index[member.clip] for member in members], np.int32)
     numbers = np.array([member.number for member in members], np.int32)
     made = []
     for start in range(0, len(members), size):
-        # The last call repeats pairs, so that one program serves all.
+        # The last call repeats pairs, so that one compiled program is enough.
         rows = np.resize(np.arange(start, min(start + size, len(members))), size)
         made.append(
             _make_batch(options.image_size, KINDS)(
@@ -301,7 +303,7 @@ def _make(
 
 
 def psnr(made: arrays.PairArrays) -> float:
-    """Returns the mean PSNR of worn pictures, dB, as `metrics.PROTOCOL` has it."""
+    """Returns the mean PSNR of degraded images in dB, by `metrics.PROTOCOL`."""
     sides = (side.astype(jnp.float32) / 255 for side in made)
     return float(jnp.mean(metrics.all_metrics(*sides)["psnr"]))
 
@@ -312,7 +314,7 @@ def _find_severity(
     sources: Sequence[str],
     members: Sequence[Square],
 ) -> tuple[float, float]:
-    """Returns (severity, its PSNR) nearest to the one that is asked for."""
+    """Returns the severity with the PSNR nearest to the wanted one, and that PSNR."""
     sample = members[:_CALIBRATION]
     low, high, tried = 0.0, _HIGHEST_SEVERITY, {}
     for _ in range(_HALVINGS):
@@ -326,16 +328,16 @@ def _find_severity(
 
 
 def prepare(options: StandinOptions) -> Standin:
-    """Lays the pairs out and finds the severity.
+    """Plans the pairs and finds the severity.
 
     Args:
-      options: what to draw.
+      options: that define the pairs.
 
     Returns:
-      The stand-in; `draw` makes pairs of it.
+      The planned pairs; `draw` makes them.
 
     Raises:
-      InputError: for a folder or a picture that cannot serve.
+      InputError: if the folder or an image cannot be used.
     """
     sources = find_sources(options.data_dir)
     splits = lay_out(sources, options.pairs)
@@ -346,11 +348,11 @@ def prepare(options: StandinOptions) -> Standin:
 
 
 def draw(standin: Standin, members: Sequence[Square]) -> arrays.PairArrays:
-    """Makes some of the stand-in's pairs.
+    """Makes some of the pairs.
 
     Args:
       standin: from `prepare`.
-      members: which, in any order.
+      members: the pairs to make, in any order.
 
     Returns:
       uint8 (len(members), image_size, image_size, 3) for each side, on the device.
@@ -361,7 +363,7 @@ def draw(standin: Standin, members: Sequence[Square]) -> arrays.PairArrays:
 
 
 def card(standin: Standin) -> dict[str, Any]:
-    """Returns what the pairs are, for the files of results."""
+    """Returns the data card of the pairs, for the files of results."""
     options = standin.options
     folder = pathlib.Path(options.data_dir).name
     pictures = f"{len(standin.sources)} pictures of the folder {folder}"
@@ -397,16 +399,16 @@ class SheetOptions(StandinOptions):
     """Options of `python -m experiments.tables.standin`."""
 
     out: str = config.option(
-        "standin.png", short="o", help="sheet of pairs to write, worn beside clean"
+        "standin.png", short="o", help="sheet of pairs to write, degraded beside clean"
     )
 
 
 def sheet(standin: Standin, count: int = 12) -> np.ndarray:
-    """Returns pairs of every split side by side, pixel for pixel.
+    """Returns a sheet of pairs of every split, at full size.
 
     Args:
       standin: from `prepare`.
-      count: pairs of each split at most.
+      count: pairs of each split, at most.
 
     Returns:
       float (height, width, 3) in [0, 1].
@@ -414,7 +416,7 @@ def sheet(standin: Standin, count: int = 12) -> np.ndarray:
     cells = []
     for split, members in standin.splits.items():
         spread = np.linspace(0, len(members) - 1, min(count, len(members)))
-        chosen = [members[int(place)] for place in spread]
+        chosen = [members[int(number)] for number in spread]
         made = draw(standin, chosen)
         for member, degraded, target in zip(chosen, *made, strict=True):
             pair = np.hstack([np.asarray(degraded), np.asarray(target)]) / 255

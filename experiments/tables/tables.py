@@ -2,10 +2,10 @@
 
     python -m experiments.tables --table all --quick
 
-Each row is trained on stand-in pairs (`experiments.tables.standin`), with the seed's
-own program beside it in Keras where that is affordable. A row whose result exists for
-the same configuration and code is not computed again, and a run that was cut goes
-on. Writes one JSON file a row, and the tables as Markdown, CSV and an HTML page.
+Each row is trained on stand-in pairs (`experiments.tables.standin`), and by the seed's
+own program in Keras if that does not take too long. A row is not computed again if its
+result exists for the same configuration and code; an interrupted run continues. Writes
+a JSON file for each row, and the tables as Markdown, CSV and an HTML page.
 """
 
 import csv
@@ -24,7 +24,7 @@ import numpy as np
 from etils import epy
 
 from experiments.tables import runs, standin
-from restoration.base import config
+from restoration.base import config, files
 from restoration.data import pairs
 from restoration.devices import backend
 from restoration.evaluation import scores
@@ -37,7 +37,7 @@ with epy.lazy_imports():
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1]
 
-# The report's five tables, and two more that it could not afford.
+# The report's five tables, and two larger ones.
 TABLES: dict[str, dict[str, Any]] = {
     "1": {"model": "basic", "epochs": 100, "fractions": (0.02, 0.12, 0.32)},
     "2": {"model": "basic", "epochs": 300, "fractions": (0.02, 0.12)},
@@ -55,11 +55,11 @@ class Scale:
     """How large the experiments are.
 
     Attributes:
-      pairs: of all splits, of which the rows take their fractions.
+      pairs: of all splits; a row uses a fraction of them.
       image_size: side of the pairs, pixels.
-      batch_size: pairs a step.
+      batch_size: pairs per step.
       epochs: share of the report's epochs.
-      twin: tables for which the Keras twin runs too.
+      twin: tables that are also trained in Keras.
     """
 
     pairs: int
@@ -69,7 +69,7 @@ class Scale:
     twin: tuple[str, ...]
 
 
-# At full size the twin would need 80 hours of two cores.
+# At full size, Keras would take 80 hours on two cores.
 FULL = Scale(standin.PAIRS, 256, 16, 1.0, twin=())
 QUICK = Scale(2_400, 32, 4, 0.06, twin=("1",))
 
@@ -79,20 +79,20 @@ class TablesOptions:
     """Options of `python -m experiments.tables`."""
 
     table: str = config.option(
-        "all", help="which table; all: the report's five", choices=("all", *TABLES)
+        "all", help="table; all: the report's five", choices=("all", *TABLES)
     )
     quick: bool = config.option(
-        False, help="fewer and smaller pairs, fewer epochs, the Keras twin beside"
+        False, help="fewer and smaller pairs, fewer epochs, with Keras for comparison"
     )
     data_dir: str = config.option(
-        "", help="folder of clean pictures; by default scikit-image's photographs"
+        "", help="folder of clean images; default: scikit-image's photographs"
     )
     pairs: int = config.option(0, help="pairs of all splits; 0: by scale", minimum=0)
     image_size: int = config.option(
         0, help="side of the pairs, pixels; 0: by scale", minimum=0
     )
-    batch_size: int = config.option(0, help="pairs a step; 0: by scale", minimum=0)
-    input_psnr: float = config.option(28.0, help="mean PSNR of the worn pictures, dB")
+    batch_size: int = config.option(0, help="pairs per step; 0: by scale", minimum=0)
+    input_psnr: float = config.option(28.0, help="mean PSNR of the degraded images, dB")
     seeds: int = config.option(
         3, help="runs of each row, with seeds 0, 1, ...; table 7 has one", minimum=1
     )
@@ -100,9 +100,7 @@ class TablesOptions:
     results: str = config.option(
         "", help="folder of the results; default: experiments/results (/quick)"
     )
-    workdir: str = config.option(
-        "build/tables", help="folder of runs that are under way"
-    )
+    workdir: str = config.option("build/tables", help="folder of unfinished runs")
     out: str = config.option(
         "build/tables", short="o", help="folder of tables.md, .csv and .html"
     )
@@ -131,15 +129,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class RowConfig:
-    """All that a row's numbers follow from, besides the code.
+    """All that determines a row's numbers, except the code.
 
     Attributes:
       row: the report's.
       standin: the pairs.
-      pairs: how many of them the row takes, of all splits.
-      run: the training; its seed is the first one.
+      pairs: number of pairs that the row uses, of all splits.
+      run: the training, with the first seed.
       seeds: number of runs.
-      twin: whether the Keras twin runs too.
+      twin: whether to train in Keras too. (Stored results use the field's name.)
     """
 
     row: Row
@@ -160,7 +158,7 @@ def rows_of(table: str) -> list[Row]:
 
 
 def row_config(options: TablesOptions, row: Row) -> RowConfig:
-    """Returns what a row means with these options."""
+    """Returns the configuration of a row with these options."""
     scale = QUICK if options.quick else FULL
     image_size = options.image_size or scale.image_size
     data = standin.StandinOptions(
@@ -188,7 +186,7 @@ def row_config(options: TablesOptions, row: Row) -> RowConfig:
 
 
 def results_folder(options: TablesOptions) -> pathlib.Path:
-    """Returns where the rows' results are."""
+    """Returns the folder of the rows' results."""
     default = FOLDER / "results" / ("quick" if options.quick else "")
     return pathlib.Path(options.results or default)
 
@@ -199,13 +197,13 @@ def _stem(wanted: RowConfig) -> str:
 
 
 def _as_json(wanted: RowConfig) -> dict[str, Any]:
-    """Returns a row's configuration as reading its JSON file gives it."""
+    """Returns a row's configuration as it is read from a JSON file."""
     values = dataclasses.asdict(wanted) | {"standin": standin.identity(wanted.standin)}
     return json.loads(json.dumps(values))
 
 
 def load(path: pathlib.Path, wanted: RowConfig) -> dict[str, Any] | None:
-    """Returns a row's result if it is of this configuration and code, else None."""
+    """Returns a row's result if it has this configuration and code, else None."""
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -214,13 +212,13 @@ def load(path: pathlib.Path, wanted: RowConfig) -> dict[str, Any] | None:
 
 
 def committed(*, quick: bool) -> list[dict[str, Any]]:
-    """Returns the kept results of the report's five tables, of whatever code.
+    """Returns the stored results of the report's five tables, of any code version.
 
     Args:
-      quick: those of the quick run or of the full one.
+      quick: of the quick run instead of the full one.
 
     Returns:
-      The results in the tables' order; none unless all rows are there.
+      The results in the tables' order; empty if a row is missing.
     """
     options = TablesOptions(quick=quick)
     paths = [
@@ -265,21 +263,23 @@ def compute(
 
     Args:
       wanted: the row.
-      pairs_of: gives the row's pairs by split, and their data card.
+      pairs_of: returns the row's pairs by split, and their data card.
       workdir: folder of the row's runs.
 
     Returns:
-      What the row's JSON file holds.
+      The content of the row's JSON file.
     """
     data, card = pairs_of(wanted)
-    ours, twins = [], []
+    ours, keras_runs = [], []
     for seed in range(wanted.seeds):
         run = dataclasses.replace(wanted.run, seed=seed)
         folder = workdir / f"seed_{seed}"
         print(f"{_stem(wanted)}, seed {seed}", flush=True)
         ours.append({"seed": seed} | runs.result(run, data, folder))
         if wanted.twin:
-            twins.append({"seed": seed} | keras_reference.result(run, data, folder))
+            keras_runs.append(
+                {"seed": seed} | keras_reference.result(run, data, folder)
+            )
     first = ours[0]["scores"]
     return {
         **dataclasses.asdict(wanted.row),
@@ -295,21 +295,21 @@ def compute(
             {split: sides["restored"] for split, sides in run["scores"].items()}
             for run in ours
         ),
-        "twin": statistics(run["scores"] for run in twins) if twins else None,
+        "twin": statistics(run["scores"] for run in keras_runs) if keras_runs else None,
         "seconds": {
             "ours": round(float(np.mean([run["seconds"] for run in ours])), 2),
-            "twin": round(float(np.mean([run["seconds"] for run in twins])), 2)
-            if twins
+            "twin": round(float(np.mean([run["seconds"] for run in keras_runs])), 2)
+            if keras_runs
             else None,
         },
         "machine": runs.machine(),
         "runs": ours,
-        "twin_runs": twins,
+        "twin_runs": keras_runs,
     }
 
 
 def pairs_source() -> Callable[[RowConfig], tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns what draws a row's pairs, and keeps what rows share."""
+    """Returns a function that draws a row's pairs, and caches what rows share."""
     prepare = functools.cache(standin.prepare)
 
     @functools.lru_cache(maxsize=1)
@@ -329,13 +329,13 @@ def tables(options: TablesOptions) -> list[dict[str, Any]]:
     """Computes the rows that have no result yet.
 
     Args:
-      options: which rows, on which pairs, at which size.
+      options: from the command line.
 
     Returns:
       The results of all rows, in the tables' order.
 
     Raises:
-      InputError: for pictures that cannot serve, and for a run that was stopped.
+      InputError: if an image cannot be used or a run was stopped.
     """
     workdir = pathlib.Path(options.workdir)
     pairs_of, results = pairs_source(), []
@@ -345,11 +345,11 @@ def tables(options: TablesOptions) -> list[dict[str, Any]]:
         found = load(path, wanted)
         if found is None:
             runs.keep_compiled(workdir / "compiled")
-            # Runs of another configuration or code must not be gone on with.
+            # A run with another configuration or code must not be continued.
             folder = workdir / f"{_stem(wanted)}_{_fingerprint(wanted)}"
             started = time.monotonic()
             found = compute(wanted, pairs_of, folder)
-            config.write_text(path, json.dumps(found, indent=1) + "\n")
+            files.write_text(path, json.dumps(found, indent=1) + "\n")
             shutil.rmtree(folder)
             print(f"{path}: {time.monotonic() - started:.0f} s", flush=True)
         results.append(found)
@@ -374,15 +374,15 @@ def seed_numbers() -> dict[tuple[str, float, str], dict[str, float]]:
 
 
 def lines_of(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the tables flat: one line for each row and split.
+    """Returns one line for each row and split.
 
     Args:
       results: from `tables`.
 
     Returns:
-      What the row is; then for each metric the seed's, the input's, ours and the
-      twin's with their standard deviations (None where there is none), and the
-      seconds of one training run.
+      The row's configuration; for each metric the value of the seed, of the input, of
+      ours and of Keras ("twin"), with standard deviations, None if missing; and the
+      seconds of a training run.
     """
     lines = []
     for result in results:
@@ -427,7 +427,7 @@ _DIGITS = {"mse": 5, "psnr": 2, "ssim": 4}
 
 
 def written(line: Mapping[str, Any], metric: str, who: str) -> str:
-    """Returns a number as the tables show it, ± its standard deviation if any."""
+    """Formats a number, with ± its standard deviation if there is one."""
     mean, std = line[f"{metric}_{who}"], line.get(f"{metric}_{who}_std")
     if mean is None:
         return "–"
@@ -447,7 +447,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def scale_note(results: Sequence[Mapping[str, Any]]) -> str:
-    """Returns in words at which size, on what and how often the rows were run."""
+    """Returns a note on the size of the runs, the data and the number of seeds."""
     first = results[0]
     run, data, card = first["config"]["run"], first["config"]["standin"], first["data"]
     size = (
@@ -465,7 +465,7 @@ def scale_note(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def to_markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the tables as Markdown, the report's numbers beside ours."""
+    """Returns the tables as Markdown, with the report's numbers beside ours."""
     parts, heading = [scale_note(results), ""], ""
     for line in lines_of(results):
         if _heading(line) != heading:
@@ -548,7 +548,7 @@ def main(options: TablesOptions) -> None:
     folder = pathlib.Path(options.out)
     name = "tables" if options.table == "all" else f"table_{options.table}"
     for suffix, write in (("md", to_markdown), ("csv", to_csv), ("html", to_html)):
-        config.write_text(folder / f"{name}.{suffix}", write(results))
+        files.write_text(folder / f"{name}.{suffix}", write(results))
         print(folder / f"{name}.{suffix}")
     for result in results:
         times = {k: v for k, v in result["seconds"].items() if v is not None}

@@ -1,9 +1,9 @@
 """Published denoisers from safetensors and MATLAB files.
 
-Read are DnCNN and FFDNet as PyTorch and MatConvNet have them: convolutions in a row,
-numbered, each with its bias or followed by batch normalisation, which is folded into
-it. MATLAB files are read as arrays, old ones with SciPy (see `matlab`), those of
-version 7.3, which are HDF5, with h5py; nothing in them is run.
+Reads DnCNN and FFDNet as saved by PyTorch and MatConvNet: a sequence of numbered
+convolutions, each with its bias or followed by batch normalization, which is folded
+into it. MATLAB files are read as arrays: old ones with SciPy (see `matlab`), those of
+version 7.3, which are HDF5 files, with h5py. No code in them is run.
 
     model, parameters = denoisers.load("dncnn_color_blind.mat")
     clean = model.apply(parameters, noisy)
@@ -29,17 +29,17 @@ from restoration.models import dncnn
 with epy.lazy_imports():
     import h5py
 
-# PyTorch's default, with which the published networks were trained.
+# PyTorch's default, used by the published networks.
 _EPSILON = 1e-5
 
-# Numbers that one array may hold.
+# Largest number of values in one array.
 _MOST_WEIGHTS = 1 << 24
 
 _SUFFIXES = (".safetensors", ".mat")
 
 
 class DnCNN17(dncnn.DnCNN):
-    """DnCNN for noise of one strength: 17 layers."""
+    """DnCNN for one noise level: 17 layers."""
 
     source: ClassVar[str] = "Zhang et al. 2017, DnCNN-S"
     halo: ClassVar[int] = 17
@@ -59,20 +59,20 @@ class Convolution(NamedTuple):
 
 
 def load(path: str | os.PathLike, *, sigma: float | None = None) -> tuple[Any, Any]:
-    """Reads a denoiser; which one it is, its layers tell.
+    """Reads a denoiser; its layers determine which one it is.
 
     Args:
       path: a `.safetensors` or `.mat` file.
-      sigma: the noise's standard deviation, pixels being in [0, 1]; FFDNet needs it,
-        DnCNN takes none.
+      sigma: standard deviation of the noise, for pixels in [0, 1]. FFDNet needs it,
+        DnCNN does not take it.
 
     Returns:
       The Flax module and its parameters, float32. A grey DnCNN maps (batch, height,
       width, 1).
 
     Raises:
-      InputError: for a file that cannot be read or holds no such network, and for a
-        sigma that is missing or has no use.
+      InputError: if the file cannot be read or contains another network, or sigma is
+        missing or not applicable.
     """
     found = read(path)
     kinds = {
@@ -84,14 +84,14 @@ def load(path: str | os.PathLike, *, sigma: float | None = None) -> tuple[Any, A
     }
     kind = kinds.get(tuple(layer.kernel.shape for layer in found))
     if kind is None:
-        ends = [found[place].kernel.shape for place in (0, -1)]
+        ends = [found[layer].kernel.shape for layer in (0, -1)]
         raise errors.InputError(
             f"{path}: {len(found)} convolutions, the first {ends[0]}, the last "
-            f"{ends[1]}: neither DnCNN of 17 or 20 layers nor the color FFDNet"
+            f"{ends[1]}: not a DnCNN of 17 or 20 layers, nor the color FFDNet"
         )
     if (kind is ffdnet.FFDNet) != (sigma is not None):
         remedy = "give its sigma" if sigma is None else "DnCNN takes no sigma"
-        raise errors.InputError(f"{path}: a {kind.__name__}; {remedy}")
+        raise errors.InputError(f"{path}: is a {kind.__name__}; {remedy}")
     model = kind() if sigma is None else kind(sigma=sigma)
     weights = {
         f"conv_{number}": {name: jnp.asarray(w) for name, w in layer._asdict().items()}
@@ -101,22 +101,22 @@ def load(path: str | os.PathLike, *, sigma: float | None = None) -> tuple[Any, A
 
 
 def _shapes(depth: int, inputs: int, width: int, outputs: int) -> tuple:
-    """Returns the kernels' shapes of a plain network."""
+    """Returns the kernels' shapes of a sequence of convolutions."""
     channels = [inputs, *[width] * (depth - 1), outputs]
     return tuple((3, 3, *ends) for ends in itertools.pairwise(channels))
 
 
 def read(path: str | os.PathLike) -> list[Convolution]:
-    """Reads the convolutions of a plain network, in order.
+    """Reads a network that is a sequence of convolutions.
 
     Args:
       path: a `.safetensors` or `.mat` file.
 
     Returns:
-      At least one layer; their channels fit each other.
+      The layers in order, at least one, with channels that fit each other.
 
     Raises:
-      InputError: for a file that cannot be read or holds anything else.
+      InputError: if the file cannot be read or contains anything else.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in _SUFFIXES:
@@ -140,9 +140,9 @@ def _check(layers: Sequence[Convolution], path: pathlib.Path) -> None:
                 f"bias of {bias.shape}"
             )
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-            raise errors.InputError(f"{path}: holds numbers that are not finite")
+            raise errors.InputError(f"{path}: some numbers are not finite")
     if not layers:
-        raise errors.InputError(f"{path}: holds no convolution")
+        raise errors.InputError(f"{path}: contains no convolution")
     for number, (one, other) in enumerate(itertools.pairwise(layers), 1):
         if one.kernel.shape[3] != other.kernel.shape[2]:
             raise errors.InputError(
@@ -152,7 +152,7 @@ def _check(layers: Sequence[Convolution], path: pathlib.Path) -> None:
 
 
 def _from_safetensors(path: pathlib.Path) -> list[Convolution]:
-    """Reads numbered layers: `PREFIX.7.weight`, kernels as PyTorch has them."""
+    """Reads numbered layers such as `PREFIX.7.weight`, with PyTorch's kernel layout."""
     try:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
@@ -164,7 +164,8 @@ def _from_safetensors(path: pathlib.Path) -> list[Convolution]:
         parts = re.fullmatch(r"(?:.*\.)?(\d+)\.(\w+)", name)
         if not parts:
             raise errors.InputError(
-                f"{path}: {name} is no numbered layer; only plain networks are read"
+                f"{path}: {name} is not a numbered layer; only sequences of "
+                "convolutions can be read"
             )
         numbered.setdefault(int(parts[1]), {})[parts[2]] = np.asarray(
             tensor, np.float32
@@ -178,8 +179,8 @@ def _from_safetensors(path: pathlib.Path) -> list[Convolution]:
             kernel = weights["weight"]
             if kernel.ndim != 4:
                 raise errors.InputError(
-                    f"{path}: layer {number} has weights of {kernel.shape}; it is no "
-                    "convolution"
+                    f"{path}: layer {number} has weights of {kernel.shape}; it is not "
+                    "a convolution"
                 )
             zeros = np.zeros(len(kernel), np.float32)
             layers.append(
@@ -188,20 +189,20 @@ def _from_safetensors(path: pathlib.Path) -> list[Convolution]:
         else:
             raise errors.InputError(
                 f"{path}: layer {number} with {', '.join(sorted(weights))} is neither "
-                "a convolution nor a batch normalisation after one"
+                "a convolution nor a batch normalization after one"
             )
     return layers
 
 
 def _folded(layer: Convolution, norm: Mapping[str, np.ndarray]) -> Convolution:
-    """Returns a convolution that does what it and the normalisation after it did."""
+    """Returns the convolution with the normalization after it folded in."""
     factor = norm["weight"] / np.sqrt(norm["running_var"] + _EPSILON)
     bias = (layer.bias - norm["running_mean"]) * factor + norm["bias"]
     return Convolution(layer.kernel * factor, bias)
 
 
 def _from_matlab(path: pathlib.Path) -> list[Convolution]:
-    """Reads the network `net` of MatConvNet."""
+    """Reads the variable `net`, a network of MatConvNet."""
     with path.open("rb") as file:
         is_hdf5 = b"MATLAB 7.3" in file.read(128)
     try:
@@ -226,20 +227,20 @@ def _from_matlab(path: pathlib.Path) -> list[Convolution]:
 
 
 def _four_dimensional(kernel: np.ndarray) -> np.ndarray:
-    """Returns a kernel with the last dimension that MATLAB drops where it is 1."""
+    """Restores a kernel's last dimension, which MATLAB drops if it is 1."""
     kernel = np.asarray(kernel, np.float32)
     return kernel[..., None] if kernel.ndim == 3 else kernel
 
 
 def _read(dataset: "h5py.Dataset") -> np.ndarray:
-    """Returns an array; a few bytes can claim any size."""
+    """Reads an array; raises ValueError if it is too large, as in a damaged file."""
     if dataset.size > _MOST_WEIGHTS:
         raise ValueError(f"an array of {dataset.size:,} numbers")
     return dataset[()]
 
 
 def _from_hdf5(path: pathlib.Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Reads a file of version 7.3; its arrays have their dimensions reversed."""
+    """Reads a file of version 7.3, whose arrays have reversed dimensions."""
     found = []
     with h5py.File(path, "r") as file:
         for reference in np.ravel(file["net"]["layers"]):

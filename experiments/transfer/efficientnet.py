@@ -1,18 +1,16 @@
-"""EfficientNetB0, layer for layer as Keras has it, and a restoration model on it.
+"""EfficientNetB0 with the layers of Keras's, and a restoration model based on it.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
-Networks", 2019 (arXiv 1905.11946). Layers have Keras' names, so that its weights are
+Networks", 2019 (arXiv 1905.11946). Layers have Keras's names, so that its weights are
 found by name (`keras_weights`).
 
-Batch normalisation is in its inference form throughout, in training too: its
-statistics lie beside the parameters, in the collection "batch_stats", and no gradient
-reaches them. That is how a pretrained encoder is usually fine-tuned on small batches;
-stochastic depth is left out for the same reason. For random weights, which come with
-no statistics, `calibrate` measures them once.
+Batch normalization always uses stored statistics, in training too: they are in the
+collection "batch_stats" and get no gradient. This is the usual way to fine-tune a
+pretrained encoder on small batches; stochastic depth is left out for the same reason.
+Random weights have no statistics; `calibrate` measures them once.
 
-Squeeze-and-excitation averages over the whole picture. So the model has no halo, a
-tile of a picture gives another result than the whole, and it is not among
-`models.MODELS`.
+Squeeze-and-excitation averages over the whole image. So the model has no halo, a tile
+gives another result than the whole image, and the model is not in `models.MODELS`.
 """
 
 from typing import Any, ClassVar
@@ -36,27 +34,27 @@ _STAGES = (
 )
 _STEM, _TOP = 32, 1280
 
-# Squeeze-and-excitation has so many channels, of those that enter the block.
+# Channels of squeeze-and-excitation, as a share of the block's input channels.
 _SQUEEZE = 0.25
 
-# Keras' defaults.
+# Keras's defaults.
 _BATCH_NORM_EPSILON = 1e-3
 _NORMALIZATION_EPSILON = 1e-7
 
-# Of ImageNet's colors, each in [0, 1]. Keras' network divides by the variance twice
-# where its ImageNet weights are used, once in `Normalization` and once here.
+# Standard deviation of ImageNet's colors in [0, 1]. With its ImageNet weights, Keras
+# normalizes colors twice: in `Normalization`, and by the root of these.
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Keras' initializer of all convolutions here.
+# Keras's initializer of all convolutions in the network.
 _INITIAL = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 
-# Decoder: from which stage the details come, and how many channels it has there.
+# Decoder: the stage of each skip connection, and the number of channels there.
 _DECODER = (("stage_5", 64), ("stage_3", 48), ("stage_2", 32), ("stage_1", 24))
 _DEEPEST, _FULL = 64, 16
 
 
 class _Normalization(nn.Module):
-    """Keras' layer of this name: colors less their mean, over their deviation.
+    """Keras's layer of this name: (colors - mean) / standard deviation.
 
     Attributes:
       calibrating: whether mean and variance are measured on the batch.
@@ -72,7 +70,7 @@ class _Normalization(nn.Module):
 
 
 class _BatchNorm(nn.Module):
-    """Batch normalisation in inference form, its statistics not trained.
+    """Batch normalization with stored statistics.
 
     Attributes:
       calibrating: whether mean and variance are measured on the batch.
@@ -91,7 +89,7 @@ class _BatchNorm(nn.Module):
 
 
 def _statistics(module: Any, x: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """Returns a layer's mean and variance, without gradient; measured if asked."""
+    """Returns a layer's mean and variance without gradient, measured if calibrating."""
     shape = (x.shape[-1],)
     mean = module.variable("batch_stats", "mean", jnp.zeros, shape)
     variance = module.variable("batch_stats", "var", jnp.ones, shape)
@@ -103,16 +101,16 @@ def _statistics(module: Any, x: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
 
 
 def _strided_padding(x: jnp.ndarray, side: int) -> list[tuple[int, int]]:
-    """Returns Keras' zero padding before a convolution of stride 2."""
+    """Returns Keras's zero padding before a convolution of stride 2."""
     return [(side // 2 - 1 + length % 2, side // 2) for length in x.shape[1:3]]
 
 
 class Encoder(nn.Module):
-    """EfficientNetB0 without its classifier; 4,007,548 parameters are trained.
+    """EfficientNetB0 without its classifier; 4,007,548 trained parameters.
 
     Attributes:
-      imagenet: whether colors are divided by √σ once more, as Keras does for
-        `weights="imagenet"` alone.
+      imagenet: whether colors are also divided by √σ, as Keras does only for
+        `weights="imagenet"`.
       calibrating: see `calibrate`.
       dtype: of the computation; parameters stay float32.
     """
@@ -190,7 +188,7 @@ class Encoder(nn.Module):
         expansion: int,
         channels: int,
     ) -> jnp.ndarray:
-        """Inverted residual block: expand, look around, weigh channels, project."""
+        """Inverted residual block: expand, depthwise, squeeze-and-excite, project."""
         entering = inputs.shape[-1]
         x, wide = inputs, entering * expansion
         if expansion > 1:
@@ -221,19 +219,19 @@ class Encoder(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """A light decoder on the encoder: what it gives is added to the picture.
+    """The encoder with a light decoder, whose output is added to the image.
 
-    It begins at zero, so that without training nothing is changed.
+    The output starts at zero: an untrained model changes nothing.
 
     Attributes:
-      imagenet: whether the encoder's weights are Keras' of ImageNet.
-      frozen: whether the encoder is kept from training.
+      imagenet: whether the encoder has Keras's ImageNet weights.
+      frozen: whether the encoder is not trained.
       calibrating: see `calibrate`.
       dtype: of the computation; parameters stay float32.
     """
 
     stride: ClassVar[int] = 32
-    # No context can stand for the rest of the picture: only whole ones are restored.
+    # The output depends on the whole image, so images cannot be tiled.
     halo: ClassVar[int] = 0
 
     imagenet: bool = False
@@ -283,10 +281,10 @@ class EfficientNet(nn.Module):
 
 
 def calibrate(model: nn.Module, parameters: Any, images: jnp.ndarray) -> Any:
-    """Measures the statistics of batch normalisation layer by layer.
+    """Measures the statistics of batch normalization, layer by layer.
 
-    With them every channel leaves its normalisation with mean 0 and variance 1 on
-    these images, so that random weights neither blow up nor fade.
+    With them, every normalized channel has mean 0 and variance 1 on these images, so
+    that activations of random weights neither explode nor vanish.
 
     Args:
       model: an `Encoder` or `EfficientNet`.
@@ -294,7 +292,7 @@ def calibrate(model: nn.Module, parameters: Any, images: jnp.ndarray) -> Any:
       images: float (batch, height, width, 3) in [0, 1], more than a few.
 
     Returns:
-      The parameters with these statistics.
+      The parameters with the measured statistics.
     """
     measuring = model.clone(calibrating=True)
     _, found = jax.jit(lambda p, x: measuring.apply(p, x, mutable=["batch_stats"]))(

@@ -1,9 +1,9 @@
-"""FFDNet, a denoiser that is told how strong the noise is.
+"""FFDNet, a denoiser that needs the noise level as input.
 
 Zhang, Zuo and Zhang, "FFDNet: Toward a Fast and Flexible Solution for CNN-Based Image
-Denoising", 2018 (arXiv 1710.04026): plain 3×3 convolutions at half resolution, the
-noise level being one more channel. Batch normalisation is folded into them, as it is
-in published weights.
+Denoising", 2018 (arXiv 1710.04026): 3×3 convolutions at half resolution, with the noise
+level as a further channel. Batch normalization is folded into the convolutions, as in
+the published weights.
 """
 
 from typing import Any, ClassVar
@@ -17,8 +17,7 @@ from restoration.models import layers
 def fold(x: jnp.ndarray) -> jnp.ndarray:
     """Rearranges (n, 2h, 2w, c) to (n, h, w, 4·c), color by color.
 
-    The four pixels of a color follow each other down the first column, then down
-    the second: MATLAB's order, in which the weights were published.
+    The four pixels of a color are in column-major order, as in the published weights.
     """
     n, height, width, channels = x.shape
     x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
@@ -59,7 +58,7 @@ class FFDNet(nn.Module):
 
         Args:
           images: float (batch, height, width, 3) near [0, 1], any height and width
-            (padded by reflection to even ones and cropped back).
+            (padded by reflection to even sizes and cropped back).
 
         Returns:
           float32 of the same shape, near [0, 1] but not clipped.

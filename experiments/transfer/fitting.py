@@ -1,24 +1,23 @@
-"""Trains any network, from given weights, on batches drawn on the device.
+"""Trains any network from given weights, on batches drawn on the device.
 
-`restoration.train` knows a network by its name, begins with fresh weights and counts
-epochs. Comparing ways to begin wants a network with weights of any origin, and the
-same number of steps however many pairs there are. A step's batch follows from the key
-and the step's number, so that a run that was cut goes on to the same weights.
+`restoration.train` starts a named network with random weights, on pairs from files. A
+comparison of initial weights needs weights of any origin, and batches drawn from pairs
+on the device; both use the same training run.
 """
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from etils import epy
 
-from restoration.base import config
+from restoration.base import errors
 from restoration.data import sampling
-from restoration.devices import backend
 from restoration.evaluation import measure
+from restoration.training import provenance, run_log, train_config
 
 with epy.lazy_imports():
     import jax
@@ -27,13 +26,10 @@ with epy.lazy_imports():
     from restoration import damage
     from restoration.data import arrays
     from restoration.evaluation import metrics
-    from restoration.training import checkpoint, losses, optim, step
+    from restoration.training import feed, run, step
 
-# On an accelerator at most so many steps go into one compiled call.
-_STEPS_A_CALL = 500
-
-# A blind denoiser's noise, of 255 (Zhang et al. 2017), and a blurred picture's blur,
-# in pixels; it has a little noise too, without which it could be undone exactly.
+# Highest noise of a blind denoiser, of 255 (Zhang et al. 2017). Range of the blur in
+# pixels; a little noise is added, since blur alone could be undone exactly.
 _BLIND_NOISE = 55.0
 _BLUR, _BLUR_RADIUS, _BLUR_NOISE = (0.5, 2.5), 8, 1.0
 
@@ -44,14 +40,14 @@ class Budget:
 
     Attributes:
       steps: number of batches.
-      batch_size: pictures a step.
-      image_size: side of the pictures, pixels.
-      learning_rate: at its highest; it rises over a twentieth of the steps and falls
-        to zero as a cosine.
-      optimizer: see `config.TrainConfig`.
+      batch_size: images per step.
+      image_size: side of the images, pixels.
+      learning_rate: peak value, after a warm-up of a twentieth of the steps and before
+        a cosine decay to zero.
+      optimizer: see `train_config.TrainConfig`.
       loss: see `losses`.
-      ema_decay: decay of the averaged weights, which are those that count.
-      points: how often the run is measured and saved, besides its start.
+      ema_decay: decay of the averaged weights, which are the result.
+      points: number of times that the run is measured and saved, after its start.
     """
 
     steps: int
@@ -63,19 +59,13 @@ class Budget:
     ema_decay: float = 0.99
     points: int = 10
 
-    @property
-    def stops(self) -> list[int]:
-        """The steps after which the run is measured, 0 and the last among them."""
-        found = {self.steps * n // self.points for n in range(self.points + 1)}
-        return sorted(found)
-
 
 class Fitted(NamedTuple):
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
       parameters: the averaged weights after the last step.
-      curve: (step, what `measure` gave), from step 0.
+      curve: (step, value of `measure`), from step 0.
     """
 
     parameters: Any
@@ -89,7 +79,7 @@ Draw = Callable[..., Mapping[str, Any]]
 def crops(
     key: "jax.Array", data: "arrays.PairArrays", *, batch_size: int, image_size: int
 ) -> dict[str, Any]:
-    """Draws pairs, places in them and flips.
+    """Draws crops of pairs, with flips.
 
     Args:
       key: PRNG key.
@@ -122,7 +112,7 @@ def with_noise(key: "jax.Array", clean: Any, sigma: Any) -> Any:
 
 
 def with_any_noise(key: "jax.Array", clean: Any) -> dict[str, Any]:
-    """Returns a batch for a blind denoiser: noise of another strength a picture."""
+    """Returns a batch for a blind denoiser, with another noise level for each image."""
     strength, noise = jax.random.split(key)
     shape = (len(clean), 1, 1, 1)
     sigma = jax.random.uniform(strength, shape, maxval=_BLIND_NOISE)
@@ -130,13 +120,13 @@ def with_any_noise(key: "jax.Array", clean: Any) -> dict[str, Any]:
 
 
 def noisy_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> dict:
-    """Draws clean crops, and noise of any strength over them; see `crops`."""
+    """Draws clean crops and adds noise of random levels; see `crops`."""
     cut, noise = jax.random.split(key)
     return with_any_noise(noise, crops(cut, data, **sizes)["output"])
 
 
 def blurred_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> dict:
-    """Draws clean crops, and blurs each by another width; see `crops`."""
+    """Draws clean crops and blurs each by a random width; see `crops`."""
     cut, width, noise = jax.random.split(key, 3)
     clean = crops(cut, data, **sizes)["output"]
     low, high = _BLUR
@@ -147,46 +137,58 @@ def blurred_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> 
     return {"input": with_noise(noise, blurred, _BLUR_NOISE), "output": clean}
 
 
-def _optimizer(budget: Budget) -> Any:
-    options = config.TrainConfig(
-        data_dir="",
-        workdir="",
+def run_options(
+    model: Any, budget: Budget, *, seed: int, workdir: pathlib.Path
+) -> train_config.RunConfig:
+    """Returns the options of a run."""
+    return train_config.RunConfig(
+        workdir=str(workdir),
+        model=type(model).__name__,
+        steps=budget.steps,
+        evaluations=budget.points,
+        batch_size=budget.batch_size,
+        image_size=budget.image_size,
+        seed=seed,
+        loss=budget.loss,
         optimizer=budget.optimizer,
         learning_rate=budget.learning_rate,
         schedule="cosine",
         warmup_steps=budget.steps // 20,
         clip_norm=1.0,
-    )
-    return optim.make_optimizer(options, budget.steps)
-
-
-@functools.cache
-def _advance(model: Any, draw: Draw, budget: Budget) -> Callable:
-    """Returns the jitted (state, data, key, count) -> state after so many steps."""
-    train_step = step.make_train_step(
-        model,
-        _optimizer(budget),
-        losses.make_loss(budget.loss),
         ema_decay=budget.ema_decay,
-        accumulate=backend.pieces(budget.batch_size, budget.image_size),
+        keep=1,
     )
 
-    def one(state: Any, data: Any, key: Any) -> Any:
-        batch = draw(
-            jax.random.fold_in(key, state.step),
+
+def _feed(
+    options: train_config.RunConfig,
+    draw: Draw,
+    data: "arrays.PairArrays",
+    measure: Callable[[Any], float],
+) -> "feed.Feed":
+    """Returns the feed that draws each step's batch on the device."""
+    root = jax.random.key(options.seed)
+
+    def take(data: Any, number: Any) -> Mapping[str, Any]:
+        return draw(
+            jax.random.fold_in(root, number),
             data,
-            batch_size=budget.batch_size,
-            image_size=budget.image_size,
+            batch_size=options.batch_size,
+            image_size=options.image_size,
         )
-        return train_step(state, batch)[0]
 
-    def many(state: Any, data: Any, key: Any, count: int) -> Any:
-        if count == 1:
-            return one(state, data, key)
-        repeat = lambda state, _: (one(state, data, key), None)  # noqa: E731
-        return jax.lax.scan(repeat, state, length=count)[0]
-
-    return jax.jit(many, static_argnums=3, donate_argnums=0)
+    described = provenance.describe_arrays({"train": data}) | {
+        "drawn by": draw.__name__
+    }
+    return feed.Feed(
+        count=options.steps * options.batch_size,
+        names=(),
+        make_run=feed.resident_run(options, data, take, np.int32),
+        make_validate=lambda model: lambda parameters: {"psnr": measure(parameters)},
+        bad={},
+        describe=lambda: described,
+        fixed=True,
+    )
 
 
 def fit(
@@ -200,50 +202,39 @@ def fit(
     workdir: pathlib.Path,
     measure: Callable[[Any], float],
 ) -> Fitted:
-    """Trains a network, or goes on with a run that was cut, or reads what it gave.
+    """Trains a network, continues an interrupted run, or reads a finished one.
 
     Args:
       model: Flax module.
       initial: its parameters before the first step.
-      draw: gives the batches; a function of a module, since programs are kept by it.
-      data: what `draw` draws from, on the device.
-      budget: how long and how.
+      draw: draws a batch.
+      data: passed to `draw`, on the device.
+      budget: of the training.
       seed: of the batches.
-      workdir: the run's folder; it must be of this run alone.
-      measure: takes parameters, returns one finite number for the curve.
+      workdir: the run's folder, used for this run only.
+      measure: takes parameters and returns a finite number for the curve.
 
     Returns:
       The weights and the curve.
+
+    Raises:
+      InputError: if the run was stopped before its end.
     """
-    state = step.TrainState(
-        jnp.zeros([], jnp.int32),
-        jax.tree.map(jnp.array, initial),  # copied: a step gives its state away
-        _optimizer(budget).init(initial),
-        jax.tree.map(jnp.array, initial),
+    options = run_options(model, budget, seed=seed, workdir=workdir)
+    first = float(measure(initial))
+    done = run.train(
+        options,
+        _feed(options, draw, data, measure),
+        task=run.Task(model, initial=initial),
     )
-    advance, key = _advance(model, draw, budget), jax.random.key(seed)
-    # On a CPU a convolution inside a loop leaves XLA's fast path.
-    most = 1 if backend.is_cpu() else _STEPS_A_CALL
-    path = workdir / "curve.json"
-    manager = checkpoint.open_manager(workdir, keep=1)
-    try:
-        state = checkpoint.restore_latest(manager, state) or state
-        curve = _read_curve(path, int(state.step)) if manager.all_steps() else []
-        for stop in budget.stops[len(curve) :]:
-            while (missing := stop - int(state.step)) > 0:
-                state = advance(state, data, key, min(most, missing))
-            curve.append((stop, float(measure(state.average))))
-            config.write_text(path, json.dumps(curve))
-            checkpoint.save(manager, state, curve[-1][1])
-    finally:
-        manager.close()
-    return Fitted(state.average, curve)
-
-
-def _read_curve(path: pathlib.Path, done: int) -> list[tuple[int, float]]:
-    """Returns the points up to a step; later ones no checkpoint holds."""
-    points = json.loads(path.read_text(encoding="utf-8"))
-    return [(number, value) for number, value in points if number <= done]
+    if done.step < done.total_steps:
+        raise errors.InputError(
+            f"{workdir}: stopped at step {done.step} of {done.total_steps}; "
+            "the same command continues it"
+        )
+    rows = run_log.read(workdir / run_log.NAME)
+    curve = [(row["step"], row["psnr"]) for row in rows if row["split"] == "validation"]
+    return Fitted(done.parameters, [(0, first), *curve])
 
 
 @functools.cache
@@ -263,13 +254,13 @@ def _scores(model: Any) -> Callable:
 def score(
     model: Any, parameters: Any, members: "arrays.PairArrays", batch_size: int
 ) -> dict[str, dict[str, float]]:
-    """Measures pairs as they are trained on: whole, without context around them.
+    """Measures whole pairs, without padding, as in training.
 
     Args:
       model: Flax module.
       parameters: its parameters.
       members: the pairs.
-      batch_size: pairs a call.
+      batch_size: pairs per call.
 
     Returns:
       Means of mse, psnr and ssim of "input" and "restored".

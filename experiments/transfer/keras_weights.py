@@ -1,10 +1,10 @@
-"""Weights of Keras' EfficientNetB0 from its HDF5 files.
+"""Weights of Keras's EfficientNetB0 from HDF5 files.
 
-Read are `model.save("x.h5")`, whose weights lie in the group "model_weights", and the
-older `save_weights`, where they lie at the root: layer by layer, each under its name.
-Arrays alone are read: no configuration is run and nothing is unpickled, and a link to
-another file is not followed. ImageNet's weights are fetched by their user, see the
-README; theirs want `efficientnet.Encoder(imagenet=True)`.
+Reads files of `model.save("x.h5")`, with the weights in the group "model_weights", and
+of the older `save_weights`, with the weights at the root, by layer names. Only arrays
+are read: no configuration is run, nothing is unpickled, and links to other files are
+not followed. Users download the ImageNet weights themselves, see the README; they need
+`efficientnet.Encoder(imagenet=True)`.
 """
 
 import os
@@ -25,7 +25,7 @@ with epy.lazy_imports():
 
     from experiments.transfer import efficientnet
 
-# Keras' name of a weight, and the collection and name that it has here.
+# Keras's name of a weight, and its collection and name in Flax.
 _OURS = {
     "kernel": ("params", "kernel"),
     "depthwise_kernel": ("params", "kernel"),
@@ -38,8 +38,8 @@ _OURS = {
     "variance": ("batch_stats", "var"),
 }
 
-# What a file may hold that the encoder has no use for: the classifier, and how many
-# pictures the colors' statistics are of.
+# Weights that the encoder does not need: the classifier, and the number of images
+# behind the statistics of the colors.
 _UNUSED = re.compile(r"predictions/.*|normalization/count")
 
 
@@ -53,7 +53,7 @@ def load_efficientnet(path: str | os.PathLike) -> Any:
       The parameters of `efficientnet.Encoder`: "params" and "batch_stats", float32.
 
     Raises:
-      InputError: for a file that is missing, damaged or of another network.
+      InputError: if the file is missing, damaged or of another network.
     """
     path = pathlib.Path(path)
     try:
@@ -63,7 +63,7 @@ def load_efficientnet(path: str | os.PathLike) -> Any:
         raise errors.InputError(f"{path}: no such file; check the path") from None
     except errors.InputError:
         raise
-    # h5py raises the one or the other, by where the damage lies.
+    # The type of h5py's error depends on the damage.
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise errors.InputError(
             f"{path}: not an HDF5 file, or damaged ({error}); get the file again"
@@ -83,24 +83,23 @@ def _load(file: "h5py.File", source: str) -> Any:
         for collection, by_layer in like.items()
     }
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(parameters)):
-        raise errors.InputError(f"{source}: holds numbers that are not finite")
+        raise errors.InputError(f"{source}: some numbers are not finite")
     return parameters
 
 
 def _datasets(file: "h5py.File", source: str) -> dict[str, "h5py.Dataset"]:
-    """Returns the arrays of a file by layer and weight: "stem_conv/kernel"."""
+    """Returns the arrays of a file by layer and weight, such as "stem_conv/kernel"."""
     group = file.get("model_weights", file)
     if not isinstance(group, h5py.Group) or "layer_names" not in group.attrs:
         raise errors.InputError(
-            f"{source}: no weights of Keras layer by layer; write them with "
-            "model.save('x.h5')"
+            f"{source}: no Keras weights by layer; write them with model.save('x.h5')"
         )
     found: dict[str, h5py.Dataset] = {}
 
     def add(path: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             layer, *_, weight = path.split("/")
-            # A second network of one program gets a number: "normalization_1".
+            # Keras numbers the layers of a second network: "normalization_1".
             layer = re.sub(r"^normalization_\d+$", "normalization", layer)
             found[f"{layer}/{weight.partition(':')[0]}"] = item
 
@@ -111,17 +110,17 @@ def _datasets(file: "h5py.File", source: str) -> dict[str, "h5py.Dataset"]:
 def _named(
     datasets: Mapping[str, "h5py.Dataset"], source: str
 ) -> dict[tuple[str, str, str], "h5py.Dataset"]:
-    """Returns the arrays by our collection, layer and name."""
+    """Returns the arrays by Flax collection, layer and name."""
     found, unknown = {}, []
-    for place, dataset in datasets.items():
-        layer, weight = place.split("/")
-        if _UNUSED.fullmatch(place):
+    for path, dataset in datasets.items():
+        layer, weight = path.split("/")
+        if _UNUSED.fullmatch(path):
             continue
         if weight in _OURS:
             collection, name = _OURS[weight]
             found[collection, layer, name] = dataset
         else:
-            unknown.append(f"{place} is unknown")
+            unknown.append(f"{path} is unknown")
     _refuse(unknown, source)
     return found
 
@@ -136,20 +135,20 @@ def _check(
         for layer, weights in by_layer.items()
         for name, leaf in weights.items()
     }
-    given = {place: _shape(dataset) for place, dataset in found.items()}
+    given = {key: _shape(dataset) for key, dataset in found.items()}
     _refuse(
         (
-            f"{'/'.join(place)} {given.get(place, 'missing')} for "
-            f"{wanted.get(place, 'nothing')}"
-            for place in sorted(wanted.keys() | given.keys())
-            if wanted.get(place) != given.get(place)
+            f"{'/'.join(key)} {given.get(key, 'missing')} for "
+            f"{wanted.get(key, 'nothing')}"
+            for key in sorted(wanted.keys() | given.keys())
+            if wanted.get(key) != given.get(key)
         ),
         source,
     )
     _refuse(
         (
-            f"{'/'.join(place)} of {dataset.dtype}"
-            for place, dataset in found.items()
+            f"{'/'.join(key)} of {dataset.dtype}"
+            for key, dataset in found.items()
             if dataset.dtype.kind != "f"
         ),
         source,
@@ -166,7 +165,11 @@ def _refuse(wrong: Iterable[str], source: str) -> None:
 
 
 def _is_depthwise(dataset: "h5py.Dataset") -> bool:
-    """Keras has (height, width, channels, 1), Flax (height, width, 1, channels)."""
+    """Returns whether an array is a depthwise kernel.
+
+    Its shape is (height, width, channels, 1) in Keras and (height, width, 1, channels)
+    in Flax.
+    """
     return "dwconv" in dataset.name and dataset.ndim == 4
 
 
@@ -176,6 +179,6 @@ def _shape(dataset: "h5py.Dataset") -> tuple[int, ...]:
 
 
 def _read(dataset: "h5py.Dataset") -> np.ndarray:
-    """Returns an array as float32, depthwise kernels in Flax's order."""
+    """Reads an array as float32, a depthwise kernel with Flax's layout."""
     values = np.asarray(dataset[()], np.float32)
     return values.swapaxes(2, 3) if _is_depthwise(dataset) else values

@@ -1,7 +1,7 @@
-"""Reads networks of MatConvNet from MATLAB files before version 7.3.
+"""Reads networks of MatConvNet from MATLAB files older than version 7.3.
 
-SciPy reads them, and a damaged one can crash it or make it ask for any amount of
-memory. So it does that in a process of its own, which gives plain arrays back:
+A damaged file can crash SciPy or make it ask for any amount of memory. So SciPy reads
+the file in a process of its own, which returns arrays:
 
     python -m experiments.transfer.matlab NET.mat > arrays.npz
 """
@@ -16,9 +16,9 @@ import numpy as np
 
 from restoration.base import errors
 
-# Bytes that the process may have, and seconds that it may take.
+# Limits of the process: memory in bytes and time in seconds.
 _MEMORY = 8 << 30
-_PATIENCE = 300
+_TIMEOUT = 300
 
 
 def read(path: str | os.PathLike) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -28,16 +28,18 @@ def read(path: str | os.PathLike) -> list[tuple[np.ndarray, np.ndarray]]:
       path: the file.
 
     Returns:
-      Kernel and bias of each, float32, as MATLAB has them.
+      Kernel and bias of each, float32, in MATLAB's layout.
 
     Raises:
-      InputError: for a damaged file, or one without such a network.
+      InputError: if the file is damaged or contains no such network.
     """
     command = [sys.executable, "-m", "experiments.transfer.matlab", os.fspath(path)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE)
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT)
     except subprocess.TimeoutExpired:
-        raise errors.InputError(f"{path}: damaged, its reading hangs") from None
+        raise errors.InputError(
+            f"{path}: not read after {_TIMEOUT} seconds, probably damaged; get it again"
+        ) from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         reason = lines[-1][:200] if done.returncode > 0 and lines else "SciPy crashed"
@@ -63,7 +65,7 @@ def _convolutions(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def main(path: str) -> None:
-    """Writes what a file holds to the standard output, as `.npz`."""
+    """Writes the convolutions of a file to standard output, as `.npz`."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     found = {}
     for number, (kernel, bias) in enumerate(_convolutions(path)):

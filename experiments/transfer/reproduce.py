@@ -1,11 +1,11 @@
-"""Reproduces a published number: color DnCNN, trained here (Zhang et al. 2017).
+"""Reproduces a published result: color DnCNN (Zhang et al. 2017).
 
     python -m experiments.transfer.reproduce --weights dncnn.mat --pictures KODAK
     python -m experiments.transfer.reproduce --weights ... --pictures ... --train_on D
 
-The first line measures published denoisers on pictures with Gaussian noise; the second
-trains DnCNN with our own trainer too and measures it on the same noise. A run that was
-cut goes on. Writes reproduce.json.
+The first command measures published denoisers on images with Gaussian noise. The second
+also trains DnCNN with our own code and measures it on the same noise. An interrupted
+run continues. Writes reproduce.json.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from etils import epy
 
 from experiments.tables import runs, standin
 from experiments.transfer import fitting
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.data import pairs
 from restoration.devices import backend
 from restoration.images import frames
@@ -35,12 +35,11 @@ with epy.lazy_imports():
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1]
 
-# Ours should come so near to the published weights, dB.
+# Ours should be at most this much worse than the published weights, dB.
 NEAR = 0.3
 
-# As the paper has it: patches of 50×50 for the blind network, batches of 128. Muon and
-# a cosine take the place of its gradient descent over 150,000 steps: what that is worth
-# is in experiments/README.md.
+# Patches of 50×50 for the blind network and batches of 128 are the paper's. Muon with a
+# cosine schedule replaces its gradient descent over 150,000 steps.
 FULL = fitting.Budget(
     steps=60_000,
     batch_size=128,
@@ -51,13 +50,13 @@ FULL = fitting.Budget(
     ema_decay=0.999,
     points=60,
 )
-# Side of the patches where the network learns one noise alone, in the paper too.
+# Side of the patches for a network of one noise level, as in the paper.
 _ONE_NOISE_SIDE = 40
 
-# What a grey picture is made of (Rec. 709, as scikit-image has it).
+# Weights of a grey image (BT.709, with the digits of scikit-image).
 _GREY = (0.2125, 0.7154, 0.0721)
 
-# Pictures that are measured on the way.
+# Number of images measured during training.
 _WATCHED = 4
 
 QUICK = dataclasses.replace(FULL, steps=30, batch_size=4, ema_decay=0.9, points=2)
@@ -68,36 +67,37 @@ class ReproduceOptions:
     """Options of `python -m experiments.transfer.reproduce`."""
 
     pictures: tuple[str, ...] = config.option(
-        help="folder of clean pictures to measure on; may be repeated"
+        help="folder of clean images to measure on, repeatable"
     )
     weights: tuple[str, ...] = config.option(
-        (), help="published denoiser, .mat or .safetensors; may be repeated"
+        (), help="published denoiser, .mat or .safetensors, repeatable"
     )
     sigma: float = config.option(
-        25.0, help="of the noise that is measured, of 255", minimum=0.0, maximum=75.0
+        25.0, help="noise level to measure with, of 255", minimum=0.0, maximum=75.0
     )
     train_on: str = config.option(
-        "", help="folder of clean pictures to train DnCNN on; else nothing is trained"
+        "", help="folder of clean images to train DnCNN on; default: do not train"
     )
     blind: bool = config.option(
-        True, help="train with noise of 0 to 55; else with that of --sigma alone"
+        True, help="train with noise of 0 to 55; --noblind: only with --sigma"
     )
     quick: bool = config.option(False, help="train for a few steps, to try it out")
-    steps: int = config.option(0, help="of the training; 0: by scale", minimum=0)
-    batch_size: int = config.option(0, help="patches a step; 0: by scale", minimum=0)
+    steps: int = config.option(0, help="training steps; 0: by scale", minimum=0)
+    batch_size: int = config.option(0, help="patches per step; 0: by scale", minimum=0)
     ema_decay: float = config.option(
-        0.0, help="of the averaged weights; 0: by scale", minimum=0.0, maximum=0.99999
+        0.0,
+        help="decay of the averaged weights; 0: by scale",
+        minimum=0.0,
+        maximum=0.99999,
     )
     points: int = config.option(
-        0, help="of the curve, where the run is saved too; 0: by scale", minimum=0
+        0, help="number of measurements and checkpoints; 0: by scale", minimum=0
     )
-    seed: int = config.option(0, help="of weights, patches and noise", minimum=0)
+    seed: int = config.option(0, help="seed of weights, patches and noise", minimum=0)
     results: str = config.option(
         "", help="folder of reproduce.json; default: experiments/results (/quick)"
     )
-    workdir: str = config.option(
-        "build/reproduce", help="folder of the run that is under way"
-    )
+    workdir: str = config.option("build/reproduce", help="folder of the unfinished run")
 
     def __post_init__(self):
         """Checks limits."""
@@ -107,7 +107,7 @@ class ReproduceOptions:
 
 
 def budget_of(options: ReproduceOptions) -> fitting.Budget:
-    """Returns how the network is trained with these options."""
+    """Returns the budget of the training with these options."""
     budget = QUICK if options.quick else FULL
     return dataclasses.replace(
         budget,
@@ -122,11 +122,11 @@ def budget_of(options: ReproduceOptions) -> fitting.Budget:
 def clean_crops(
     key: "jax.Array", clean: standin.Clean, *, batch_size: int, image_size: int
 ) -> Any:
-    """Cuts squares of clean pictures of any size; jittable.
+    """Cuts squares from clean images of any size; jittable.
 
     Args:
       key: PRNG key.
-      clean: the pictures; larger ones are drawn as often as small ones.
+      clean: the images; each is equally likely, whatever its size.
       batch_size: number of squares.
       image_size: their side, pixels.
 
@@ -135,9 +135,9 @@ def clean_crops(
     """
     which, where = jax.random.split(key)
     chosen = jax.random.randint(which, (batch_size,), 0, len(clean.offset))
-    place = jax.random.uniform(where, (batch_size, 2))
+    offset = jax.random.uniform(where, (batch_size, 2))
     size = jnp.stack([clean.height, clean.width], axis=-1)[chosen]
-    start = (place * (size - image_size + 1)).astype(jnp.int32)
+    start = (offset * (size - image_size + 1)).astype(jnp.int32)
     span = jnp.arange(image_size)
     rows = (start[:, :1] + span) * size[:, 1:] + start[:, 1:]
     rows = clean.offset[chosen][:, None] + rows
@@ -146,14 +146,14 @@ def clean_crops(
 
 
 def blind_batch(key: "jax.Array", clean: standin.Clean, **sizes: int) -> dict:
-    """Draws squares with noise of any strength up to the paper's."""
+    """Draws squares with noise of random levels up to the paper's."""
     cut, noise = jax.random.split(key)
     return fitting.with_any_noise(noise, clean_crops(cut, clean, **sizes))
 
 
 @dataclasses.dataclass(frozen=True)
 class OneNoise:
-    """Draws squares with noise of one strength.
+    """Draws squares with noise of one level.
 
     Attributes:
       sigma: of 255.
@@ -170,7 +170,7 @@ class OneNoise:
 
 
 def is_grey(parameters: Any) -> bool:
-    """Returns whether a denoiser takes pictures of one channel."""
+    """Returns whether a denoiser takes images of one channel."""
     return parameters["params"]["conv_1"]["kernel"].shape[2] == 1
 
 
@@ -183,26 +183,26 @@ def psnr_of(
     grey: bool = False,
     limit: int | None = None,
 ) -> dict[str, float]:
-    """Measures a denoiser on the pictures of a folder.
+    """Measures a denoiser on the images of a folder.
 
     Args:
-      restore: noisy float (1, height, width, channels) to clean of the same shape.
-      folder: of clean pictures.
-      sigma: of the noise, of 255; the noisy picture is not clipped, as in the papers.
+      restore: maps noisy to clean images, float (1, height, width, channels).
+      folder: of clean images.
+      sigma: noise level, of 255; the noisy image is not clipped, as in the papers.
       seed: of the noise, which is the same for all denoisers.
-      grey: whether pictures are made grey before.
-      limit: so many pictures at most, the first ones.
+      grey: whether images are converted to grey first.
+      limit: measure only the first images.
 
     Returns:
-      Mean "psnr" of restored pictures and "input" of noisy ones, dB, both clipped to
-      [0, 1]; "pictures", how many.
+      Mean "psnr" of restored images and "input" of noisy ones in dB, both clipped to
+      [0, 1]; "pictures", the number of images.
 
     Raises:
-      InputError: for a folder without pictures.
+      InputError: if the folder has no images.
     """
     names = list(frames.list_images(folder))[:limit]
     if not names:
-        raise errors.InputError(f"{folder}: no pictures; give a folder that holds some")
+        raise errors.InputError(f"{folder}: no images; give a folder of images")
     before, after = [], []
     for number, name in enumerate(names):
         clean = frames.read(pathlib.Path(folder) / name)
@@ -223,7 +223,7 @@ def psnr_of(
 def _measure_all(
     model: Any, parameters: Any, options: ReproduceOptions
 ) -> dict[str, dict[str, float]]:
-    """Returns what `psnr_of` gives for each folder, by the folder's name."""
+    """Returns the result of `psnr_of` for each folder, by the folder's name."""
     restore = jax.jit(model.apply)
     return {
         pathlib.Path(folder).name: psnr_of(
@@ -242,18 +242,18 @@ def measure_published(path: str, options: ReproduceOptions) -> dict[str, Any]:
 
     Args:
       path: the file.
-      options: noise and pictures; FFDNet is told the noise.
+      options: noise and images; FFDNet gets the noise level.
 
     Returns:
       "file", its "sha256", "network", whether it is "grey", and "psnr" by folder, see
       `psnr_of`.
 
     Raises:
-      InputError: for a file or a folder that cannot serve.
+      InputError: if the file or a folder cannot be used.
     """
     layers = denoisers.read(path)
-    told = len(layers) == ffdnet.FFDNet.layers
-    sigma = options.sigma / 255 if told else None
+    is_ffdnet = len(layers) == ffdnet.FFDNet.layers
+    sigma = options.sigma / 255 if is_ffdnet else None
     model, parameters = denoisers.load(path, sigma=sigma)
     return {
         "file": pathlib.Path(path).name,
@@ -265,17 +265,17 @@ def measure_published(path: str, options: ReproduceOptions) -> dict[str, Any]:
 
 
 def train_ours(options: ReproduceOptions) -> dict[str, Any]:
-    """Trains DnCNN, or goes on, and measures it.
+    """Trains DnCNN, or continues training, and measures it.
 
     Args:
-      options: pictures, noise and steps.
+      options: images, noise and steps.
 
     Returns:
-      "budget", "blind", "trained_on", "curve" (PSNR on the first pictures of the
-      first folder) and "psnr" by folder.
+      "budget", "blind", "trained_on", "curve" (PSNR on the first images of the first
+      folder) and "psnr" by folder.
 
     Raises:
-      InputError: for a folder that cannot serve.
+      InputError: if a folder cannot be used.
     """
     model, budget = dncnn.DnCNN(), budget_of(options)
     sources = standin.find_sources(options.train_on)
@@ -297,7 +297,7 @@ def train_ours(options: ReproduceOptions) -> dict[str, Any]:
     initial = jax.jit(model.init)(
         jax.random.key(options.seed), jnp.zeros((1, side, side, 3))
     )
-    # At first nothing is taken for noise.
+    # The untrained network predicts no noise.
     last = initial["params"][f"conv_{model.layers}"]
     last["kernel"] = jnp.zeros_like(last["kernel"])
     fitted = fitting.fit(
@@ -320,8 +320,8 @@ def train_ours(options: ReproduceOptions) -> dict[str, Any]:
 
 
 def _name(options: ReproduceOptions, sources: Mapping[str, Any]) -> str:
-    """Returns a run's folder: of these pictures, options and code alone."""
-    told = [
+    """Returns the name of a run's folder, by images, options and code."""
+    values = [
         dataclasses.asdict(budget_of(options)),
         options.blind or options.sigma,
         options.seed,
@@ -329,21 +329,21 @@ def _name(options: ReproduceOptions, sources: Mapping[str, Any]) -> str:
         options.pictures[0],
         runs.code_version(),
     ]
-    return f"dncnn_{pairs.hash_fraction(json.dumps(told)):.12f}".replace("0.", "")
+    return f"dncnn_{pairs.hash_fraction(json.dumps(values)):.12f}".replace("0.", "")
 
 
 def reproduce(options: ReproduceOptions) -> dict[str, Any]:
-    """Measures published denoisers, and ours if it is to be trained.
+    """Measures published denoisers, and trains and measures ours if wanted.
 
     Args:
-      options: weights, pictures and training.
+      options: from the command line.
 
     Returns:
-      What `reproduce.json` holds; "near" by published network and folder tells
-      whether ours comes within `NEAR` of it, or better.
+      The content of `reproduce.json`. "near" is, by published network and folder,
+      whether ours is at most `NEAR` worse.
 
     Raises:
-      InputError: for files that cannot serve.
+      InputError: if a file or folder cannot be used.
     """
     published = [measure_published(path, options) for path in options.weights]
     ours = train_ours(options) if options.train_on else None
@@ -367,12 +367,12 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
     }
     default = _FOLDER / "results" / ("quick" if options.quick else "")
     path = pathlib.Path(options.results or default) / "reproduce.json"
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
-    """Returns a line for each network and folder, and how ours was trained."""
+    """Returns a table of networks and folders, and a note on our training."""
     rows = [(one["file"], one["psnr"]) for one in found["published"]]
     rows += [("ours", found["ours"]["psnr"])] if found["ours"] else []
     lines = [
@@ -388,14 +388,14 @@ def to_markdown(found: Mapping[str, Any]) -> str:
     notes = [f"Protocol: {found['protocol']}; dB."]
     if ours := found["ours"]:
         budget, machine = ours["budget"], found["machine"]
-        place = f"{machine['devices']} x {machine['device']}"
+        device = f"{machine['devices']} x {machine['device']}"
         if machine["backend"] == "cpu":
-            place = f"{machine['cores']} CPU cores"
-        noise = "noise of any σ up to 55" if ours["blind"] else "noise of this σ alone"
+            device = f"{machine['cores']} CPU cores"
+        noise = "noise of any σ up to 55" if ours["blind"] else "noise of this σ only"
         notes.append(
             f"Ours: {budget['steps']:,} steps of {budget['batch_size']} patches of "
             f"{budget['image_size']}×{budget['image_size']} with {noise}, from "
-            f"{ours['trained_on']}, on {place}."
+            f"{ours['trained_on']}, on {device}."
         )
     return "\n".join([*lines, "", " ".join(notes), ""])
 

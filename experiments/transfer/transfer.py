@@ -2,15 +2,15 @@
 
     python -m experiments.transfer --data_dir CLEAN --denoiser dncnn_color_blind.mat
 
-The seed report's open wish. Networks that begin with other weights are trained on the
-same stand-in pairs (`experiments.tables.standin`) with the same number of steps: a
-published denoiser; our own network, trained before to take Gaussian noise, or blur,
-away; EfficientNetB0's features; and each of these networks from scratch. With 1, 10 and
-100 % of the pairs, and several seeds. Pre-training sees the clean side of all training
-pairs, since clean pictures are what one has; its steps are not counted in the budget.
+The seed report's open question. Networks with different initial weights are trained on
+the same stand-in pairs (`experiments.tables.standin`) for the same number of steps: a
+published denoiser; our own network, pretrained to remove Gaussian noise or blur;
+EfficientNetB0's features; and each of these networks from scratch. With 1, 10 and 100 %
+of the pairs, and several seeds. Pretraining uses the clean images of all training
+pairs, since clean images are usually available; its steps are not part of the budget.
 
-Writes transfer.json and transfer.svg. A run that is done is not done
-again, and one that was cut goes on.
+Writes transfer.json and transfer.svg. A finished run is not repeated, and an
+interrupted one continues.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from etils import epy
 
 from experiments.tables import runs, standin
 from experiments.transfer import fitting, transfer_report
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.data import pairs
 from restoration.devices import backend
 
@@ -41,7 +41,7 @@ with epy.lazy_imports():
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1]
 
-# What decides the numbers, besides what `runs.code_version` tells of.
+# Sources that determine the numbers, besides those of `runs.code_version`.
 _SOURCES = (
     "experiments/transfer/fitting.py",
     "experiments/transfer/transfer.py",
@@ -51,13 +51,13 @@ _SOURCES = (
 
 FRACTIONS = (0.01, 0.1, 1.0)
 
-# Random encoders take their statistics from so many worn pictures.
+# Number of degraded images on which random encoders are calibrated.
 _CALIBRATION = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One way to begin.
+    """A network with one kind of initial weights.
 
     Attributes:
       network: "dncnn", "nafnet_s" or "efficientnet".
@@ -85,7 +85,7 @@ ARMS = (
     Arm("efficientnet", "frozen"),
 )
 
-# How weights are trained before.
+# The batches of pretraining.
 _PRETRAINING = {
     "denoising": fitting.noisy_crops,
     "deblurring": fitting.blurred_crops,
@@ -94,13 +94,13 @@ _PRETRAINING = {
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large the experiment is.
+    """The size of the experiment.
 
     Attributes:
       pairs: of all splits.
       measured: pairs of validation, and of test, at most.
       pretraining_steps: of `denoising` and `deblurring`.
-      budget: of all trainings, of pre-training but for its steps.
+      budget: of all trainings; pretraining has another number of steps.
     """
 
     pairs: int
@@ -119,7 +119,7 @@ SCALES = {
             steps=5_000, batch_size=32, image_size=96, ema_decay=0.999
         ),
     ),
-    # One CPU core and about an hour, most of it DnCNN's.
+    # One CPU core for about an hour.
     "cpu": Scale(
         pairs=1_280,
         measured=64,
@@ -147,36 +147,34 @@ class TransferOptions:
     """Options of `python -m experiments.transfer`."""
 
     data_dir: str = config.option(
-        "", help="folder of clean pictures; by default scikit-image's photographs"
+        "", help="folder of clean images; default: scikit-image's photographs"
     )
     denoiser: str = config.option(
         "",
-        help="weights of the color DnCNN, .mat or .safetensors; else it is left out",
+        help="weights of the color DnCNN, .mat or .safetensors; default: left out",
     )
     imagenet: str = config.option(
-        "", help="Keras' .h5 of EfficientNetB0; else its encoder has random weights"
+        "", help="Keras's .h5 of EfficientNetB0; default: random weights"
     )
     networks: tuple[str, ...] = config.option(
-        (), help=f"of {', '.join(_NETWORKS)}; by default all; repeatable"
+        (), help=f"of {', '.join(_NETWORKS)}, repeatable; default: all"
     )
     scale: str = config.option(
         "full",
-        help="number and size of the pairs, and steps: full wants a large GPU, cpu "
+        help="number and size of the pairs, and steps: full needs a large GPU, cpu "
         "an hour, quick minutes",
         choices=tuple(SCALES),
     )
-    steps: int = config.option(0, help="of each training; 0: by scale", minimum=0)
+    steps: int = config.option(0, help="steps per training; 0: by scale", minimum=0)
     learning_rate: float = config.option(
-        0.0, help="of each training, at its highest; 0: by scale", minimum=0.0
+        0.0, help="peak learning rate; 0: by scale", minimum=0.0
     )
     seeds: int = config.option(3, help="runs of each cell, seeds 0, 1, ...", minimum=2)
-    input_psnr: float = config.option(28.0, help="mean PSNR of the worn pictures, dB")
+    input_psnr: float = config.option(28.0, help="mean PSNR of the degraded images, dB")
     results: str = config.option(
         "", help="folder of the results; default: experiments/results (/quick)"
     )
-    workdir: str = config.option(
-        "build/transfer", help="folder of runs that are under way"
-    )
+    workdir: str = config.option("build/transfer", help="folder of unfinished runs")
 
     def __post_init__(self):
         """Checks limits and choices."""
@@ -184,12 +182,12 @@ class TransferOptions:
         for name in self.networks:
             if name not in _NETWORKS:
                 raise errors.InputError(
-                    f"--networks={name}: choose of {', '.join(_NETWORKS)}"
+                    f"--networks={name}: choose one of {', '.join(_NETWORKS)}"
                 )
 
 
 def scale_of(options: TransferOptions) -> Scale:
-    """Returns how large the experiment is with these options."""
+    """Returns the size of the experiment with these options."""
     scale = SCALES[options.scale]
     given = {"steps": options.steps, "learning_rate": options.learning_rate}
     changed = {name: value for name, value in given.items() if value}
@@ -198,13 +196,13 @@ def scale_of(options: TransferOptions) -> Scale:
 
 
 def arms_of(options: TransferOptions) -> tuple[list[Arm], dict[str, str]]:
-    """Returns the arms that can be run, and why others cannot.
+    """Returns the arms that can be run.
 
     Args:
-      options: which weights are given.
+      options: with the files of weights.
 
     Returns:
-      The arms; names of the others with the reason.
+      The arms, and for the names of the others the reasons.
     """
     left_out = {
         arm.name: "another network was asked for, by --networks"
@@ -241,7 +239,7 @@ class Data:
       train: by fraction.
       validation: the same for all runs.
       test: the same for all runs.
-      card: what they are.
+      card: the data card.
     """
 
     train: "Mapping[float, arrays.PairArrays]"
@@ -261,24 +259,25 @@ def _standin(options: TransferOptions) -> standin.StandinOptions:
 
 
 def make_data(options: TransferOptions) -> Data:
-    """Draws the stand-in pairs; a smaller sample lies inside a larger one.
+    """Draws the stand-in pairs; a smaller sample is a subset of a larger one.
 
     Args:
-      options: pictures and scale.
+      options: images and scale.
 
     Returns:
       The pairs.
 
     Raises:
-      InputError: for pictures that cannot serve.
+      InputError: if an image cannot be used.
     """
     drawn, measured = standin.prepare(_standin(options)), scale_of(options).measured
     whole = standin.draw(drawn, drawn.splits["train"])
     train = {}
     for fraction in FRACTIONS:
         members = set(pairs.sample(drawn.splits, fraction, seed=0)["train"])
-        places = [n for n, p in enumerate(drawn.splits["train"]) if p in members]
-        rows = np.array(places)
+        rows = np.array(
+            [n for n, p in enumerate(drawn.splits["train"]) if p in members]
+        )
         train[fraction] = arrays.PairArrays(*(side[rows] for side in whole))
     validation, test = (
         standin.draw(drawn, drawn.splits[split][:measured])
@@ -298,20 +297,20 @@ def _measure(model: Any, data: Data, batch_size: int) -> Callable[[Any], float]:
 def initial_weights(
     arm: Arm, seed: int, data: Data, options: TransferOptions, workdir: pathlib.Path
 ) -> Any:
-    """Returns what an arm begins with; pre-trains where there is none yet.
+    """Returns the initial weights of an arm, after pretraining if it needs that.
 
     Args:
-      arm: the way to begin.
-      seed: of random weights, and of the batches of pre-training.
+      arm: network and start.
+      seed: of random weights, and of the batches of pretraining.
       data: the pairs.
-      options: weights that are given, and the scale.
+      options: with the files of weights, and the scale.
       workdir: folder of all runs.
 
     Returns:
       Parameters of `build(arm, options)`.
 
     Raises:
-      InputError: for weights that cannot be read or are of another network.
+      InputError: if weights cannot be read or are of another network.
     """
     model, scale = build(arm, options), scale_of(options)
     if arm.start == "published":
@@ -326,14 +325,14 @@ def initial_weights(
         degraded = data.train[1.0].input[:_CALIBRATION].astype(np.float32) / 255
         return efficientnet.calibrate(model, fresh, degraded)
     if arm.start in _PRETRAINING:
-        print(f"{arm.name}, seed {seed}: training before", flush=True)
+        print(f"{arm.name}, seed {seed}: pretraining", flush=True)
         return fitting.fit(
             model,
             fresh,
             _PRETRAINING[arm.start],
             data.train[1.0],
             dataclasses.replace(scale.budget, steps=scale.pretraining_steps),
-            seed=seed + 1_000_000,  # else its crops were those of the training
+            seed=seed + 1_000_000,  # other crops than in training
             workdir=workdir / f"before_{arm.name}_{seed}",
             measure=_measure(model, data, scale.budget.batch_size),
         ).parameters
@@ -350,7 +349,7 @@ def read_denoiser(path: str) -> Any:
       Parameters of the model "dncnn".
 
     Raises:
-      InputError: for a file that cannot be read, and for another denoiser.
+      InputError: if the file cannot be read or is another denoiser.
     """
     model, parameters = denoisers.load(path)
     wanted = models.get_model("dncnn")
@@ -358,8 +357,7 @@ def read_denoiser(path: str) -> Any:
     same = shapes == jax.tree.map(np.shape, models.abstract_parameters(wanted))
     if model != wanted or not same:
         raise errors.InputError(
-            f"--denoiser={path}: not the color DnCNN of 20 layers; restored films "
-            "have color, give that one"
+            f"--denoiser={path}: not the color DnCNN of 20 layers; give that one"
         )
     return parameters
 
@@ -372,20 +370,20 @@ def run(
     options: TransferOptions,
     workdir: pathlib.Path,
 ) -> dict[str, Any]:
-    """Does one run, or what is left of it, or reads what it gave.
+    """Does or continues one run, or reads its result.
 
     Args:
-      arm: the way to begin.
+      arm: network and start.
       fraction: of the pairs, one of `FRACTIONS`.
       seed: of weights and batches.
       data: the pairs.
-      options: weights that are given, and the scale.
+      options: with the files of weights, and the scale.
       workdir: folder of all runs.
 
     Returns:
       "arm", "fraction", "seed"; "curve", (step, validation PSNR); "test", means of
-      mse, psnr and ssim of the worn pictures ("input"), and of the restored ones
-      before ("start") and after ("end") training; "seconds".
+      mse, psnr and ssim of degraded images ("input"), and of restored ones before
+      ("start") and after ("end") training; "seconds".
     """
     folder = workdir / f"{arm.name}_{fraction:g}_{seed}"
     path = folder / "result.json"
@@ -423,7 +421,7 @@ def run(
         "seconds": round(seconds, 2),
     }
     shutil.rmtree(folder / "checkpoints")
-    config.write_text(path, json.dumps(found) + "\n")
+    files.write_text(path, json.dumps(found) + "\n")
     return json.loads(json.dumps(found))
 
 
@@ -432,7 +430,7 @@ def _sha256(path: str) -> str:
 
 
 def _code() -> str:
-    """Returns a hash of the source files that decide the numbers."""
+    """Returns a hash of the source files that determine the numbers."""
     digest = hashlib.sha256(runs.code_version().encode())
     for source in _SOURCES:
         digest.update((_FOLDER.parent / source).read_bytes())
@@ -440,7 +438,7 @@ def _code() -> str:
 
 
 def _identity(options: TransferOptions) -> dict[str, Any]:
-    """Returns all that the numbers follow from."""
+    """Returns all that determines the numbers."""
     values = {
         "standin": standin.identity(_standin(options)),
         "scale": dataclasses.asdict(scale_of(options)),
@@ -455,22 +453,22 @@ def _identity(options: TransferOptions) -> dict[str, Any]:
 
 
 def results_folder(options: TransferOptions) -> pathlib.Path:
-    """Returns where the results are."""
+    """Returns the folder of the results."""
     default = _FOLDER / "results" / ("quick" if options.scale == "quick" else "")
     return pathlib.Path(options.results or default)
 
 
 def transfer(options: TransferOptions) -> dict[str, Any]:
-    """Does all runs that are not done, or reads the results.
+    """Does all unfinished runs, or reads the results.
 
     Args:
-      options: pictures, weights, scale and places.
+      options: from the command line.
 
     Returns:
-      What `transfer.json` holds.
+      The content of `transfer.json`.
 
     Raises:
-      InputError: for pictures or weights that cannot serve.
+      InputError: if images or weights cannot be used.
     """
     for path in (options.denoiser, options.imagenet):
         if path and not pathlib.Path(path).is_file():
@@ -481,7 +479,7 @@ def transfer(options: TransferOptions) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["identity"] == identity:
             return found
-    # Runs of another configuration or code must not be gone on with.
+    # A run with another configuration or code must not be continued.
     name = f"{pairs.hash_fraction(json.dumps(identity)):.12f}"[2:]
     workdir = pathlib.Path(options.workdir) / name
     runs.keep_compiled(pathlib.Path(options.workdir) / "compiled")
@@ -511,7 +509,7 @@ def transfer(options: TransferOptions) -> dict[str, Any]:
         "runs": done,
         "machine": runs.machine(),
     }
-    config.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
     shutil.rmtree(workdir)
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -521,5 +519,5 @@ def main(options: TransferOptions) -> None:
     backend.keep_freed_memory()
     found = transfer(options)
     folder = results_folder(options)
-    config.write_text(folder / "transfer.svg", transfer_report.to_svg(found))
+    files.write_text(folder / "transfer.svg", transfer_report.to_svg(found))
     print(transfer_report.to_markdown(found))

@@ -1,4 +1,4 @@
-"""What the runs of `experiments.transfer` say: means, gains, a table and curves."""
+"""Evaluates the runs of `experiments.transfer`: means, gains, a table and curves."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ with epy.lazy_imports():
     import matplotlib
     from matplotlib import figure
 
-# What an arm's start is compared with.
+# The start with which other starts are compared.
 _BASELINE = "scratch"
 
 _NETWORKS = {
@@ -83,16 +83,16 @@ def cells_of(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def gains_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns what each start gains over the same network from scratch.
+    """Returns the gain of each start over the same network from scratch.
 
     Args:
       cells: from `cells_of`.
 
     Returns:
-      For each start and fraction "gain", dB on the test pairs; "spread", the
+      For each start and fraction: "gain" in dB on the test pairs; "spread", the
       standard deviation of the difference of two runs; "pays", whether the gain is
-      above it; "catches_up", the share of the budget after which the mean
-      validation curve has reached where the one from scratch ends, or None.
+      larger; "catches_up", the share of the budget after which the mean validation
+      curve reaches the last value of the one from scratch, or None.
     """
     by_name = {(cell["arm"], cell["fraction"]): cell for cell in cells}
     gains = []
@@ -118,7 +118,7 @@ def gains_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return gains
 
 
-def _told(gain: Mapping[str, Any]) -> str:
+def _sentence(gain: Mapping[str, Any]) -> str:
     text = f"{gain['gain']:+.2f} dB at {gain['fraction']:.0%}"
     if abs(gain["gain"]) <= gain["spread"]:
         return f"{text} (within the spread of {gain['spread']:.2f})"
@@ -128,20 +128,20 @@ def _told(gain: Mapping[str, Any]) -> str:
 
 
 def answer(found: Mapping[str, Any], arm: str) -> str:
-    """Returns in a sentence when a start pays, from the gains alone."""
+    """Returns a sentence on when a start pays, computed from the gains."""
     network, start = split_name(arm)
     gains = [gain for gain in found["gains"] if gain["arm"] == arm]
-    told = [_told(gain) for gain in gains]
+    details = [_sentence(gain) for gain in gains]
     paying = [f"{gain['fraction']:.0%}" for gain in gains if gain["pays"]]
     verdict = f"pays at {', '.join(paying)}" if paying else "does not pay"
-    return f"{_NETWORKS[network]}, {_STARTS[start]}: {verdict} — {'; '.join(told)}."
+    return f"{_NETWORKS[network]}, {_STARTS[start]}: {verdict} — {'; '.join(details)}."
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
-    """Returns the table, and what follows from it.
+    """Returns the table and its conclusions.
 
     Args:
-      found: what `transfer.json` holds.
+      found: the content of `transfer.json`.
 
     Returns:
       Markdown.
@@ -182,10 +182,10 @@ def _arms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def to_svg(found: Mapping[str, Any]) -> str:
-    """Draws mean validation PSNR over the steps: a row a network, a column a fraction.
+    """Draws mean validation PSNR over the steps, by network (rows) and fraction.
 
     Args:
-      found: what `transfer.json` holds.
+      found: the content of `transfer.json`.
 
     Returns:
       An SVG file, the same for the same results.
@@ -204,9 +204,9 @@ def to_svg(found: Mapping[str, Any]) -> str:
                 _panel(axes[row, column], cells, network, fraction)
             axes[row, 0].set_ylabel(f"{_NETWORKS[network]}\nvalidation PSNR, dB")
             axes[row, -1].legend(fontsize=7, frameon=False, loc="lower right")
-        for place, fraction in enumerate(fractions):
-            axes[0, place].set_title(f"{fraction:.0%} of the pairs")
-            axes[-1, place].set_xlabel("steps")
+        for column, fraction in enumerate(fractions):
+            axes[0, column].set_title(f"{fraction:.0%} of the pairs")
+            axes[-1, column].set_xlabel("steps")
         file = io.StringIO()
         drawing.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

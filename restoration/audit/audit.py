@@ -1,4 +1,4 @@
-"""Finds what is wrong with a paired folder, on all cores; changes nothing."""
+"""Finds bad files and pairs in a paired folder, on all cores; changes nothing."""
 
 import concurrent.futures
 import dataclasses
@@ -19,10 +19,10 @@ from restoration.base import errors
 from restoration.data import pairs
 from restoration.images import similarity
 
-# How many pairs that do not belong together are looked up among all outputs.
+# For at most this many dissimilar pairs, all outputs are searched for the input's.
 _LOOKUPS = 200
 
-# Units that a worker gets at a time.
+# Number of units that a worker gets at a time.
 _CHUNK = 16
 
 _NUMBERED = np.dtype([("number", "<i8"), ("record", survey.RECORD)])
@@ -30,11 +30,11 @@ _NUMBERED = np.dtype([("number", "<i8"), ("record", survey.RECORD)])
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What an audit saw.
+    """The result of an audit.
 
     Attributes:
-      files: how many image files there are.
-      pairs: how many of them form pairs.
+      files: number of image files.
+      pairs: number of pairs.
       findings: ordered by file.
     """
 
@@ -43,17 +43,14 @@ class Audit:
     findings: tuple[finding.Finding, ...]
 
 
-# All pairs.
-
-
 def _rank(path: str) -> tuple[int, str]:
-    """Orders copies by what should stay: the test split before training."""
+    """Ranks copies; the lowest stays: the test split comes before training."""
     split = listing.pair_name(path).split
     return -pairs.SPLITS.index(split) if split else 0, path
 
 
 def _equal_groups(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the positions of each value that occurs more than once."""
+    """Yields for each row that occurs more than once the indices of its copies."""
     order = np.lexsort(tuple(values.T))
     ordered = values[order]
     breaks = np.flatnonzero((ordered[1:] != ordered[:-1]).any(axis=1)) + 1
@@ -65,7 +62,7 @@ def _equal_groups(values: np.ndarray) -> Iterator[np.ndarray]:
 def _copies(
     members: Sequence[listing.Unit], records: np.ndarray
 ) -> Iterator[finding.Finding]:
-    """Finds exact and near duplicates; the copy that should go is named."""
+    """Finds exact and near duplicates; the finding names the copy to remove."""
     same: dict[int, dict[int, list[str]]] = {}
     for side, name in enumerate(("input", "output")):
         seen = np.flatnonzero(~records["blank"][:, side])
@@ -90,12 +87,12 @@ def _copies(
     for i, others in same.items():
         j = min(others, key=lambda j: _rank(members[j][0][0]))
         if clip(i) == clip(j) and others[j] == ["output"]:
-            # The frames of a clip that stands still, or several damaged versions.
+            # A still clip, or several damaged versions of one target.
             continue
         yield repeated(i, j, f"{' and '.join(others[j])} the same", "duplicate")
 
     thumbnails = records["thumbnail"]
-    # A hash of hardly any contrast is a hash of the noise.
+    # With hardly any contrast, a hash depends on noise.
     clear = np.flatnonzero((thumbnails.std(axis=1) >= 6) & ~records["blank"][:, 1])
     numbers: dict[tuple[str, str], int] = {}
     labels = np.array(
@@ -115,32 +112,32 @@ def _exchanges(
     sound = np.flatnonzero(records["sound"])
     for i in sound[similarity.exchanged(records["change"][sound])].tolist():
         (path,), (partner,) = members[i]
-        detail = "wear goes the other way than in the other pairs"
+        detail = "the output looks more degraded than the input, unlike in other pairs"
         yield finding.Finding(path, "exchanged", detail, partner)
 
 
 def _similar_names(units: Sequence[listing.Unit]) -> Iterator[finding.Finding]:
-    """Finds names that become one on file systems that ignore case or form."""
+    """Finds names that are equal if case and Unicode form are ignored."""
 
     def key(unit: listing.Unit) -> tuple[str, str]:
         split, stem = listing.pair_name((unit.inputs or unit.outputs)[0])
         return split, unicodedata.normalize("NFC", stem).casefold()
 
-    # Hashes, not names: a million names are known already, not needed twice.
+    # Hashes instead of keys save memory with a million names.
     hashes = np.array([[hash(key(unit))] for unit in units], np.int64)
     for group in _equal_groups(hashes):
         members = sorted(units[i] for i in group.tolist())
         for unit, other in itertools.permutations(members, 2):
             if key(unit) != key(other):
                 continue
-            twin = (other.inputs or other.outputs)[0]
-            detail = f"like {finding.shown(twin)}"
+            similar = (other.inputs or other.outputs)[0]
+            detail = f"like {finding.shown(similar)}"
             if len(unit.inputs) == len(unit.outputs) == 1:
                 (path,), (partner,) = unit
-                yield finding.Finding(path, "similar_name", detail, partner, twin)
+                yield finding.Finding(path, "similar_name", detail, partner, similar)
             else:
                 for path in (*unit.inputs, *unit.outputs):
-                    yield finding.Finding(path, "similar_name", detail, "", twin)
+                    yield finding.Finding(path, "similar_name", detail, "", similar)
 
 
 def _origin(
@@ -150,17 +147,17 @@ def _origin(
     members: Sequence[listing.Unit],
     thumbnails: np.ndarray,
 ) -> str:
-    """Returns the output that an input without a fitting one belongs to, or ""."""
+    """Returns the output that a dissimilar pair's input belongs to, or ""."""
 
-    def seen(name: str) -> np.ndarray:
+    def luma(name: str) -> np.ndarray:
         image = survey.look(root, name, tensorflow=False).image
         return similarity.luma(similarity.grey(image)) if image else np.zeros((1, 1))
 
     tiny = np.frombuffer(misfit, np.uint8).astype(np.float32)
     scores = thumbnails @ (tiny - tiny.mean())
-    degraded = seen(path)
+    degraded = luma(path)
     for i in np.argsort(-scores)[:3].tolist():
-        clean = seen(members[i].outputs[0])
+        clean = luma(members[i].outputs[0])
         if (
             degraded.shape == clean.shape
             and similarity.shift(degraded, clean)[2] >= survey.SURE_SHARPNESS
@@ -177,7 +174,7 @@ def _explain_misfits(
     members: Sequence[listing.Unit],
     records: np.ndarray,
 ) -> list[finding.Finding]:
-    """Adds to each pair that does not belong together what its input fits."""
+    """Adds to the findings on dissimilar pairs the output that the input belongs to."""
     if not misfits:
         return list(findings)
     thumbnails = records["thumbnail"].astype(np.float32)
@@ -194,23 +191,20 @@ def _explain_misfits(
         if found.reason != "dissimilar" or found.file not in origins:
             return found
         other = origins[found.file]
-        detail = f"{found.detail}; the input fits {finding.shown(other)}"
+        detail = f"{found.detail}; the input belongs to {finding.shown(other)}"
         return dataclasses.replace(found, detail=detail, other=other)
 
     return [explained(found) for found in findings]
 
 
-# All files, on all cores.
-
-
 def _watch_parent() -> None:
-    """Ends a worker whose parent was killed; it would wait for ever."""
+    """Ends a worker whose parent was killed; otherwise it would wait forever."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def _start_worker() -> None:
-    # Ctrl-C is the parent's affair.
+    # The parent handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, daemon=True).start()
 
@@ -224,12 +218,12 @@ def _work(
 
 
 def _pool(workers: int, tensorflow: bool) -> concurrent.futures.ProcessPoolExecutor:
-    """Starts worker processes; spawned, since TensorFlow's threads cannot fork."""
+    """Starts worker processes, by spawning: TensorFlow's threads cannot be forked."""
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _start_worker
     )
     try:
-        # Whatever breaks here is no file's fault.
+        # An error here is not caused by a file.
         pool.submit(_work, "", (), tensorflow).result()
     except concurrent.futures.process.BrokenProcessPool:
         raise errors.InputError(
@@ -242,7 +236,7 @@ def _pool(workers: int, tensorflow: bool) -> concurrent.futures.ProcessPoolExecu
 def _one_by_one(
     root: str, chunk: Iterable[tuple[int, listing.Unit]], tensorflow: bool
 ) -> Iterator[tuple[int, survey.Report]]:
-    """Finds the file that a decoder dies of, among those under way."""
+    """Surveys units in a process of their own, to find one that crashes a decoder."""
     pool = None
     for i, unit in chunk:
         pool = pool or _pool(1, tensorflow)
@@ -265,7 +259,7 @@ def _one_by_one(
 
 
 def _cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -273,9 +267,9 @@ def _cores() -> int:
 def _survey_all(
     root: str, units: Sequence[listing.Unit], tensorflow: bool, workers: int
 ) -> Iterator[tuple[int, survey.Report]]:
-    """Surveys all units, in any order, a few chunks ahead."""
+    """Yields the reports of all units, in any order."""
     numbered = enumerate(units)
-    # Starting processes takes longer than looking at a few files.
+    # For a few files, starting processes takes longer than it saves.
     if workers == 1 or (len(units) < 4 * _CHUNK and not tensorflow):
         for item in numbered:
             yield from _work(root, (item,), tensorflow)
@@ -313,19 +307,19 @@ def _survey_all(
 def audit(
     data_dir: str | os.PathLike, *, tensorflow: bool = True, workers: int = 0
 ) -> Audit:
-    """Looks at every file of a paired folder; changes nothing.
+    """Checks every file of a paired folder; changes nothing.
 
     Args:
       data_dir: the folder, split or not.
       tensorflow: whether to decode with TensorFlow as well as with Pillow.
-      workers: processes; 0 for one a core.
+      workers: number of processes; 0 for one per core.
 
     Returns:
-      What was found.
+      The findings.
 
     Raises:
-      InputError: when the folder is missing, is no paired folder, holds no pair
-        or cannot be listed.
+      InputError: if the folder is missing, cannot be listed, is not a paired folder or
+        has no pairs.
     """
     root = os.fspath(data_dir)
     units: list[listing.Unit] = []

@@ -1,47 +1,47 @@
-"""What can be wrong with a file of a paired folder."""
+"""The reasons why a file of a paired folder may be bad."""
 
 import dataclasses
 
-# What can be found: whether it is moved by default, and what it means.
+# For each reason: whether files are moved for it by default, and its meaning.
 REASONS = {
-    "lone": (True, "no partner of the same name on the other side"),
+    "lone": (True, "no file of the same name in the other folder"),
     "undecodable": (True, "Pillow or TensorFlow cannot decode the file"),
     "truncated": (True, "the file ends early"),
-    "bomb": (True, "so many pixels that Pillow refuses to decode the file"),
+    "bomb": (True, "too many pixels, Pillow refuses to decode the file"),
     "size": (True, "the two images of the pair differ in size"),
     "dissimilar": (False, "the two images seem to show different things"),
-    "exchanged": (False, "input and output seem to have changed places"),
+    "exchanged": (False, "input and output seem to be exchanged"),
     "shifted": (False, "the two images are shifted against each other"),
     "identical": (False, "input and output have the same pixels"),
-    "leak": (False, "the same picture, or nearly, lies in another split too"),
+    "leak": (False, "another split has the same image, or nearly the same"),
     "duplicate": (False, "another pair of the split has the same pixels"),
-    "near_duplicate": (False, "another clip of the split has nearly the same picture"),
-    "blank": (False, "one even color, no picture"),
+    "near_duplicate": (False, "another clip of the split has nearly the same image"),
+    "blank": (False, "the image has only one color"),
     "ambiguous": (False, "several files of one folder differ only in the suffix"),
-    "similar_name": (False, "names that differ only in case or Unicode form"),
-    "extension": (False, "the suffix is that of another format"),
+    "similar_name": (False, "the names differ only in case or Unicode form"),
+    "extension": (False, "the suffix belongs to another format"),
     "format": (False, "training reads PNG, JPEG and BMP, not this format"),
-    "animated": (False, "several frames; the first alone is used"),
-    "multi_page": (False, "several pages; the first alone is used"),
+    "animated": (False, "several frames, only the first is used"),
+    "multi_page": (False, "several pages, only the first is used"),
     "cmyk": (False, "colors for printing (CMYK), converted when read"),
-    "16_bit": (False, "more than 8 bits a channel; training uses 8"),
+    "16_bit": (False, "more than 8 bits per channel, training uses 8"),
     "transparent": (False, "an alpha channel, dropped when read"),
-    "link": (False, "a symbolic link; it is not followed, so not checked"),
-    "unreadable": (False, "the file could not be read from disk, so not checked"),
-    "not_image": (False, "not named as an image; passed over"),
+    "link": (False, "a symbolic link, not followed and so not checked"),
+    "unreadable": (False, "the file cannot be read from disk, so it is not checked"),
+    "not_image": (False, "the name is not an image's; the file is ignored"),
 }
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Finding:
-    """Something wrong with a file or a pair.
+    """A reason why a file or a pair may be bad.
 
     Attributes:
-      file: path below the data folder, POSIX form; of a pair the input's.
+      file: path below the data folder, with forward slashes; the input's of a pair.
       reason: a key of REASONS.
-      detail: what was seen, for people.
-      partner: the file that goes where this one goes, or "".
-      other: a file of another pair that it is about, or "".
+      detail: a description for people.
+      partner: the file that is moved together with this one, or "".
+      other: a file of another pair, for example the copy of a duplicate, or "".
     """
 
     file: str

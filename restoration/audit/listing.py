@@ -1,4 +1,4 @@
-"""The files of a paired folder: its sides, and which belong together."""
+"""Lists the files of a paired folder and groups them into pairs."""
 
 import heapq
 import itertools
@@ -14,14 +14,14 @@ from restoration.images import frames
 
 
 class Unit(NamedTuple):
-    """The files of one stem in one split: usually one input and one output."""
+    """The files with one stem in one split: usually one input and one output."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
 class PairName(NamedTuple):
-    """The split of a pair ("" for none) and its stem."""
+    """The split of a pair ("" if the folder is not split) and its stem."""
 
     split: str
     stem: str
@@ -36,12 +36,13 @@ def pair_name(path: str) -> PairName:
 
 
 def side_of(path: str) -> str:
-    """Returns "input" or "output", where a file lies."""
+    """Returns "input" or "output", the side of a file."""
     parts = path.split("/")
     return parts[parts[0] in pairs.SPLITS]
 
 
-def _is_link(path: str) -> bool:
+def is_link(path: str) -> bool:
+    """Returns whether a path is a symbolic link."""
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
     except FileNotFoundError:
@@ -58,8 +59,8 @@ def find_sides(data_dir: str | os.PathLike) -> tuple[tuple[str, str], ...]:
       For each split (input, output), as paths relative to data_dir.
 
     Raises:
-      InputError: when a folder is missing or a symbolic link, or the folder is
-        both split and not.
+      InputError: if a folder is missing or a symbolic link, or there are split folders
+        beside `input/`.
     """
     root = os.fspath(data_dir)
     if not os.path.isdir(root):
@@ -68,7 +69,7 @@ def find_sides(data_dir: str | os.PathLike) -> tuple[tuple[str, str], ...]:
     if pairs.is_split(root):
         if os.path.isdir(os.path.join(root, "input")):
             raise errors.InputError(
-                f"{root}: holds both input/ and split folders; keep one form"
+                f"{root}: contains both input/ and split folders; keep one layout"
             )
         splits = [s for s in pairs.SPLITS if os.path.isdir(os.path.join(root, s))]
     sides = tuple(
@@ -77,21 +78,21 @@ def find_sides(data_dir: str | os.PathLike) -> tuple[tuple[str, str], ...]:
     )
     for folder in (*splits, *itertools.chain.from_iterable(sides)):
         path = os.path.join(root, folder)
-        if folder and _is_link(path):
+        if folder and is_link(path):
             raise errors.InputError(
-                f"{path}: a symbolic link, which clean does not follow; put the "
-                "folder itself there"
+                f"{path}: a symbolic link, which clean does not follow; use the "
+                "folder itself"
             )
         if not os.path.isdir(path):
             raise errors.InputError(
-                f"{path}: no such folder; a paired folder holds input/ and output/ "
+                f"{path}: no such folder; a paired folder contains input/ and output/ "
                 "(python -m restoration.degrade makes one from clean images)"
             )
     return sides
 
 
 def list_side(root: str, folder: str) -> tuple[list[str], list[finding.Finding]]:
-    """Lists the images below a folder, and what is not one."""
+    """Returns the images below a folder, and findings on its other files."""
     names, findings, waiting = [], [], [folder]
     while waiting:
         here = waiting.pop()
@@ -105,9 +106,7 @@ def list_side(root: str, folder: str) -> tuple[list[str], list[finding.Finding]]
                         waiting.append(name)
                     elif entry.is_symlink() and not entry.is_file():
                         kind = "to a folder" if entry.is_dir() else "to nothing"
-                        findings.append(
-                            finding.Finding(name, "link", f"it leads {kind}")
-                        )
+                        findings.append(finding.Finding(name, "link", f"a link {kind}"))
                     elif entry.is_file() and frames.is_image(entry.name):
                         names.append(name)
                     else:
@@ -131,7 +130,7 @@ def match(sides: tuple[str, str], listed: Sequence[list[str]]) -> Iterator[Unit]
     for side, (folder, names) in enumerate(zip(sides, listed, strict=True)):
         names.sort(key=lambda name, folder=folder: (_stem(name, folder), name))
         keyed.append(
-            # The defaults bind: a generator would see the last side alone.
+            # Defaults bind now; a closure would see the last folder and side.
             map(lambda n, f=folder, s=side: (_stem(n, f), s, n), names)
         )
     for _, group in itertools.groupby(heapq.merge(*keyed), key=lambda item: item[0]):

@@ -1,4 +1,4 @@
-"""Which files of an audited folder move, and where to."""
+"""Decides which files of an audited folder are moved, and where to."""
 
 import collections
 import os
@@ -10,15 +10,15 @@ from restoration.audit import finding, quarantine
 def plan_moves(
     root: str, findings: Iterable[finding.Finding], moved: frozenset[str]
 ) -> tuple[tuple[quarantine.Move, ...], tuple[str, ...]]:
-    """Decides which files go where.
+    """Plans the moves.
 
     Args:
       root: the data folder.
-      findings: all of them, since a file takes all that is known of it along.
-      moved: the reasons to move for.
+      findings: all findings; a move keeps all findings on its file.
+      moved: the reasons for which files are moved.
 
     Returns:
-      The moves, and one line for each file that cannot be read, so not moved.
+      The moves, and one line for each file that cannot be read and so is not moved.
     """
     known: dict[str, list[finding.Finding]] = collections.defaultdict(list)
     going: dict[str, str] = {}
@@ -47,7 +47,7 @@ def plan_moves(
                 {
                     "reason": "partner",
                     "severity": "error",
-                    "detail": f"goes with {finding.shown(leader)}",
+                    "detail": f"partner of {finding.shown(leader)}",
                     "partner": leader,
                     "other": "",
                 }
@@ -62,5 +62,5 @@ def plan_moves(
 
 
 def severity(found: finding.Finding, moved: frozenset[str]) -> str:
-    """Returns "error" for what moves a file, else "warning"."""
+    """Returns "error" if files are moved for the finding's reason, else "warning"."""
     return "error" if found.reason in moved else "warning"

@@ -1,9 +1,9 @@
-"""Moves files into a folder beside them and back, whatever interrupts it.
+"""Moves files aside and back, safely even if the process is killed.
 
-A journal lies in that folder, one JSON object a line. A plan of moves is written
-and flushed to disk before its first move, and each move can be told apart from
-the files themselves: not begun, half done, done. So a run that was killed can be
-finished or undone at any time. Nothing is ever deleted or overwritten.
+The folder for the files contains a journal, one JSON object per line. A plan of moves
+is written and flushed to disk before its first move, and the files themselves show
+whether a move is not started, half done or done. So a killed run can be finished or
+undone at any time. Nothing is ever deleted or overwritten.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ FOLDER = "Disregard"
 JOURNAL = f"{FOLDER}/journal.jsonl"
 REPORTS = ("report.csv", "report.html")
 
-# What a finding tells.
-_TOLD = {"reason", "severity", "detail", "partner", "other"}
+# The keys of a finding in the journal.
+_FINDING_KEYS = {"reason", "severity", "detail", "partner", "other"}
 
-# File systems without hard links answer with one of these.
+# Errors of file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclasses.dataclass(frozen=True)
 class Move:
-    """One file that moves; paths below the data folder.
+    """One file to move. Paths are relative to the data folder.
 
     Attributes:
-      source: where it belongs.
-      target: where it goes.
-      sha256: of its content; of a symbolic link, of where it leads.
-      findings: what is wrong with it, for the report: a JSON object each.
+      source: the file's original path.
+      target: its path after the move.
+      sha256: of its content; of a symbolic link, of its target.
+      findings: the findings on it, for the report, as JSON objects.
     """
 
     source: str
@@ -50,13 +50,13 @@ class Move:
 
 @dataclasses.dataclass(frozen=True)
 class Journal:
-    """What the journal tells.
+    """The content of a journal.
 
     Attributes:
       moves: of all plans, in order.
-      pending: how many moves of the last plan may not have been carried out.
-      undoing: whether an undo was begun and not finished.
-      made_folder: whether the folder was made by us.
+      pending: number of moves of the last plan that may not be done.
+      undoing: whether an undo was started and not finished.
+      made_folder: whether this program made the folder.
     """
 
     moves: tuple[Move, ...] = ()
@@ -67,7 +67,7 @@ class Journal:
 
 @contextlib.contextmanager
 def locked(root: str) -> Iterator[None]:
-    """Holds a paired folder for one run; raises InputError where another does."""
+    """Locks a paired folder for one run; raises InputError if another run has it."""
     try:
         descriptor = os.open(root, os.O_RDONLY)
     except OSError as error:
@@ -77,8 +77,8 @@ def locked(root: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise errors.InputError(
-                f"{root}: another run of restoration.clean is at work there; wait "
-                "for it"
+                f"{root}: another run of restoration.clean works on it; wait for its "
+                "end"
             ) from None
         except OSError:
             # Some network file systems have no locks.
@@ -89,18 +89,15 @@ def locked(root: str) -> Iterator[None]:
 
 
 def fingerprint(path: str) -> str:
-    """Returns the SHA-256 of a file, or of where a symbolic link leads."""
+    """Returns the SHA-256 of a file's content, or of a symbolic link's target."""
     if os.path.islink(path):
         return hashlib.sha256(b"link to " + os.fsencode(os.readlink(path))).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# The journal.
-
-
 def read_journal(root: str) -> Journal | None:
-    """Reads the journal of a paired folder; None where there is none."""
+    """Reads the journal of a paired folder; None if there is none."""
     path = os.path.join(root, JOURNAL)
     try:
         with open(path, "rb") as file:
@@ -111,8 +108,8 @@ def read_journal(root: str) -> Journal | None:
         raise errors.InputError(
             f"{path}: {error.strerror}; nothing was moved"
         ) from None
-    # A last line without its end was being written when the run was killed; no
-    # move follows before the line is complete.
+    # An incomplete last line was being written when the run was killed. No file was
+    # moved for it yet.
     moves: list[Move] = []
     pending, undoing, made_folder = 0, False, True
     for number, line in enumerate(lines[:-1], 1):
@@ -139,31 +136,31 @@ def read_journal(root: str) -> Journal | None:
     return Journal(tuple(moves), pending, undoing, made_folder)
 
 
-def _planned(told: dict[str, Any]) -> Move:
-    """Returns a move as the journal tells it.
+def _planned(record: dict[str, Any]) -> Move:
+    """Returns a move from its JSON object.
 
     Raises:
-      ValueError: when it leads out of the data folder, is no move, or has letters
-        that no file's name can hold.
+      ValueError: if it is malformed, leads out of the data folder, or has characters
+        that cannot be in a file's name.
     """
-    source, target = told["source"], told["target"]
+    source, target = record["source"], record["target"]
     for path in (source, target):
         os.fsencode(path)
         if not pairs.is_inside(path):
             raise ValueError(f"{path!r} leads out of the folder")
     if not target.startswith(f"{FOLDER}/"):
-        raise ValueError(f"{target!r} does not lie in {FOLDER}")
-    findings = tuple(told["findings"])
+        raise ValueError(f"{target!r} is not in {FOLDER}")
+    findings = tuple(record["findings"])
     for found in findings:
-        if not isinstance(found, dict) or set(found) != _TOLD:
-            raise ValueError(f"{found!r} is no finding")
+        if not isinstance(found, dict) or set(found) != _FINDING_KEYS:
+            raise ValueError(f"{found!r} is not a finding")
         if not all(isinstance(value, str) for value in found.values()):
-            raise ValueError(f"{found!r} is no finding")
+            raise ValueError(f"{found!r} is not a finding")
         os.fsencode("".join(found.values()))
         for path in (found["partner"], found["other"]):
             if path and not pairs.is_inside(path):
                 raise ValueError(f"{path!r} leads out of the folder")
-    return Move(source, target, str(told["sha256"]), findings)
+    return Move(source, target, str(record["sha256"]), findings)
 
 
 def _append(root: str, record: dict[str, Any]) -> None:
@@ -173,7 +170,7 @@ def _append(root: str, record: dict[str, Any]) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     with open(descriptor, "r+b") as file:
         data = file.read()
-        # Cuts off a line whose writing was killed.
+        # Cuts off an incomplete line of a killed run.
         start = data.rfind(b"\n") + 1
         file.truncate(start)
         file.seek(start)
@@ -193,17 +190,17 @@ def _sync_folder(path: str) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        # Not every file system can; the moves remain recoverable.
+        # Not supported by every file system; the moves remain recoverable.
         pass
     finally:
         os.close(descriptor)
 
 
 def start(root: str) -> None:
-    """Makes the folder and its journal where there are none.
+    """Makes the folder and its journal if they do not exist.
 
     Raises:
-      InputError: when that is impossible or the place is taken.
+      InputError: if that fails, or the folder has reports of another origin.
     """
     folder = os.path.join(root, FOLDER)
     try:
@@ -225,13 +222,13 @@ def start(root: str) -> None:
 
 
 def _temporary(name: str) -> str:
-    # One name, unlike `frames.replacing`: what a killed run leaves is known as ours.
+    # One name, unlike `files.replacing`: what a killed run leaves is known as ours.
     return f".{name}.tmp"
 
 
 @contextlib.contextmanager
 def writing(root: str, name: str) -> Iterator[TextIO]:
-    """Opens one of REPORTS to be written whole or not at all."""
+    """Opens one of REPORTS for writing; replaces the old one if all goes well."""
     folder = os.path.join(root, FOLDER)
     temporary = os.path.join(folder, _temporary(name))
     try:
@@ -245,11 +242,8 @@ def writing(root: str, name: str) -> Iterator[TextIO]:
             os.unlink(temporary)
 
 
-# Moving.
-
-
 def _make_folders(root: str, folder: str) -> None:
-    """Makes the folders of a path below root, never through a symbolic link."""
+    """Makes the folders of a path below root; never follows a symbolic link."""
     path = root
     for part in folder.split("/"):
         path = os.path.join(path, part)
@@ -261,9 +255,9 @@ def _make_folders(root: str, folder: str) -> None:
 
 
 def _rename(source: str, target: str) -> None:
-    """Renames a file; raises FileExistsError where the target exists."""
+    """Renames a file; raises FileExistsError if the target exists."""
     try:
-        # A link fails where the target exists, which a rename would replace.
+        # Unlike a rename, a link does not replace an existing target.
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if isinstance(error, FileExistsError) or error.errno not in _NO_LINKS:
@@ -276,15 +270,15 @@ def _rename(source: str, target: str) -> None:
 
 
 def _move(root: str, source: str, target: str) -> str:
-    """Moves a file, or finishes moving it; returns what went wrong, or ""."""
+    """Moves a file, or finishes moving it; returns an error message, or ""."""
     here, there = os.path.join(root, source), os.path.join(root, target)
     try:
         if not os.path.lexists(here):
-            return "" if os.path.lexists(there) else f"{source!r}: it is gone"
+            return "" if os.path.lexists(there) else f"{source!r}: no longer exists"
         if os.path.lexists(there):
             if not os.path.samestat(os.lstat(here), os.lstat(there)):
-                return f"{source!r}: {target!r} is in the way"
-            # The two names of a half-done move.
+                return f"{source!r}: {target!r} exists already"
+            # A half-done move: both names are the same file.
             os.unlink(here)
             return ""
         _make_folders(root, os.path.dirname(target))
@@ -295,12 +289,12 @@ def _move(root: str, source: str, target: str) -> str:
 
 
 def lies_aside(root: str, move: Move) -> bool:
-    """Returns whether a file that was moved is still where it was moved to."""
+    """Returns whether a moved file is still at its target."""
     return os.path.lexists(os.path.join(root, move.target))
 
 
 def _is_changed(root: str, path: str, move: Move) -> bool:
-    """Returns whether a file is there and is not what the journal says."""
+    """Returns whether a file exists and differs from the one in the journal."""
     try:
         return fingerprint(os.path.join(root, path)) != move.sha256
     except FileNotFoundError:
@@ -308,13 +302,13 @@ def _is_changed(root: str, path: str, move: Move) -> bool:
 
 
 def _carry_out(root: str, plan: Sequence[Move], *, late: bool) -> tuple[str, ...]:
-    """Carries out the last plan of the journal; returns what went wrong."""
+    """Carries out the last plan of the journal; returns a line for each failure."""
     failures = {}
     for move in plan:
         try:
-            # What was changed since the plan was made is for the next audit.
+            # A file that was changed after the plan must be audited again.
             if late and _is_changed(root, move.source, move):
-                failure = f"{move.source!r}: changed since the run that was killed"
+                failure = f"{move.source!r}: was changed after the run was killed"
             else:
                 failure = _move(root, move.source, move.target)
         except OSError as error:
@@ -330,16 +324,16 @@ def _carry_out(root: str, plan: Sequence[Move], *, late: bool) -> tuple[str, ...
 
 
 def finish(root: str, journal: Journal) -> tuple[str, ...]:
-    """Carries out the moves that a killed run left undone.
+    """Carries out the remaining moves of a killed run.
 
     Returns:
-      One line for each that failed.
+      One line for each failure.
     """
     return _carry_out(root, journal.moves[-journal.pending :], late=True)
 
 
 def free_target(root: str, source: str, taken: set[str]) -> str:
-    """Returns where a file goes: a name that is neither used nor in `taken`."""
+    """Returns the target of a file: a path that is neither used nor in `taken`."""
     stem, suffix = os.path.splitext(f"{FOLDER}/{source}")
     target, number = stem + suffix, 2
     while target in taken or os.path.lexists(os.path.join(root, target)):
@@ -348,17 +342,17 @@ def free_target(root: str, source: str, taken: set[str]) -> str:
 
 
 def set_aside(root: str, moves: Sequence[Move]) -> tuple[str, ...]:
-    """Moves files, after the plan is on the disk.
+    """Writes the plan to disk, then moves the files.
 
     Args:
       root: the data folder, for which `start` was called.
-      moves: what goes where.
+      moves: the plan.
 
     Returns:
-      One line for each that failed.
+      One line for each failure.
 
     Raises:
-      InputError: when the plan cannot be written; nothing was moved then.
+      InputError: if the plan cannot be written; nothing was moved then.
     """
     if not moves:
         return ()
@@ -374,12 +368,12 @@ def set_aside(root: str, moves: Sequence[Move]) -> tuple[str, ...]:
 
 
 def _close(root: str, journal: Journal) -> None:
-    """Removes the folder, its journal and reports, after all was put back.
+    """Removes the folder with its journal and reports, after everything was put back.
 
-    Files in the folder that are not ours stay, and it with them.
+    If the folder contains other files, they and the folder stay.
     """
     folder = os.path.join(root, FOLDER)
-    # The journal goes last: while it is there the undo can be repeated.
+    # The journal is removed last, so that a killed undo can be repeated.
     unfinished = (_temporary(name) for name in REPORTS)
     for name in (*unfinished, *REPORTS, os.path.basename(JOURNAL)):
         with contextlib.suppress(FileNotFoundError):
@@ -396,25 +390,25 @@ def _close(root: str, journal: Journal) -> None:
 
 
 def put_back(root: str, journal: Journal) -> tuple[int, tuple[str, ...]]:
-    """Puts back all files that were moved, of all runs, last first.
+    """Puts back the files that all runs moved, the last one first.
 
-    A file that is no longer what was moved, or whose place is taken, stays.
+    A file stays if it was changed, or if its original path is used again.
 
     Args:
       root: the data folder.
-      journal: what was moved.
+      journal: of the data folder.
 
     Returns:
-      How many files were put back, and one line for each that was not.
+      The number of files put back, and one line for each that was not.
     """
-    # On a full disk this fails; then a killed undo merely has to be asked for again.
+    # Fails if the disk is full. Then a killed undo is not finished automatically.
     with contextlib.suppress(OSError):
         _append(root, {"kind": "undo"})
     count, failures = 0, []
     for move in reversed(journal.moves):
         if not lies_aside(root, move):
             if not os.path.lexists(os.path.join(root, move.source)):
-                failures.append(f"{move.target!r}: it is gone")
+                failures.append(f"{move.target!r}: no longer exists")
             continue
         try:
             changed = _is_changed(root, move.target, move)
@@ -422,7 +416,7 @@ def put_back(root: str, journal: Journal) -> tuple[int, tuple[str, ...]]:
             failures.append(f"{move.target!r}: {error.strerror}")
             continue
         if changed:
-            failures.append(f"{move.target!r}: changed since it was moved; it stays")
+            failures.append(f"{move.target!r}: was changed after the move, so it stays")
             continue
         failure = _move(root, move.target, move.source)
         failures += [failure] if failure else []

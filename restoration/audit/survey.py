@@ -1,7 +1,7 @@
-"""What is wrong with one file or one pair of a paired folder; changes nothing.
+"""Checks one file or one pair of a paired folder; changes nothing.
 
-Every file is read and decoded once by each decoder. What remains of a pair is a
-record of some 150 bytes, from which `audit` tells what shows in the set alone.
+Every file is read once and decoded once by each decoder. A pair gives a record of about
+150 bytes, by which `audit` compares it with all other pairs.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from restoration.audit import finding, listing
 from restoration.base import errors
 from restoration.images import similarity
 
-# Suffixes of each format that Pillow may try. The list is closed, since some of
-# its other decoders start programs. MPO is JPEG with further pictures behind.
+# The formats that Pillow may decode, and their suffixes. Some of its other decoders
+# start programs. MPO is a JPEG file with further images.
 _FORMATS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
@@ -33,31 +33,29 @@ _FORMATS = {
     "WEBP": (".webp",),
     "GIF": (),
 }
-# Pillow finds MPO through JPEG.
+# Pillow opens MPO files as JPEG.
 _OPENED = tuple(name for name in _FORMATS if name != "MPO")
-# Pillow's own limit of pixels; it refuses twice as many.
+# Pillow's default limit of pixels. Pillow refuses more than twice this number.
 _MANY_PIXELS = 1024**3 // 12
 _TRAINED = ("PNG", "JPEG", "MPO", "BMP")
 _BROKEN = {"undecodable", "truncated", "bomb"}
 
-# Two versions of one picture: over 64 heavily damaged pairs the correlation of
-# 32x32 luma was 0.74 and more, and the sharpness of the phase correlation 9.8 and
-# more but for one, which is nearly plain. For 2,000 wrong pairs it was 9.1 at
-# most. Both must be low, and there must be something to see.
+# A pair is dissimilar if the correlation of its 32×32 luma and the sharpness of the
+# phase correlation's peak are both lower, and both images have more contrast.
 _ALIKE_CORRELATION = 0.5
 _ALIKE_SHARPNESS = 10.0
 _LEAST_CONTRAST = 8.0
-# A peak as sharp as this tells the shift to half a pixel.
+# A peak with at least this sharpness gives the shift to half a pixel.
 SURE_SHARPNESS = 20.0
-# Smaller images have too few pixels to tell.
+# Smallest side of images that are compared, and smallest shift reported, in pixels.
 _LEAST_SIDE = 64
 _LEAST_SHIFT = 1.5
 
 RECORD = np.dtype(
     [
-        # 128 bits of the pixels of input and output.
+        # 128-bit digests of the pixels of input and output.
         ("digests", np.uint64, (2, 2)),
-        # Hash and 8x8 luma of the output, which shows the scene without wear.
+        # Hash and 8×8 luma of the output, the image without damage.
         ("hash", np.uint64, 2),
         ("thumbnail", np.uint8, 64),
         ("change", np.float32, len(similarity.CHARACTER)),
@@ -68,20 +66,25 @@ RECORD = np.dtype(
 
 
 class Look(NamedTuple):
-    """One file as it was found; `image` is None where it cannot be decoded."""
+    """A decoded file.
+
+    Attributes:
+      findings: (reason, detail) of each finding.
+      image: RGB; None if the file cannot be decoded.
+    """
 
     findings: tuple[tuple[str, str], ...]
     image: Image.Image | None = None
 
 
 class Report(NamedTuple):
-    """What is known of one unit, small enough for a million of them.
+    """The result of checking one unit. Small, since there may be a million.
 
     Attributes:
-      findings: what is wrong with it.
+      findings: on its files.
       pair: the two files that were compared, or None.
       record: their RECORD as bytes, or b"".
-      misfit: 8x8 luma of an input that does not fit its output, or b"".
+      misfit: 8×8 luma of the input of a dissimilar pair, or b"".
     """
 
     findings: tuple[finding.Finding, ...]
@@ -90,24 +93,18 @@ class Report(NamedTuple):
     misfit: bytes = b""
 
 
-# Listing.
-
-
-# One file.
-
-
 @functools.cache
 def import_tensorflow() -> Any:
-    """Imports TensorFlow, quietly, on one core a worker."""
+    """Imports TensorFlow without its messages, for the CPU, with one thread."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # It tells of oneDNN at any level, and pictures are read without.
+    # Its message about oneDNN ignores the log level; decoding does not need oneDNN.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow as tf
     except ImportError as error:
         raise errors.InputError(
-            f"TensorFlow cannot be imported ({error}); install it, or check with "
-            "Pillow alone: --notensorflow"
+            f"TensorFlow cannot be imported ({error}); install it, or check only with "
+            "Pillow: --notensorflow"
         ) from None
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -121,16 +118,16 @@ def _one_line(error: BaseException) -> str:
 
 
 def _read(path: str) -> bytes:
-    """Reads a plain file, never through a link and never waiting on a pipe."""
+    """Reads a regular file; refuses links, and pipes, which could block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("not a plain file")
+            raise OSError("not a regular file")
         return file.read()
 
 
 def _ends_early(data: bytes, message: str) -> bool:
-    """Returns whether a file that cannot be decoded lacks its end."""
+    """Returns whether a file that cannot be decoded is cut off."""
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data[-65536:]
     if data.startswith(b"\xff\xd8"):
@@ -139,7 +136,7 @@ def _ends_early(data: bytes, message: str) -> bool:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Returns a loaded image as RGB of 8 bits, without transparency."""
+    """Converts a loaded image to 8-bit RGB without transparency."""
     if image.mode.startswith(("I", "F")):
         # Pillow would clip 16 bits at 255 instead of scaling them.
         values = np.nan_to_num(np.asarray(image, np.float32))
@@ -154,7 +151,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Returns whether an image has more than 8 bits a channel."""
+    """Returns whether an image has more than 8 bits per channel."""
     if image.format == "PNG":
         return data[24] == 16
     if image.format == "TIFF":
@@ -163,17 +160,17 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
 
 
 def _properties(image: Image.Image, path: str, data: bytes) -> Iterator[tuple]:
-    """Yields (reason, detail) for what is unusual about a decoded image."""
+    """Yields (reason, detail) for each unusual property of a decoded image."""
     suffix = os.path.splitext(path)[1].lower()
     name = {"MPO": "JPEG"}.get(image.format, image.format)
     if suffix not in _FORMATS[image.format]:
-        yield "extension", f"holds {name}"
+        yield "extension", f"contains {name}"
     if image.format not in _TRAINED:
         yield "format", name
     try:
         count = getattr(image, "n_frames", 1)
     except Exception:
-        # A later page is damaged; the first, which alone is used, is not.
+        # A later page is damaged; only the first is used.
         count = 1
     if count > 1:
         paged = image.format in ("TIFF", "MPO")
@@ -189,12 +186,12 @@ def _properties(image: Image.Image, path: str, data: bytes) -> Iterator[tuple]:
         yield "16_bit", f"{name}, Pillow's mode {image.mode}"
     if image.has_transparency_data:
         lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
-        yield "transparent", "opaque throughout" if lowest == 255 else "in part"
+        yield "transparent", "opaque everywhere" if lowest == 255 else "in part"
 
 
 @contextlib.contextmanager
 def _strict_pillow() -> Iterator[None]:
-    """Has Pillow refuse truncated and huge files, whatever the caller has set."""
+    """Makes Pillow refuse truncated and huge files, whatever the caller has set."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, _MANY_PIXELS
     try:
@@ -208,15 +205,15 @@ def look(root: str, path: str, *, tensorflow: bool) -> Look:
 
     Args:
       root: the data folder.
-      path: below root.
+      path: of the file, relative to root.
       tensorflow: whether to decode with TensorFlow as well as with Pillow.
 
     Returns:
-      (reason, detail) of what is wrong, and the image as RGB, if it has one.
+      The findings, and the image as RGB.
     """
     full = os.path.join(root, path)
-    if listing._is_link(full):
-        return Look((("link", f"it leads to {os.readlink(full)}"),))
+    if listing.is_link(full):
+        return Look((("link", f"a link to {os.readlink(full)}"),))
     try:
         data = _read(full)
     except OSError as error:
@@ -225,7 +222,7 @@ def look(root: str, path: str, *, tensorflow: bool) -> Look:
         return Look((("truncated", "the file is empty"),))
     try:
         with _strict_pillow(), warnings.catch_warnings():
-            # Pillow warns of what it reads all the same.
+            # Pillow's warnings are about files that it can read.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=_OPENED)
             image.load()
@@ -234,9 +231,9 @@ def look(root: str, path: str, *, tensorflow: bool) -> Look:
     except Image.DecompressionBombError as error:
         return Look((("bomb", _one_line(error).partition(", could")[0]),))
     except Exception as error:
-        # On damaged files decoders raise anything from SyntaxError to struct.error.
+        # Decoders raise any error on damaged files, such as SyntaxError.
         if isinstance(error, Image.UnidentifiedImageError):
-            return Look((("undecodable", "Pillow: no image that it knows"),))
+            return Look((("undecodable", "Pillow: not a known image format"),))
         reason = "truncated" if _ends_early(data, str(error)) else "undecodable"
         return Look(((reason, f"Pillow: {_one_line(error)}"),))
     if tensorflow and image.format in (*_TRAINED, "GIF"):
@@ -252,11 +249,8 @@ def look(root: str, path: str, *, tensorflow: bool) -> Look:
     return Look(findings, rgb)
 
 
-# One pair.
-
-
 def _digest(image: Image.Image) -> tuple[int, int]:
-    """Returns 128 bits of the pixels, so that the file format does not matter."""
+    """Returns a 128-bit digest of the pixels, whatever the file's format."""
     found = hashlib.sha256(repr(image.size).encode())
     found.update(image.tobytes())
     value = found.digest()
@@ -266,7 +260,7 @@ def _digest(image: Image.Image) -> tuple[int, int]:
 def _compare(
     degraded: Image.Image, clean: Image.Image
 ) -> tuple[tuple[tuple[str, str], ...], bytes, bytes]:
-    """Compares the two images of a pair: findings, record, misfit."""
+    """Compares the two images of a pair; returns (findings, record, misfit)."""
     if degraded.size != clean.size:
         text = "{}×{} and {}×{} pixels".format(*degraded.size, *clean.size)
         return (("size", text),), b"", b""
@@ -274,7 +268,7 @@ def _compare(
     greys = similarity.grey(degraded), similarity.grey(clean)
     lumas = [similarity.luma(grey) for grey in greys]
     thumbs = [similarity.luma(grey, (32, 32)) for grey in greys]
-    # Grain and scratches on an empty frame vanish in the small picture.
+    # Grain and scratches of an empty frame disappear in the thumbnail.
     blank = [
         side
         for side, full, thumb in zip(("input", "output"), lumas, thumbs, strict=True)
@@ -284,7 +278,7 @@ def _compare(
     if blank:
         findings.append(("blank", " and ".join(blank)))
     if digests[0] == digests[1]:
-        findings.append(("identical", "every pixel"))
+        findings.append(("identical", "all pixels"))
     elif not blank and min(degraded.size) >= _LEAST_SIDE:
         likeness = similarity.correlation(*thumbs)
         right, down, sharpness = similarity.shift(*lumas)
@@ -315,15 +309,15 @@ def _compare(
 
 
 def survey(root: str, unit: listing.Unit, *, tensorflow: bool) -> Report:
-    """Looks at the files of one stem.
+    """Checks the files of one stem.
 
     Args:
       root: the data folder.
-      unit: which files.
+      unit: the files.
       tensorflow: whether to decode with TensorFlow as well as with Pillow.
 
     Returns:
-      What was found, and the pair's record if it is one.
+      The findings and, if the files are a pair, its record.
     """
     sides = [
         {path: look(root, path, tensorflow=tensorflow) for path in paths}
@@ -360,7 +354,7 @@ def survey(root: str, unit: listing.Unit, *, tensorflow: bool) -> Report:
                     finding.shown(os.path.basename(p)) for p in side if p != path
                 )
                 found.append(finding.Finding(path, "ambiguous", f"beside {rest}"))
-    # Of several files with one stem the only sound one is the pair's.
+    # If several files have one stem, a pair needs exactly one that can be decoded.
     usable = [[p for p in side if side[p].image] for side in sides]
     if [len(paths) for paths in usable] != [1, 1]:
         return Report(tuple(found))

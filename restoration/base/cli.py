@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from restoration.base import errors
+from restoration.base import config, errors
 
 # Flags defined from here on belong to the module that calls, for --help.
 flags.disclaim_key_flags()
@@ -91,9 +91,12 @@ def _from_flags(
     options_class: type, flag_values: flags.FlagValues, rest: Sequence[str] = ()
 ) -> Any:
     """Returns options from flags that were parsed, and the remaining arguments."""
-    values = {}
+    values: dict[str, Any] = {}
+    given = _given_defaults(options_class, flag_values)
     for field in dataclasses.fields(options_class):
         value = flag_values[field.name].value
+        if field.name in given and not flag_values[field.name].present:
+            value = given[field.name]
         if field.metadata["positional"]:
             value, rest = (*(value or ()), *rest), []
         if _kind(field.type) is tuple:
@@ -106,6 +109,25 @@ def _from_flags(
     if rest:
         raise errors.InputError(f"unexpected argument {rest[0]!r} (see --help)")
     return options_class(**values)
+
+
+def _given_defaults(
+    options_class: type, flag_values: flags.FlagValues
+) -> dict[str, Any]:
+    """Returns the values that an option such as `--recipe` gives to others."""
+    fields = {field.name: field for field in dataclasses.fields(options_class)}
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        value = flag_values[name].value
+        if not (field.metadata["defaults"] and value):
+            continue
+        for other, given in field.metadata["defaults"](value).items():
+            source = f"--{name}={value}"
+            if other not in fields:
+                raise errors.InputError(f"{source}: there is no option --{other}")
+            config.check_type(fields[other], given, source=source)
+            found[other] = given
+    return found
 
 
 def run(main: Callable[..., int | None], options_class: type, *others: type) -> None:

@@ -7,9 +7,7 @@ offer it as a flag; there is no second list of defaults.
 import dataclasses
 import json
 import math
-import os
-import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from restoration.base import errors
@@ -25,7 +23,9 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     later: bool = False,
+    free: bool = False,
     formerly: str | None = None,
+    defaults: Callable[[str], Mapping[str, Any]] | None = None,
     alias: str | None = None,
 ) -> Any:
     """Declares one option of an options dataclass.
@@ -39,7 +39,10 @@ def option(
       minimum: the least value that is allowed.
       maximum: the greatest value that is allowed.
       later: whether files of earlier versions lack it; their runs had the default.
+      free: whether a run that goes on may have another value than it began with.
       formerly: the flag's earlier name, which is answered with the new one.
+      defaults: makes of the flag's value the values of other options, which their
+        flags override.
       alias: another name of the flag, which works as well.
 
     Returns:
@@ -53,7 +56,9 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "later": later,
+        "free": free,
         "formerly": formerly,
+        "defaults": defaults,
         "alias": alias,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -78,126 +83,6 @@ def check(options: Any) -> None:
         ):
             bounds = f"at least {low}" if high is None else f"from {low} to {high}"
             raise errors.InputError(f"--{field.name}={value}: must be {bounds}")
-
-
-# Of `losses.LOSSES`, which cannot be asked without JAX.
-LOSSES = ("mse", "l1", "charbonnier", "psnr")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """All that defines a training run; saved as `config.json` in its workdir."""
-
-    data_dir: str = option(
-        help="paired folder: input/ and output/, split or not; or what prepare made"
-    )
-    workdir: str = option(help="folder for checkpoints and metrics; resumed if used")
-    model: str = option("basic", help="model name, see python -m restoration.models")
-    epochs: int = option(
-        100, help="passes over the training pairs", minimum=1, maximum=10**9
-    )
-    fraction: float = option(
-        1.0,
-        help="fraction of all pairs to use (the seed: 0.02, 0.12, 0.32)",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    batch_size: int = option(
-        16, help="pairs a step, over all devices", minimum=1, maximum=1 << 16
-    )
-    image_size: int = option(
-        128, help="side of the square crops, pixels", minimum=16, maximum=1 << 14
-    )
-    seed: int = option(
-        0,
-        help="seed of weights, order, crops and flips",
-        minimum=0,
-        maximum=2**31 - 1,
-    )
-    loss: str = option("mse", help="training loss", choices=LOSSES)
-    ssim_weight: float = option(
-        0.0, help="weight of 1 - SSIM added to the loss", minimum=0.0
-    )
-    optimizer: str = option(
-        "adam",
-        help="adam: as Keras has it; muon for kernels of hidden layers (its learning "
-        "rate is some 1e-2), Adam at a tenth of it for the rest",
-        choices=("adam", "muon"),
-        later=True,
-    )
-    learning_rate: float = option(1e-3, help="peak learning rate", minimum=0.0)
-    schedule: str = option(
-        "constant", help="learning rate over the run", choices=("constant", "cosine")
-    )
-    warmup_steps: int = option(
-        0, help="steps of linear warm-up", minimum=0, maximum=10**9
-    )
-    clip_norm: float = option(
-        0.0, help="global gradient norm limit; 0: none", minimum=0.0
-    )
-    ema_decay: float = option(
-        0.0,
-        help="decay of the averaged weights that are evaluated; 0: none",
-        minimum=0.0,
-        maximum=0.99999,
-    )
-    accumulate: int = option(
-        0, help="gradient pieces a batch is split into; 0: by backend", minimum=0
-    )
-    bfloat16: bool = option(False, help="compute in bfloat16, parameters in float32")
-    augment: bool = option(True, help="random flips of the training crops")
-    cache: str = option(
-        "none",
-        help="device: keep all training pairs in its memory, where they fit",
-        choices=("none", "device"),
-    )
-    checkpoint_every: int = option(
-        0, help="steps between checkpoints; 0: at each evaluation", minimum=0
-    )
-    keep: int = option(2, help="latest checkpoints to keep, beside the best", minimum=1)
-    evaluate_every: int = option(1, help="epochs between evaluations", minimum=1)
-    log_every: int = option(
-        0, help="steps between training log lines; 0: each epoch", minimum=0
-    )
-    bad_numbers: str = option(
-        "stop",
-        help="at a loss or gradient that is not finite: stop before it, or skip it",
-        choices=("stop", "skip"),
-    )
-    bad_pairs: str = option(
-        "skip",
-        help="training pairs that cannot be read: skip, taking the next pair, or stop",
-        choices=("skip", "stop"),
-    )
-    deterministic: bool = option(
-        False, help="on a GPU: the same bits each time, slower; a CPU gives them anyway"
-    )
-
-    def __post_init__(self):
-        """Checks limits and choices."""
-        check(self)
-        if self.fraction <= 0:
-            raise errors.InputError(f"--fraction={self.fraction}: must be above 0")
-
-
-# What may change between the parts of a resumed run.
-_FREE = ("data_dir", "workdir", "epochs", "cache", "checkpoint_every", "keep",
-         "evaluate_every", "log_every", "bad_numbers", "bad_pairs")  # fmt: skip
-
-
-def changes(before: Mapping[str, Any], after: TrainConfig) -> list[str]:
-    """Returns in words how a run differs from one that it is to go on with.
-
-    Args:
-      before: the fields of the earlier configuration.
-      after: the later one.
-
-    Returns:
-      "name before -> after" for each field that may not change.
-    """
-    # The learning rate of a schedule depends on the number of steps.
-    free = set(_FREE) - ({"epochs"} if after.schedule != "constant" else set())
-    return differences(before, after, free)
 
 
 def _completed(values: Mapping[str, Any], options: Any) -> dict[str, Any]:
@@ -275,24 +160,17 @@ def from_json(text: str, options_class: type, *, source: str) -> Any:
             "it was written by another version"
         )
     for name, value in values.items():
-        expected = fields[name].type
-        number = expected is float and isinstance(value, int | float)
-        if not (isinstance(value, expected) or number) or (
-            isinstance(value, bool) and expected is not bool
-        ):
-            raise errors.InputError(
-                f"{source}: {name} is {value!r}, not of type {expected.__name__}"
-            )
+        check_type(fields[name], value, source=source)
     return options_class(**values)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file whole or not at all (temporary name, then renamed)."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def check_type(field: dataclasses.Field, value: Any, *, source: str) -> None:
+    """Raises InputError where a value from JSON is not of its field's type."""
+    expected = field.type
+    number = expected is float and isinstance(value, int | float)
+    if not (isinstance(value, expected) or number) or (
+        isinstance(value, bool) and expected is not bool
+    ):
+        raise errors.InputError(
+            f"{source}: {field.name} is {value!r}, not of type {expected.__name__}"
+        )

@@ -2,18 +2,18 @@
 
 The convention, for every kind:
 
-* Images are float32 (H, W, 3), RGB in [0, 1], and stay within.
-* An exact effect, such as `vertical_scratches(image, *, x, width, ...)`, does
-  what its parameters say. Its random form, `random_running_scratches(key, image,
-  *, severity)`, draws them. Key first, image second, options by name.
-* Kinds that cover the picture (`paint`, `dirt`, `scratches`, `hairs`, `stains`)
-  return (image, mask): the mask is (H, W), the opacity in [0, 1] of what was painted;
-  where it is 0 the picture is as it was. Kinds that change all of it (`tone`) return
-  the image alone.
-* Severity 0, and below, changes no bit. It may be traced. Lengths are in pixels,
-  so that a crop is damaged like a piece of the picture (`fields.unit`).
+* Images are float32 (H, W, 3), RGB in [0, 1], before and after.
+* An exact effect, such as `vertical_scratches(image, *, x, width, ...)`, follows its
+  parameters. Its random version, `random_running_scratches(key, image, *, severity)`,
+  draws them. Key first, image second, options by name.
+* Kinds that cover the image (`paint`, `dirt`, `scratches`, `hairs`, `stains`) return
+  (image, mask). The mask is (H, W), the opacity in [0, 1] of what was painted; where it
+  is 0, the image is unchanged. Kinds that change the whole image (`tone`) return only
+  the image.
+* Severity 0 or less changes no bit. Severity may be traced. Lengths are in pixels, so
+  that a crop is damaged like a part of the image (`fields.unit`).
 
-All of it can be jitted, vmapped and sharded: the same key gives the same picture.
+Everything can be jitted, vmapped and sharded; the same key gives the same image.
 """
 
 from restoration.damage.compose import FILM, KINDS, PHOTO, damage

@@ -1,4 +1,4 @@
-"""All kinds of damage on one picture, in the order in which they happen."""
+"""Combines all kinds of damage on one image, in the order in which they happen."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jax import lax
 
 from restoration.damage import dirt, fields, hairs, scratches, stains, tone
 
-# What time does to the print.
+# Aging of the print.
 _PRINT = {
     "blur": tone.random_blur,
     "contrast": tone.random_contrast,
@@ -14,13 +14,13 @@ _PRINT = {
     "cast": tone.random_cast,
 }
 
-# What the projector does with it.
+# Effects of the projector.
 _GATE = {
     "flicker": tone.random_flicker,
     "weave": tone.random_weave,
 }
 
-# What lands on it.
+# Damage that covers the print.
 _DIRT = {
     "stains": stains.random_stains,
     "creases": scratches.random_creases,
@@ -35,7 +35,7 @@ _DIRT = {
     "missing": stains.random_missing,
 }
 
-# What the last film or the scan adds.
+# Effects of the last copy or of the scan.
 _SCAN = {
     "grain": tone.random_grain,
     "jpeg": tone.random_jpeg,
@@ -62,12 +62,11 @@ PHOTO = (*FILM, "blur", "contrast", "fading", "cast", "creases", "missing", "jpe
 
 
 def _dirt(keys, image, *, severity, kinds):
-    """Draws all that lands on the print, on black.
+    """Draws all damage that covers the print, on black.
 
-    Laid over a picture x this gives x * (1 - mask) + dirt, before or after the
-    picture fades. Every kind is drawn by itself, and a scan lays them over each
-    other, because XLA's CPU backend would otherwise fuse them all into one loop
-    and compute each kind anew for every later one.
+    Painted over an image x, this gives x * (1 - mask) + dirt, before or after the image
+    fades. Every kind is drawn separately, and a scan combines them. On a CPU, XLA would
+    otherwise fuse them into one loop that computes each kind again for every later one.
 
     Returns:
       The dirt (H, W, 3), which is color times opacity, and its mask (H, W).
@@ -93,12 +92,12 @@ def _dirt(keys, image, *, severity, kinds):
 def denser(
     dirt: jax.Array, mask: jax.Array, factor: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Makes what covers a picture more opaque, its color kept.
+    """Makes dirt more opaque without changing its color.
 
     Args:
       dirt: (H, W, 3), color times opacity.
       mask: (H, W), the opacity in [0, 1].
-      factor: what opacity is multiplied by, to 1 at most; at 1 no bit changes.
+      factor: of the opacity, which is limited to 1; a factor of 1 changes no bit.
 
     Returns:
       The dirt and its mask.
@@ -117,21 +116,22 @@ def damage(
     dirtiness: jax.typing.ArrayLike = 1.0,
     opacity: jax.typing.ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Damages a picture.
+    """Damages an image.
 
     Args:
-      key: PRNG key; the same key draws the same damage on any device, and what
-        one kind draws does not depend on the other kinds.
+      key: PRNG key. The same key draws the same damage on any device; what one kind
+        draws does not depend on the other kinds.
       image: (H, W, 3) in [0, 1].
-      severity: one number, may be traced: 0 none, 0.5 a worn film, 1 a
-        neglected print; all counts and strengths grow with it, up to 8.
+      severity: one number, may be traced: 0 none, 0.5 a worn film, 1 a neglected print.
+        All counts and strengths grow with it, up to 8.
       kinds: static names of `KINDS`, such as `FILM` or `PHOTO`.
-      dirtiness: what the severity is multiplied by for all that lands on the
-        picture; may be traced. At 0 it fades, blurs and gets grain, uncovered.
-      opacity: what the opacity of all that lands on it is multiplied by, to 1 at most.
+      dirtiness: factor of the severity for the kinds that cover the image; may be
+        traced. At 0 nothing is covered.
+      opacity: factor of the opacity of the kinds that cover the image, which is limited
+        to 1.
 
     Returns:
-      The damaged picture and the (H, W) opacity of all that was painted over.
+      The damaged image and the (H, W) opacity of all that was painted over it.
     """
     unknown = set(kinds) - set(KINDS)
     if unknown:
@@ -141,7 +141,7 @@ def damage(
     severity = fields.limited(severity)
 
     (one,) = fields.draw(common, ((), {"dirty": (0, 1), "order": (0, 1)}))
-    # Where there is one kind of dirt, there is more of the others.
+    # An image with much dirt of one kind has much of the others.
     dirt_severity = dirtiness * severity * fields.spread(one.dirty, octaves=1.5)
     fallen, mask = _dirt(keys, image, severity=dirt_severity, kinds=kinds)
     fallen, mask = denser(fallen, mask, opacity)
@@ -155,7 +155,7 @@ def damage(
                 image = random_change(keys[name], image, severity=severity)
         return image
 
-    # Half of the pictures faded before they got dirty, the others with the dirt.
+    # Half of the images fade before they get dirty, the others together with the dirt.
     faded_first = one.order < 0.5
     image = change(_GATE, image)
     image = change(_PRINT, jnp.where(faded_first, image, dirtied(image)))

@@ -13,7 +13,7 @@ from restoration.damage.paint import Painted
 def random_dust(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Paints dust: fine specks, thinly everywhere and in dense clouds.
+    """Paints dust: fine specks, sparse everywhere and dense in clouds.
 
     Args:
       key: PRNG key.
@@ -21,7 +21,7 @@ def random_dust(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -55,7 +55,7 @@ def random_dust(
     )
     # Grains of two sizes.
     noise = jnp.sqrt(1 - one.coarse**2) * fine + one.coarse * coarse
-    # Bright dust is where the noise is high, dark dust where it is low.
+    # High noise gives bright dust, low noise dark dust.
     bright = jnp.clip(one.share * 3.3 - 1.0, 0, 1)
     side = jnp.stack([1 - bright, bright])[:, None, None]
     amount = drawing.density(severity)
@@ -66,7 +66,7 @@ def random_dust(
     bank = jnp.clip(0.6 * bank, 0, 1) ** 2
     share = sparse[:, None, None] + dense[:, None, None] * bank
     share = jnp.clip(share * (side > 0), 1e-9, 0.45)
-    # The threshold that a normal number passes with that chance, nearly.
+    # About the threshold that a normal number exceeds with this probability.
     threshold = jnp.sqrt(-2 * jnp.log(share) + 0.3) - 1.25 + 0.25 * jnp.sqrt(share)
     return paint.specks(
         image,
@@ -89,7 +89,7 @@ def random_dirt(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -128,7 +128,7 @@ def random_dirt(
     )
     distance, opacity = [], []
     for index in (0, 1):
-        # Clumps of the other layer, and those that do not exist, lie far away.
+        # Clumps of the other layer, and those that do not exist, are moved far away.
         mine = exists * (layer == index)
         edge, (strength, extent) = fields.blobs(
             shape,
@@ -166,7 +166,7 @@ def random_spots(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)

@@ -1,4 +1,4 @@
-"""What the kinds of damage share when they draw their parameters."""
+"""Random parameters that several kinds of damage share."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,13 @@ import jax.numpy as jnp
 from restoration.damage import fields
 from restoration.damage.fields import unit
 
-# Three numbers a picture, for the colors of its dirt.
+# Three numbers for the colors of an image's dirt.
 TONE = ((3,), {"dark": (0, 1), "bright": (0, 1), "tint": (-0.05, 0.05)})
 
-
-# Where an object is, as shares of the picture.
+# The position of an object, as shares of the image's size.
 POSITION = {"row": (0, 1), "column": (0, 1)}
 
-
-# What the objects of one picture have in common.
+# Parameters common to all objects of an image.
 COMMON = {
     "rounding": (0, 1),
     "amount": (0, 1),
@@ -32,18 +30,18 @@ def tones(tone) -> jax.Array:
 
 
 def polarity(share: jax.Array, chance: jax.Array) -> jax.Array:
-    """Returns 0 (dark) or 1 (bright) for each object of a picture.
+    """Returns 0 (dark) or 1 (bright) for each object of an image.
 
     Args:
-      share: one number in [0, 1): three tenths of the pictures have dark objects
-        alone, four tenths bright ones alone, the others both.
+      share: one number in [0, 1): 30 % of the images have only dark objects, 40 % only
+        bright ones, the others both.
       chance: (N,) in [0, 1).
     """
     return (chance < jnp.clip(share * 3.3 - 1.0, 0, 1)).astype(jnp.int32)
 
 
 def positions(each, shape: fields.Shape, margin: float) -> jax.Array:
-    """Returns (N, 2) positions in pixels, some in a margin (units) outside."""
+    """Returns (N, 2) positions in pixels, in the image and a margin (units) around."""
     size = jnp.array(shape, jnp.float32)
     margin = margin * unit(shape)
     share = jnp.stack([each.row, each.column], axis=-1)
@@ -56,5 +54,5 @@ def heading(angle: jax.Array) -> jax.Array:
 
 
 def density(severity: jax.Array) -> jax.Array:
-    """Returns how much dirt there is: growing ever more slowly, 1 at severity 1."""
+    """Returns the amount of dirt: it grows more and more slowly, and is 1 at 1."""
     return 1.18 * severity / (0.22 + severity) + 0.04 * severity

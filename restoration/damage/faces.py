@@ -191,12 +191,8 @@ def random_hair(
         (
             (),
             scene.HUE
-            | {
-                "amount": (0, 1),
-                "rounding": (0, 1),
-                "shine": (0.1, 0.6),
-                "stray": (0, 1),
-            },
+            | {"amount": (0, 1), "rounding": (0, 1), "shine": (0.1, 0.6)}
+            | {"stray": (0, 1), "body": (0.3, 1)},
         ),
         (
             (locks,),
@@ -241,6 +237,18 @@ def random_hair(
         ),
         reach=math.ceil(1.5 * scale),
     )
+    # The lock that they belong to: without it strands are scratches.
+    ends = jnp.clip(3 * (1 - jnp.abs(2 * even - 1)), 0.2, 1)
+    lock_width = 1.7 * spread[..., 0] * ends
+    body = fields.glows(
+        shape,
+        centre=middle[:, ::4].reshape(-1, 2),
+        radius=0.45 * lock_width[:, ::4].reshape(-1),
+        strength=jnp.repeat(exists[:, 0, 0], len(even[::4])),
+    )
+    body = one.body * jnp.clip(1.5 * body - 0.3, 0, 1)
     dark = scene.tinted(image, one, 0.05 + 0.35 * one.tone**2)
     bright = jnp.clip(0.25 + 0.6 * one.tone + 1.2 * dark, 0, 1)
-    return scene.lay(image, (layers[0], dark), (layers[1], bright))
+    return scene.lay(
+        image, (body, 0.8 * dark), (layers[0], 0.6 * dark), (layers[1], bright)
+    )

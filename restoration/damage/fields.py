@@ -1,9 +1,8 @@
-"""What the damage is drawn with: noise, discs, strokes and blobs as arrays.
+"""Building blocks of damage: noise, discs, strokes and blobs as arrays.
 
-Everything here returns plain float32 arrays the size of a picture, pixel
-centres at whole coordinates (row, column), and holds its cost down for use
-inside a training step: many small objects go through one scatter of small
-windows, large soft ones through one matrix product, and nothing loops.
+Functions return float32 arrays of the image's size, with pixel centers at whole
+coordinates (row, column). They are fast enough for a training step: many small objects
+are drawn by one scatter of small windows, large soft ones by one matrix product.
 """
 
 import functools
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Severities beyond this one change nothing more.
+# A higher severity has the same effect as this one.
 SEVERITY_LIMIT = 8.0
 
 Shape = tuple[int, int]
@@ -29,16 +28,16 @@ def limited(severity: jax.typing.ArrayLike) -> jax.Array:
 
 
 def unit(shape: Shape) -> float:
-    """Returns the size in pixels of one unit of length for a picture.
+    """Returns the size in pixels of one unit of length.
 
-    Up to 512 pixels it is a pixel, so that a training crop is damaged like a
-    piece of a picture; larger scans show the same damage with more pixels.
+    For images up to 512 pixels it is one pixel, so that a training crop is damaged like
+    a part of an image. Larger scans get the same damage at a higher resolution.
     """
     return max(1.0, min(shape) / 512)
 
 
 def area(shape: Shape, *, margin: float = 0.0) -> float:
-    """Returns a picture's area, in squares of 384 units, with a margin in units."""
+    """Returns an image's area in squares of 384 units, with a margin in units."""
     size = 384 * unit(shape)
     margin = 2 * margin * unit(shape)
     return (shape[0] + margin) * (shape[1] + margin) / size**2
@@ -52,10 +51,10 @@ def _mixed(word: jax.Array) -> jax.Array:
 
 
 def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns random 32-bit words, each a hash of the key and of its position.
+    """Returns random 32-bit words, each a hash of the key and of its index.
 
-    Every call of jax.random costs half a second of compilation on CPU, and the
-    kinds of damage need a hundred of them; this costs a few multiplications.
+    Damage needs about a hundred calls. Those of jax.random take long to compile on a
+    CPU; this function is a few multiplications.
 
     Args:
       key: PRNG key, or uint32 words as `split` returns them.
@@ -64,10 +63,10 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
     parts = _mixed(key.reshape(-1) + jnp.uint32(0x85EBCA6B))
-    # The odd number is 2**32 divided by the golden ratio: it scatters counters.
+    # 2**32 divided by the golden ratio, made odd: spreads consecutive counters.
     counters = lax.iota(jnp.uint32, math.prod(shape)) * jnp.uint32(0x9E3779B9)
-    # On CPU a rolled loop: XLA would copy unrolled integer arithmetic into every
-    # user of the numbers, and compile and run many times slower.
+    # On a CPU, a rolled loop: XLA would copy unrolled integer arithmetic into every use
+    # of the numbers, which compiles and runs many times slower.
     words = lax.platform_dependent(
         counters,
         parts,
@@ -82,7 +81,7 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def split(key: jax.Array, number: int) -> jax.Array:
-    """Returns (number, 2) uint32, keys for `bits` that share nothing."""
+    """Returns (number, 2) uint32, independent keys for `bits`."""
     return bits(key, (number, 2))
 
 
@@ -97,7 +96,7 @@ Ranges = dict[str, tuple[float, float]]
 def draw(
     key: jax.Array, *requests: tuple[tuple[int, ...], Ranges]
 ) -> list[types.SimpleNamespace]:
-    """Draws named uniform numbers, all in one go.
+    """Draws named uniform numbers, all in one call of `uniform`.
 
     Args:
       key: PRNG key.
@@ -122,15 +121,15 @@ def draw(
 
 
 def count(chance: jax.Array, expected: jax.Array, maximum: int) -> jax.Array:
-    """Returns which of `maximum` objects exist: on average `expected` of them.
+    """Returns which of `maximum` objects exist, on average `expected` of them.
 
-    The number is the expectation rounded up or down by chance, never less for a
-    larger expectation: raising the severity adds objects and moves none.
+    The number of objects is `expected`, rounded up or down at random. It does not
+    decrease with `expected`, so that a higher severity only adds objects.
 
     Args:
-      chance: one number in [0, 1) that decides the rounding.
+      chance: one number in [0, 1) that determines the rounding.
       expected: expected number of objects, >= 0.
-      maximum: the static number of slots.
+      maximum: static largest number of objects.
 
     Returns:
       (maximum,) float32, 1 for the objects that exist.
@@ -139,10 +138,10 @@ def count(chance: jax.Array, expected: jax.Array, maximum: int) -> jax.Array:
 
 
 def spread(chance: jax.Array, *, octaves: float) -> jax.Array:
-    """Returns a factor from 2**-octaves to 2**octaves of mean 1.
+    """Returns a factor from 2**-octaves to 2**octaves with mean 1.
 
-    Real pictures differ far more in their amount of damage than chance would
-    have it; this is the multiplier of one picture.
+    The amount of damage varies more between real images than independent objects
+    would; this is the factor of one image.
     """
     factor = jnp.exp2(octaves * (2 * chance - 1))
     mean = (2**octaves - 2**-octaves) / (2 * octaves * math.log(2))
@@ -152,8 +151,8 @@ def spread(chance: jax.Array, *, octaves: float) -> jax.Array:
 def white_noise(key: jax.Array, shape: Shape) -> jax.Array:
     """Draws (H, W) white noise of mean 0 and variance 1.
 
-    Each value is the sum of two random bytes: after the blur that always
-    follows this cannot be told from a normal distribution, and costs a quarter.
+    Each value is the sum of two random bytes, which is much faster than a normal
+    distribution and equivalent after the blur that always follows.
     """
     size = math.prod(shape)
     words = bits(key, (-(-size // 2),))
@@ -177,12 +176,12 @@ def gaussian(sigma: jax.typing.ArrayLike, radius: int) -> jax.Array:
 def filtered(x: jax.Array, taps: jax.Array, axis: int) -> jax.Array:
     """Returns the weighted sum of an array's shifts along one axis.
 
-    A rolled loop: XLA fuses unrolled chains of shifts into one that computes the
-    first filter anew for each tap of the next.
+    Computed in a rolled loop, since XLA would fuse two unrolled filters so that the
+    first is computed again for each tap of the second.
 
     Args:
-      x: as long along the axis as the result, and number of taps less 1 more.
-      taps: weight of each shift, or an array of weights that go with the result.
+      x: along the axis, as long as the result plus the number of taps minus 1.
+      taps: the weight of each shift, or weights that broadcast with the result.
       axis: the axis.
 
     Returns:
@@ -198,7 +197,7 @@ def filtered(x: jax.Array, taps: jax.Array, axis: int) -> jax.Array:
 
 
 def product(subscripts: str, *operands: jax.Array) -> jax.Array:
-    """Returns an einsum in full float32, which accelerators shorten otherwise."""
+    """Returns an einsum in full float32; accelerators use less by default."""
     return jnp.einsum(subscripts, *operands, precision=lax.Precision.HIGHEST)
 
 
@@ -299,7 +298,7 @@ def smooth_noise(
 
 
 def wave(chance: jax.Array, length: int) -> jax.Array:
-    """Turns (..., K) numbers in [0, 1) into (..., length) smooth lines in [-1, 1]."""
+    """Maps (..., K) numbers in [0, 1) to (..., length) smooth lines in [-1, 1]."""
     knots = chance.shape[-1]
     matrix = _spline_matrix(length, knots, length / (knots - 4))
     return product("...k,lk->...l", 2 * chance - 1, matrix)
@@ -315,15 +314,15 @@ def discs(
     layers: int,
     reach: int,
 ) -> jax.Array:
-    """Draws discs with an edge one pixel wide; where they meet, the stronger wins.
+    """Draws discs with edges one pixel wide; overlapping discs give the maximum.
 
-    Each disc is a small window, and one scatter places them all; a maximum does
-    not depend on the order, so every device draws the same picture.
+    Each disc is a small window, and one scatter draws all of them. A maximum does not
+    depend on the order, so that every device draws the same image.
 
     Args:
       shape: (H, W).
-      layer: (N,) int, which layer each disc is drawn on.
-      centre: (N, 2) row and column, in pixels; may lie outside.
+      layer: (N,) int, the layer of each disc.
+      centre: (N, 2) row and column in pixels; may be outside.
       radius: (N,) in pixels, at most reach.
       opacity: (N,) in [0, 1]; 0 draws nothing.
       layers: static number of layers.
@@ -342,8 +341,7 @@ def discs(
     values = opacity[:, None, None] * jnp.clip(
         radius[:, None, None] + 0.5 - distance, 0, 1
     )
-    # The canvas has a margin, so that windows that straddle the edge fit;
-    # those beyond it are dropped.
+    # The canvas has a margin for windows at the edge; those beyond it are dropped.
     corner = nearest.astype(jnp.int32) + reach
     canvas = lax.scatter_max(
         jnp.zeros((layers, shape[0] + 2 * margin, shape[1] + 2 * margin)),
@@ -364,19 +362,18 @@ def blobs(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the distance to the edge of a union of soft balls.
 
-    Every ball is 2**-(d/r)**2, which a product of a row and a column gives, so
-    all balls together are one matrix product. Balls that overlap flow together.
+    A ball is 2**-(d/r)**2, the product of a row and a column vector, so that all balls
+    together are one matrix product. Overlapping balls merge.
 
     Args:
       shape: (H, W).
-      centre: (N, 2) row and column, in pixels.
+      centre: (N, 2) row and column in pixels.
       radius: (N,) in pixels, > 0.
-      values: (V, N) numbers to spread over the picture, each pixel taking those
-        of the balls near it.
+      values: (V, N) numbers of the balls, interpolated at each pixel.
 
     Returns:
-      The distance in pixels to the edge, (H, W), positive inside and exact for
-      one ball alone, and the values, (V, H, W).
+      The distance to the edge in pixels, (H, W), positive inside and exact for a single
+      ball; and the values, (V, H, W).
     """
     rows = jnp.exp2(
         -jnp.square((jnp.arange(shape[0])[:, None] - centre[:, 0]) / radius)
@@ -389,7 +386,7 @@ def blobs(
     total = jnp.maximum(sums[0], 1e-30)
     mean = sums[1:] / total
     depth = jnp.sqrt(-jnp.log2(jnp.minimum(total, 1.0)))
-    # Far from all balls the sums vanish: keep such pixels outside.
+    # Far from all balls the sums underflow; such pixels are outside.
     distance = jnp.where(total > 1e-20, mean[0] * (1 - depth), -8 * jnp.max(radius))
     return distance, mean[1:]
 

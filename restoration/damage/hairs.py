@@ -9,7 +9,7 @@ from restoration.damage import drawing, fields, paint
 from restoration.damage.fields import area, count, draw, limited, unit
 from restoration.damage.paint import Painted
 
-# What makes the shape of a hair, drawn for each.
+# The parameters of a hair's shape.
 _CURL = {"heading": (0, 2 * math.pi), "bend": (-1, 1), "kink": (0.1, 0.9)} | {
     "turn": (-1, 1),
     "curl": (0.2, 1.4),
@@ -17,7 +17,7 @@ _CURL = {"heading": (0, 2 * math.pi), "bend": (-1, 1), "kink": (0.1, 0.9)} | {
 
 
 def _curves(curl, chance: jax.Array, *, extent: jax.Array, length: int) -> jax.Array:
-    """Returns (N, length, 2) curves like hairs: gentle, wavy, with a kink.
+    """Returns (N, length, 2) curves like hairs: curved, wavy, with a kink.
 
     Args:
       curl: namespace of (N, 1) numbers of `_CURL`.
@@ -47,7 +47,7 @@ def random_hairs(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -69,7 +69,7 @@ def random_hairs(
     )
     expected = 5.0 * drawing.density(severity) * fields.spread(one.amount, octaves=1.7)
     exists = count(one.rounding, expected * extent, slots)
-    # As many short ones (15 to 50 units) as long ones (up to 150).
+    # Half of them are short (15 to 50 units), half long (up to 150).
     reach = jnp.where(
         each.extent < 0.5, 15 + 70 * each.extent, 50 + 200 * (each.extent - 0.5)
     )
@@ -79,7 +79,7 @@ def random_hairs(
     )
     taper = 1 - 0.45 * jnp.abs(jnp.linspace(-1, 1, length)) ** 4
     width = (each.width * zoom)[:, None] * taper
-    # A hair thinner than a pixel is pale, not narrower.
+    # A hair thinner than a pixel is drawn less opaque, not narrower.
     pale = jnp.clip(0.35 + width / 2, 0, 1)
     return paint.strokes(
         image,
@@ -103,7 +103,7 @@ def random_lint(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)

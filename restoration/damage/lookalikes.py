@@ -31,6 +31,25 @@ KINDS = {
     "glints": outdoors.random_glints,
 }
 
+# How often each is drawn, of all that are drawn together: seldom what can be told from
+# damage by its surroundings alone.
+SHARE = {
+    "stars": 0.1,
+    "snow": 0.05,
+    "sequins": 0.08,
+    "polka_dots": 0.1,
+    "buttons": 0.08,
+    "eyes": 0.06,
+    "wires": 0.1,
+    "branches": 0.06,
+    "lettering": 0.1,
+    "hair": 0.04,
+    "lace": 0.08,
+    "spectacles": 0.05,
+    "bright_shapes": 0.07,
+    "glints": 0.03,
+}
+
 
 def random_lookalikes(
     key: jax.Array,
@@ -40,7 +59,7 @@ def random_lookalikes(
     kinds: tuple[str, ...] = tuple(KINDS),
     number: int = 2,
 ) -> jax.Array:
-    """Draws some kinds of what looks like damage and belongs there.
+    """Draws some kinds of what looks like damage and belongs there, as `SHARE` has it.
 
     Only the kinds that are drawn cost anything, unless it is vmapped: use `lax.map`.
 
@@ -58,7 +77,9 @@ def random_lookalikes(
     if unknown:
         raise ValueError(f"unknown lookalikes: {sorted(unknown)}")
     keys = fields.split(key, number + 1)
-    which = fields.uniform(keys[0], (number,)) * len(kinds)
+    share = jnp.cumsum(jnp.array([SHARE[name] for name in kinds]))
+    chance = fields.uniform(keys[0], (number,)) * share[-1]
+    which = jnp.minimum(jnp.searchsorted(share, chance, side="right"), len(kinds) - 1)
     branches = [
         lambda key, image, severity, kind=KINDS[name]: kind(
             key, image, severity=severity
@@ -71,4 +92,4 @@ def random_lookalikes(
         index, key = given
         return lax.switch(index, branches, key, image, severity), None
 
-    return lax.scan(draw_one, image, (which.astype(jnp.int32), keys[1:]))[0]
+    return lax.scan(draw_one, image, (which, keys[1:]))[0]

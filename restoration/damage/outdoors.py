@@ -315,14 +315,16 @@ def random_glints(
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
     slots, steps = max(40, math.ceil(500 * fields.area(shape))), 8
+    keys = fields.split(key, 2)
     one, ball, each = draw(
-        key,
+        keys[0],
         (
             (),
             scene.HUE
             | scene.REGION
             | {"amount": (0, 1), "rounding": (0, 1), "size": (0.7, 1.6)}
-            | {"long": (1, 6), "level": (0, 1), "angle": (0, 3.1416)},
+            | {"long": (1, 6), "level": (0, 1), "angle": (0, 3.1416)}
+            | {"ground": (0.45, 0.95)},
         ),
         scene.BALLS,
         (
@@ -349,7 +351,13 @@ def random_glints(
         points, width[:, None] * taper, (exists * each.light)[:, None]
     )
     bright = polylines.drawn(shape, (dashes,), reach=math.ceil(3.2 * scale))[0]
-    region = scene.region_of(one, ball, shape, whole=0.3)
-    return scene.lay(
-        image, (bright * region, jnp.clip(scene.tinted(image, one, 0.98), 0.8, 1))
+    # Ripples, drawn out along the level, or leaves: without them glints are scratches.
+    zoom = jnp.where(water, jnp.array([1.0, 7.0]), jnp.array([1.6, 1.6]))
+    wave, ripple = fields.smooth_noise(
+        keys[1], shape, cells=(5 * scale, 2.2 * scale), zoom=zoom
     )
+    tone = (0.08 + 0.35 * one.tone) * (1 + 0.28 * wave + 0.18 * ripple)
+    ground = jnp.clip(tone[..., None] * scene.tinted(image, one, 1.0), 0, 1)
+    region = scene.region_of(one, ball, shape, whole=0.3) * (exists.sum() > 0)
+    color = jnp.clip(scene.tinted(image, one, 0.98), 0.8, 1)
+    return scene.lay(image, (one.ground * region, ground), (bright * region, color))

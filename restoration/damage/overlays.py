@@ -1,9 +1,9 @@
-"""Scanned dirt laid over pictures, on the device: the user's own kinds of damage.
+"""Paints scanned dirt over images, on the device: the user's own kinds of damage.
 
-The dirt comes as masks, the alpha channels of scanned pictures: uint8
-(count, side, side), 255 where nothing of the picture shows. Everything else, place,
-size, turn, color and opacity, is drawn anew each time. The convention is that of
-`restoration.damage`: key first, image second, severity 0 changes no bit.
+The dirt is given as masks, the alpha channels of scanned images: uint8
+(count, side, side), 255 where the image is covered completely. Position, size, angle,
+color and opacity are random. As in `restoration.damage`, the key comes first, the image
+second, and severity 0 changes no bit.
 """
 
 import math
@@ -16,21 +16,21 @@ from jax.scipy import ndimage
 from restoration.damage import fields
 from restoration.damage.paint import Painted, paint
 
-# Masks that are expected at severity 1 on a square of 384 units, and at most.
+# Expected and largest number of masks at severity 1 on a square of 384 units.
 _EXPECTED, _MOST = 6.0, 12
 
-# Masks may begin so far outside, in units.
+# Largest distance of a mask's center from the image, in units.
 _MARGIN = 80
 
-# Sides of a scanned mask's picture are shown so many times as large.
+# Range of the scale of masks.
 _ZOOM = (0.4, 1.25)
 
 
 def _colors(each, common) -> jax.Array:
-    """Returns (N, 3): dark, bright, or, one in seven, of any color."""
+    """Returns (N, 3) colors: dark or bright, and one in seven of any color."""
     dark = 0.3 * each.tone**1.5
     bright = 1.0 - 0.4 * each.tone**1.3
-    # Three tenths of the pictures have dark dirt alone, four tenths bright alone.
+    # 30 % of the images have only dark dirt, 40 % only bright dirt.
     is_bright = each.bright < jnp.clip(3.3 * common.share - 1.0, 0, 1)
     grey = jnp.where(is_bright, bright, dark)[:, None]
     hue = jnp.stack([each.red, each.green, each.blue], axis=-1)
@@ -41,15 +41,15 @@ def _colors(each, common) -> jax.Array:
 def _seen(
     mask: jax.Array, each, shape: tuple[int, int], *, zoom: jax.Array
 ) -> jax.Array:
-    """Returns (H, W): a mask, turned, scaled and put in its place, in [0, 1]."""
+    """Returns (H, W) in [0, 1]: a mask, rotated, scaled and moved to its position."""
     rows, columns = jnp.meshgrid(*map(jnp.arange, shape), indexing="ij")
     down, right = rows - each.row, columns - each.column
     sin, cos = jnp.sin(each.angle) / zoom, jnp.cos(each.angle) / zoom
     mirror = jnp.where(each.mirror < 0.5, -1.0, 1.0)
     middle = (mask.shape[0] - 1) / 2
-    places = [down * cos - right * sin + middle]
-    places.append(mirror * (down * sin + right * cos) + middle)
-    return ndimage.map_coordinates(mask, places, order=1).astype(jnp.float32) / 255
+    coordinates = [down * cos - right * sin + middle]
+    coordinates.append(mirror * (down * sin + right * cos) + middle)
+    return ndimage.map_coordinates(mask, coordinates, order=1).astype(jnp.float32) / 255
 
 
 def random_overlays(
@@ -59,16 +59,16 @@ def random_overlays(
     *,
     severity: jax.typing.ArrayLike,
 ) -> Painted:
-    """Lays some of the masks over a picture.
+    """Paints some of the masks over an image.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
       masks: uint8 (count, side, side), the opacity of scanned dirt.
-      severity: 0 none, 1 about six on a square of 384 pixels.
+      severity: 0 none, 1 about six masks on a square of 384 pixels.
 
     Returns:
-      The picture and the (H, W) opacity of what was laid over it.
+      The image and the (H, W) opacity of the masks.
     """
     shape, masks = image.shape[:2], jnp.asarray(masks)
     severity, scale = fields.limited(severity), fields.unit(shape)
@@ -99,11 +99,11 @@ def random_overlays(
 
     def draw_one(one):
         which, zoom, placed = one
-        place = type(each)(**placed)
-        return _seen(masks[which], place, shape, zoom=zoom)
+        placement = type(each)(**placed)
+        return _seen(masks[which], placement, shape, zoom=zoom)
 
-    # A loop, so that each is drawn once and kept: fused into the painting it would
-    # be drawn anew for every color.
+    # A loop draws each mask once. Fused with the painting, it would be drawn again for
+    # every color.
     seen = lax.map(draw_one, (which, zoom, placed))
     opacity = exists * common.strength * each.opacity
     return paint(

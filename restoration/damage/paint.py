@@ -1,7 +1,7 @@
-"""Exact effects that cover the picture: they return (image, mask).
+"""Exact effects that cover the image; they return (image, mask).
 
-Objects of one call share a few colors: `color` is (L, 3), and `layer` names
-the row of each object. Layers lie over each other in order.
+The objects of a call share a few colors: `color` is (L, 3), and `layer` is the index of
+each object's color. Layers are painted over each other in order.
 """
 
 import jax
@@ -16,9 +16,9 @@ _LEAST_OPACITY = 1 / 768
 
 
 def paint(image: jax.Array, *, opacity: jax.Array, color: jax.Array) -> Painted:
-    """Lays colors over a picture, one after the other.
+    """Paints colors over an image, one after the other.
 
-    Each does image + opacity * (color - image).
+    Each color gives image + opacity * (color - image).
 
     Args:
       image: (H, W, 3) in [0, 1].
@@ -26,7 +26,7 @@ def paint(image: jax.Array, *, opacity: jax.Array, color: jax.Array) -> Painted:
       color: (L, 3), or (L, H, W, 3) where it varies, RGB in [0, 1].
 
     Returns:
-      The picture and the mask: 1 minus the share of the picture that shows.
+      The image and the mask: 1 minus the visible share of the image.
     """
     opacity = jnp.clip(opacity, 0, 1)
     opacity = jnp.where(opacity < _LEAST_OPACITY, 0.0, opacity)
@@ -51,14 +51,14 @@ def vertical_scratches(
     Args:
       image: (H, W, 3) in [0, 1].
       x: (N, H) column of each line's middle in each row, in pixels.
-      width: (N,) in pixels. A pixel's opacity is the share of its width that
-        the line covers.
+      width: (N,) in pixels. A pixel's opacity is the share of its width that is
+        covered by the line.
       opacity: (N, H) in [0, 1].
-      layer: (N,) int, which color.
+      layer: (N,) int, the index of the color.
       color: (L, 3) RGB in [0, 1].
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     column = jnp.arange(image.shape[1])
     x, half = x[..., None], width[:, None, None] / 2
@@ -79,20 +79,20 @@ def strokes(
     color: jax.Array,
     reach: int,
 ) -> Painted:
-    """Paints curves: hairs, threads, scratches, and short thick ones for spots.
+    """Paints curves, such as hairs, threads and scratches; short thick ones are spots.
 
     Args:
       image: (H, W, 3) in [0, 1].
-      points: (N, P, 2) row and column along each, in pixels, a pixel or half the
-        width apart.
+      points: (N, P, 2) row and column of points along each curve in pixels, at most
+        a pixel or half the width apart.
       width: (N, P) in pixels, at most 2 * reach.
       opacity: (N, P) in [0, 1].
-      layer: (N,) int, which color.
+      layer: (N,) int, the index of the color.
       color: (L, 3) RGB in [0, 1].
       reach: static half-width of the brush in pixels.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     drawn = fields.discs(
         image.shape[:2],
@@ -115,18 +115,18 @@ def specks(
     opacity: jax.typing.ArrayLike,
     color: jax.Array,
 ) -> Painted:
-    """Paints dust: specks where a fine noise rises above a threshold.
+    """Paints dust: specks where fine noise is above a threshold.
 
     Args:
       image: (H, W, 3) in [0, 1].
       noise: (L, H, W), of variance 1 by convention.
       threshold: (L, H, W); lower where dust is dense.
-      softness: the rise above the threshold that gives full opacity, > 0.
+      softness: height above the threshold with full opacity, > 0.
       opacity: in [0, 1].
       color: (L, 3) RGB in [0, 1].
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     rise = jnp.clip((noise - threshold) / softness, 0, 1)
     return paint(image, opacity=opacity * rise, color=color)
@@ -151,11 +151,11 @@ def blotches(
       softness: width of the edge's ramp in pixels, > 0.
       opacity: (L, H, W) in [0, 1].
       color: (L, 3) RGB in [0, 1].
-      rim: share by which the opacity grows at the edge, as a dried drop does.
-      rim_width: how far inside that is seen, in pixels, > 0.
+      rim: share by which opacity is higher at the edge, as in a dried drop.
+      rim_width: width of the rim in pixels, > 0.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     inside = jnp.clip(distance / softness + 0.5, 0, 1)
     ring = 1 + rim * jnp.exp(-jnp.maximum(distance, 0) / rim_width)
@@ -172,7 +172,7 @@ def cue_mark(
     opacity: jax.typing.ArrayLike,
     color: jax.Array,
 ) -> Painted:
-    """Paints a cue mark: the ellipse, often with a ring, that ends a reel.
+    """Paints a cue mark: the ellipse, often with a ring, at the end of a reel.
 
     Args:
       image: (H, W, 3) in [0, 1].
@@ -184,7 +184,7 @@ def cue_mark(
       color: (2, 3) RGB in [0, 1] of the ring and of the inside.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     rows, columns = jnp.ogrid[: image.shape[0], : image.shape[1]]
     distance = radius - jnp.hypot(rows - centre[0], (columns - centre[1]) / aspect)
@@ -209,14 +209,14 @@ def creases(
     Args:
       image: (H, W, 3) in [0, 1].
       distance: (N, H, W) signed distance to each fold's line, in pixels.
-      width: (N, H, W) of the crack in pixels; 0 and less: closed.
+      width: (N, H, W) of the crack in pixels; 0 or less where it is closed.
       opacity: (N, H, W) of the crack in [0, 1].
       shadow: (N, H, W) opacity in [0, 1] of the side of positive distance.
-      shadow_width: (N,) how far the shadow reaches, in pixels, > 0.
+      shadow_width: (N,) width of the shadow in pixels, > 0.
       color: (2, 3) RGB in [0, 1] of the shadow and of the crack.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     far = jnp.abs(distance)
     dark = shadow * jnp.exp(-far / shadow_width[:, None, None]) * (distance > 0)
@@ -232,16 +232,16 @@ def missing(
     rim: jax.Array,
     color: jax.Array,
 ) -> Painted:
-    """Removes a part: what lies behind shows, with a rim of torn paper.
+    """Removes a part of the image, with a rim of torn paper.
 
     Args:
       image: (H, W, 3) in [0, 1].
       distance: (H, W) to the tear in pixels, positive in the missing part.
-      rim: (H, W) width of the rim in pixels; 0: none.
-      color: (2, 3) RGB in [0, 1] of the torn paper and of what lies behind.
+      rim: (H, W) width of the rim in pixels; 0 for none.
+      color: (2, 3) RGB in [0, 1] of the torn paper and of the background.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     torn = jnp.clip(distance + rim + 0.5, 0, 1) * jnp.clip(rim, 0, 1)
     gone = jnp.clip(distance + 0.5, 0, 1)

@@ -13,10 +13,10 @@ from restoration.damage.paint import Painted
 def random_running_scratches(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Paints running scratches: vertical lines that last for many frames.
+    """Paints running scratches: vertical lines over many frames of a film.
 
-    They wander slowly, come and go, run in bundles, are white, black, or on
-    color film yellow, green and blue, as deep as the emulsion was cut.
+    They drift slowly, vary in strength and often come in bundles. They are black or
+    white, or on color film also yellow, green or blue, depending on their depth.
 
     Args:
       key: PRNG key.
@@ -24,7 +24,7 @@ def random_running_scratches(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     height, columns, _ = image.shape
     severity, scale = limited(severity), unit((height, columns))
@@ -56,12 +56,12 @@ def random_running_scratches(
     )
     expected = 5.0 * drawing.density(severity) * fields.spread(one.amount, octaves=2.0)
     exists = count(one.rounding, expected * breadth, slots)
-    # Half of the pictures have their scratches in one bundle.
+    # In half of the images, the scratches are in one bundle.
     bundle = one.middle + one.spacing * each.near
     x = jnp.where(one.together < 0.5, each.x, bundle) * columns
     drift, strength = fields.wave(knot.chance, height)
     x = x[:, None] + 4 * scale * one.zoom * each.wander[:, None] ** 3 * drift
-    # Continuous, broken by chance, or a ladder as gear teeth leave it.
+    # Continuous, broken at random, or in regular steps, as left by gear teeth.
     rung = jnp.arange(height) / (scale * each.period[:, None]) + each.phase[:, None]
     ladder = jnp.clip(0.6 + 2 * jnp.sin(2 * math.pi * rung) + strength, 0.15, 1)
     broken = jnp.clip(0.5 + 3 * strength, 0, 1)
@@ -69,7 +69,7 @@ def random_running_scratches(
     style = each.style[:, None]
     along = jnp.where(style < 0.25, ladder, jnp.where(style < 0.55, broken, steady))
     color = drawing.tones(tone)
-    # A cut through some of the dye layers leaves the color of the others.
+    # A cut through some of the dye layers shows the color of the others.
     dyes = jnp.array([[0.9, 0.85, 0.25], [0.3, 0.85, 0.35], [0.3, 0.45, 0.95]])
     dye = dyes[jnp.clip((tone.hue[0] * 3).astype(jnp.int32), 0, 2)]
     color = color.at[1].set(jnp.where(tone.hue[1] < 0.3, dye, color[1]))
@@ -86,7 +86,7 @@ def random_running_scratches(
 def random_scratches(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Paints random scratches: bundles of straight broken lines, and rubbed areas.
+    """Paints scratches: bundles of straight broken lines, and rubbed areas.
 
     Args:
       key: PRNG key.
@@ -94,7 +94,7 @@ def random_scratches(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -145,7 +145,7 @@ def random_scratches(
     fan = jnp.where(short, math.pi, 0.05 + 1.3 * group.fan[:, None] ** 2)
     angle = group.angle[:, None] + fan * line.turn**3
     steps = jnp.linspace(-1, 1, length)
-    # Dust rolled along the line: it jumps aside and breaks off.
+    # A grain of dust that rolled along the line makes it uneven and broken.
     rolled = jnp.where(short, 0.0, 0.7 * zoom)[..., None] * piece.aside**3
     bend = jnp.where(short, 0.4, 0.06) * line.bend**3 * half
     across = bend[..., None] * jnp.square(steps) + rolled
@@ -176,15 +176,15 @@ def random_scratches(
 def random_creases(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Paints folds across the picture, cracked open here and there.
+    """Paints folds across the image, cracked in some parts.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 a print that lay in a drawer.
+      severity: 0 none, 1 like a print that was kept in a drawer.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -225,7 +225,7 @@ def random_creases(
     distance = distance + 0.08 * each.bend**3 * jnp.square(along) / reach
     jagged = each.jagged * scale * (2.2 * coarse + 0.9 * middle + 0.4 * fine)
     ends = jnp.clip((reach - jnp.abs(along)) / (12 * scale), 0, 1)
-    # The crack opens where the noise is high, and closes in between.
+    # The crack is open where the noise is high.
     width = scale * (each.width + 1.0 * open_ + 0.9 * flake) * ends
     return paint.creases(
         image,

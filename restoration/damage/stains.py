@@ -13,7 +13,7 @@ from restoration.damage.paint import Painted
 def random_stains(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Paints stains: translucent blotches in layers, with drops around them.
+    """Paints stains: translucent blotches in two layers, with drops around them.
 
     Args:
       key: PRNG key.
@@ -21,7 +21,7 @@ def random_stains(
       severity: 0 none, 1 a worn print.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -59,7 +59,9 @@ def random_stains(
     expected = 1.9 * drawing.density(severity) * fields.spread(one.amount, octaves=1.5)
     exists = count(one.rounding, expected * extent, slots)
     size = one.zoom * scale * each.size
-    place = jnp.where(exists[:, None] > 0, drawing.positions(each, shape, margin), -1e4)
+    position = jnp.where(
+        exists[:, None] > 0, drawing.positions(each, shape, margin), -1e4
+    )
     tones = drawing.tones(tone)
     tea = jnp.array([0.4, 0.3, 0.18]) + one.warm * jnp.array([1.0, 1.0, 0.8])
     color = jnp.where(one.share < 0.4, tones[0], tones[1])
@@ -69,12 +71,14 @@ def random_stains(
     )
     warp = one.ragged * scale * (6 * coarse + 3 * middle + 1.2 * fine)
     distance, opacity = [], []
-    # Two layers of one color: where they overlap, the edge of each shows.
+    # Two layers of one color, so that edges are visible where they overlap.
     for index in (0, 1):
         offset = jnp.stack([ball.down[index], ball.right[index]], axis=-1)
         edge, (strength,) = fields.blobs(
             shape,
-            centre=(place[:, None] + 0.8 * size[:, None, None] * offset).reshape(-1, 2),
+            centre=(position[:, None] + 0.8 * size[:, None, None] * offset).reshape(
+                -1, 2
+            ),
             radius=(size[:, None] * ball.size[index]).reshape(-1),
             values=ball.opacity[index].reshape(1, -1),
         )
@@ -90,7 +94,7 @@ def random_stains(
         rim_width=one.rim_width * scale,
     )
     offset = jnp.stack([drop.down, drop.right], axis=-1)
-    centre = place[:, None] + 1.8 * size[:, None, None] * offset**3
+    centre = position[:, None] + 1.8 * size[:, None, None] * offset**3
     image, splashed = paint.strokes(
         image,
         points=centre.reshape(-1, 1, 2),
@@ -106,15 +110,15 @@ def random_stains(
 def random_cue_marks(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Paints a cue mark near the top right corner, in some of the pictures.
+    """Paints a cue mark near the top right corner of some images.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 about one picture in twelve.
+      severity: 0 none, 1 about one image in twelve.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     height, columns, _ = image.shape
     severity, scale = limited(severity), unit((height, columns))
@@ -149,15 +153,15 @@ def random_cue_marks(
 def random_missing(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> Painted:
-    """Tears off corners, wears the edges away and makes holes.
+    """Removes corners, parts of the edges, and holes.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 a print that was handled much.
+      severity: 0 none, 1 like a print that was handled much.
 
     Returns:
-      The picture and the mask.
+      The image and the mask.
     """
     height, width, _ = image.shape
     shape = (height, width)
@@ -192,7 +196,7 @@ def random_missing(
     top, left = rows.astype(jnp.float32), columns.astype(jnp.float32)
     bottom, right = height - 1 - top, width - 1 - left
     border = jnp.minimum(jnp.minimum(top, bottom), jnp.minimum(left, right))
-    # The edge is worn in places, where the coarse noise is high.
+    # Parts of the edge are missing where the coarse noise is high.
     worn = scale * (one.depth + 3.5 * coarse) - border
     distance = jnp.where(one.worn < often[0], worn, far)
     down = jnp.stack([top + 0 * left, top + 0 * left, bottom + 0 * left] * 2)[
@@ -203,11 +207,11 @@ def random_missing(
     cut = size - (down * jnp.sin(corner.angle) + across * jnp.cos(corner.angle))
     cut = jnp.where(corner.chance < often[1], cut, far).max(axis=0)
     distance = jnp.maximum(distance, cut + 0.06 * size.max() * coarse)
-    place = jnp.stack([one.row * height, one.column * width])
+    position = jnp.stack([one.row * height, one.column * width])
     offset = jnp.stack([hole.down, hole.right], axis=-1)
     gap, _ = fields.blobs(
         shape,
-        centre=place + 0.7 * scale * one.size * offset,
+        centre=position + 0.7 * scale * one.size * offset,
         radius=scale * one.size * hole.size,
         values=jnp.zeros((0, 3)),
     )

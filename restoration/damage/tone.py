@@ -1,4 +1,4 @@
-"""Kinds of damage that change the whole picture: they return the image alone."""
+"""Kinds of damage that change the whole image; they return only the image."""
 
 import math
 
@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from restoration.base import luma
 from restoration.damage import fields
 from restoration.damage.fields import draw, limited, unit
 
-# Rec. 601 luma, as JPEG and old film stock's rough sensitivity have it.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(luma.BT601, np.float32)
 
 # Tables K.1 and K.2 of the JPEG standard (ITU-T T.81, annex K).
 _LUMA_TABLE = np.array(
@@ -34,10 +34,10 @@ _CHROMA_TABLE[:4, :4] = [
     [47, 66, 99, 99],
 ]
 
-# JFIF: full-range YCbCr of Rec. 601.
+# JFIF: full-range YCbCr of BT.601.
 _YCBCR = np.array(
     [
-        [0.299, 0.587, 0.114],
+        luma.BT601,
         [-0.168736, -0.331264, 0.5],
         [0.5, -0.418688, -0.081312],
     ],
@@ -53,7 +53,7 @@ _DCT = _DCT.astype(np.float32)
 
 
 def _luma(image: jax.Array) -> jax.Array:
-    """Returns (H, W, 1) luma: a product, so that XLA stores the picture before."""
+    """Returns (H, W, 1) luma, as a product, which makes XLA store the image first."""
     return fields.product("hwc,c->hw", image, _LUMA)[..., None]
 
 
@@ -66,7 +66,7 @@ def blur(
     sigma: jax.typing.ArrayLike,
     radius: int = 6,
 ) -> jax.Array:
-    """Blurs with a Gaussian, as a lens out of focus or a copy of a copy.
+    """Blurs with a Gaussian, like a lens out of focus or a copy of a copy.
 
     Args:
       image: (H, W, 3) in [0, 1].
@@ -74,7 +74,7 @@ def blur(
       radius: static reach of the filter in pixels.
 
     Returns:
-      The picture; edges are repeated.
+      The image; edges are repeated.
     """
     sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (2,))
     padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
@@ -89,16 +89,16 @@ def fading(
     white: jax.typing.ArrayLike,
     saturation: jax.typing.ArrayLike,
 ) -> jax.Array:
-    """Fades: black turns grey, white turns dull and dyes lose their color.
+    """Fades: black becomes grey, white becomes darker and colors lose saturation.
 
     Args:
       image: (H, W, 3) in [0, 1].
-      black: what black becomes, in [0, 1]; one number or (3,).
-      white: what white becomes, in [0, 1]; one number or (3,).
-      saturation: 1 keeps the colors, 0 leaves grey.
+      black: new value of black, in [0, 1]; one number or (3,).
+      white: new value of white, in [0, 1]; one number or (3,).
+      saturation: 1 keeps the colors, 0 gives grey.
 
     Returns:
-      The picture: black + (white - black) * desaturated.
+      The image: black + (white - black) * desaturated.
     """
     grey = _luma(image)
     image = grey + saturation * (image - grey)
@@ -106,15 +106,15 @@ def fading(
 
 
 def cast(image: jax.Array, *, gain: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Gives a color cast, as dyes of unequal life or yellowed gelatine do.
+    """Adds a color cast, like dyes that faded unequally or yellowed gelatin.
 
     Args:
       image: (H, W, 3) in [0, 1].
-      gain: (3,) what white becomes.
+      gain: (3,) new value of white.
       gamma: (3,) > 0, exponents that shift the middle tones of each color.
 
     Returns:
-      The picture: gain * image ** gamma.
+      The image: gain * image ** gamma.
     """
     # The floor keeps the logarithm of black finite; black stays black.
     power = jnp.exp2(gamma * jnp.log2(jnp.maximum(image, 1e-7)))
@@ -128,24 +128,24 @@ def contrast(
 
     Args:
       image: (H, W, 3) in [0, 1].
-      factor: below 1 flat, above 1 hard.
-      pivot: the tone that stays, in [0, 1].
+      factor: below 1 less contrast, above 1 more.
+      pivot: the tone that does not change, in [0, 1].
 
     Returns:
-      The picture.
+      The image.
     """
     return jnp.clip(pivot + factor * (image - pivot), 0, 1)
 
 
 def flicker(image: jax.Array, *, gain: jax.Array) -> jax.Array:
-    """Changes the brightness as an uneven exposure does.
+    """Changes the brightness, like uneven exposure.
 
     Args:
       image: (H, W, 3) in [0, 1].
       gain: a number or (H, W), the exposure.
 
     Returns:
-      The picture: gain * image.
+      The image: gain * image.
     """
     gain = jnp.asarray(gain)
     return jnp.clip(image * (gain if gain.ndim == 0 else gain[..., None]), 0, 1)
@@ -158,7 +158,7 @@ def weave(
     right: jax.typing.ArrayLike,
     reach: int = 4,
 ) -> jax.Array:
-    """Shifts the picture in its gate, rows apart if need be.
+    """Shifts the image, like a frame in the projector's gate; rows may differ.
 
     Args:
       image: (H, W, 3) in [0, 1].
@@ -167,7 +167,7 @@ def weave(
       reach: static largest shift in pixels.
 
     Returns:
-      The picture, interpolated linearly, edges repeated.
+      The image, interpolated linearly, with repeated edges.
     """
     down = jnp.clip(down, -reach, reach)
     right = jnp.broadcast_to(jnp.clip(right, -reach, reach), image.shape[:1])
@@ -190,14 +190,14 @@ def grain(
     Args:
       image: (H, W, 3) in [0, 1].
       noise: (H, W, 3) or (H, W, 1), of variance 1.
-      strength: standard deviation at luma 1/2, of 1.
-      floor: share of it that is left in black and white, in [0, 1].
+      strength: standard deviation at luma 0.5, for pixels in [0, 1].
+      floor: share of it in black and white, in [0, 1].
 
     Returns:
-      The picture: image + strength * (floor + (1 - floor) * 4 L (1 - L)) * noise.
+      The image: image + strength * (floor + (1 - floor) * 4 L (1 - L)) * noise.
     """
-    luma = _luma(image)
-    deviation = strength * (floor + (1 - floor) * 4 * luma * (1 - luma))
+    level = _luma(image)
+    deviation = strength * (floor + (1 - floor) * 4 * level * (1 - level))
     return jnp.clip(image + deviation * noise, 0, 1)
 
 
@@ -214,8 +214,8 @@ def grain_noise(
     Args:
       key: PRNG key.
       shape: (H, W).
-      sigma: of the Gaussian that correlates it, in pixels, at most radius / 2.5.
-      chroma: share of the variance that is each color's own, in [0, 1].
+      sigma: of the Gaussian blur in pixels, at most radius / 2.5.
+      chroma: share of the variance that is independent for each color, in [0, 1].
       radius: static reach of the filter in pixels.
 
     Returns:
@@ -229,7 +229,7 @@ def grain_noise(
 def jpeg(
     image: jax.Array, *, quality: jax.typing.ArrayLike, subsample: bool = True
 ) -> jax.Array:
-    """Quantises as JPEG does; the entropy coder, which loses nothing, is left out.
+    """Quantizes like JPEG. The lossless entropy coding is not needed.
 
     Args:
       image: (H, W, 3) in [0, 1].
@@ -237,7 +237,7 @@ def jpeg(
       subsample: static; whether the colors have half the resolution (4:2:0).
 
     Returns:
-      The picture, as a decoder gives it but not rounded to 8 bits.
+      The decoded image, not rounded to 8 bits.
     """
     height, width, _ = image.shape
     quality = jnp.clip(quality, 1, 100)
@@ -251,18 +251,18 @@ def jpeg(
         jnp.clip(jnp.floor((table * percent + 50) / 100), 1, 255)
         for table in (_LUMA_TABLE, _CHROMA_TABLE)
     ]
-    luma = _quantise(planes[:1] - 128, tables[0]) + 128
+    brightness = _quantize(planes[:1] - 128, tables[0]) + 128
     chroma = planes[1:]
     if subsample:
         _, rows, columns = chroma.shape
         chroma = chroma.reshape(2, rows // 2, 2, columns // 2, 2).mean((2, 4))
-    chroma = _quantise(chroma, tables[1])
+    chroma = _quantize(chroma, tables[1])
     if subsample:
         chroma = jnp.repeat(jnp.repeat(chroma, 2, axis=1), 2, axis=2)
-    # Sums and no product: XLA's CPU backend is slow at one with a result so thin.
+    # Sums, since XLA is slow on a CPU at a product with such a narrow result.
     pixels = jnp.stack(
         [
-            row[0] * luma[0] + row[1] * chroma[0] + row[2] * chroma[1]
+            row[0] * brightness[0] + row[1] * chroma[0] + row[2] * chroma[1]
             for row in np.linalg.inv(_YCBCR)
         ],
         axis=-1,
@@ -270,10 +270,10 @@ def jpeg(
     return jnp.clip(pixels[:height, :width] / 255, 0, 1)
 
 
-def _quantise(planes: jax.Array, table: jax.Array) -> jax.Array:
-    """Rounds the DCT coefficients of 8x8 blocks of (P, H, W) to those of a table."""
+def _quantize(planes: jax.Array, table: jax.Array) -> jax.Array:
+    """Rounds DCT coefficients of 8×8 blocks of (P, H, W) to multiples of a table."""
     number, rows, columns = planes.shape
-    # One long thin matrix product along each axis: blocks one by one are slow.
+    # One matrix product along each axis; a product for each block is slow.
     blocks = planes.reshape(number * rows // 8, 8, columns // 8, 8)
     wide = fields.product("aibj,vj->aibv", blocks, _DCT)
     coefficients = fields.product("ui,aibv->aubv", _DCT, wide)
@@ -283,20 +283,20 @@ def _quantise(planes: jax.Array, table: jax.Array) -> jax.Array:
     return fields.product("ui,aubj->aibj", _DCT, wide).reshape(planes.shape)
 
 
-# --- Random forms ----------------------------------------------------------
+# --- Random effects --------------------------------------------------------
 
 
 def _unless_zero(
     severity: jax.Array, image: jax.Array, changed: jax.Array
 ) -> jax.Array:
-    """Returns the very picture at severity 0, rounding included."""
+    """Returns `changed`, or exactly `image` at severity 0."""
     return jnp.where(severity > 0, changed, image)
 
 
 def random_blur(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Puts the picture out of focus.
+    """Blurs the image.
 
     Args:
       key: PRNG key.
@@ -304,7 +304,7 @@ def random_blur(
       severity: 0 none, 1 up to about a pixel of blur.
 
     Returns:
-      The picture.
+      The image.
     """
     severity, scale = limited(severity), unit(image.shape[:2])
     (one,) = draw(key, ((), {"amount": (0, 1), "uneven": (-0.2, 0.2)}))
@@ -322,10 +322,10 @@ def random_fading(
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 a print that hung on a wall.
+      severity: 0 none, 1 like a print that hung on a wall for years.
 
     Returns:
-      The picture.
+      The image.
     """
     severity = limited(severity)
     (one,) = draw(
@@ -344,15 +344,15 @@ def random_fading(
 def random_cast(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Gives a color cast, most often towards yellow and red.
+    """Adds a color cast, mostly towards yellow and red.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 plain to see.
+      severity: 0 none, 1 clearly visible.
 
     Returns:
-      The picture.
+      The image.
     """
     severity = limited(severity)
     one, dye = draw(
@@ -361,7 +361,7 @@ def random_cast(
         ((3,), {"gamma": (-0.35, 0.35)}),
     )
     amount = (1 - jnp.exp(-0.9 * severity)) * one.amount
-    # In stops: yellowing takes blue first, then green; magenta takes green.
+    # In stops: yellowing reduces blue most, then green; magenta reduces green.
     loss = jnp.stack(
         [
             jnp.maximum(-0.4 * one.warm, 0) + jnp.maximum(-0.35 * one.magenta, 0),
@@ -378,15 +378,15 @@ def random_cast(
 def random_contrast(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Flattens the contrast; now and then a hard copy raises it.
+    """Reduces the contrast, or sometimes increases it, like a hard copy.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 plain to see.
+      severity: 0 none, 1 clearly visible.
 
     Returns:
-      The picture.
+      The image.
     """
     severity = limited(severity)
     (one,) = draw(key, ((), {"loss": (-0.08, 0.2), "pivot": (0.3, 0.65)}))
@@ -398,7 +398,7 @@ def random_contrast(
 def random_flicker(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Changes the brightness of the frame, unevenly.
+    """Changes the brightness of the frame, also unevenly.
 
     Args:
       key: PRNG key.
@@ -406,7 +406,7 @@ def random_flicker(
       severity: 0 none, 1 up to a sixth of a stop.
 
     Returns:
-      The picture.
+      The image.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -421,7 +421,7 @@ def random_flicker(
 def random_weave(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Shifts the frame by parts of a pixel, as a worn gate does.
+    """Shifts the frame by a fraction of a pixel, like a worn gate.
 
     Args:
       key: PRNG key.
@@ -429,7 +429,7 @@ def random_weave(
       severity: 0 none, 1 up to about a third of a pixel.
 
     Returns:
-      The picture.
+      The image.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -453,15 +453,15 @@ def random_weave(
 def random_grain(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Adds grain, fine or coarse, of one color or of all.
+    """Adds grain, fine or coarse, grey or colored.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 a standard deviation of 2 to 9 of 255.
+      severity: 0 none, 1 a standard deviation of 2 to 9, of 255.
 
     Returns:
-      The picture.
+      The image.
     """
     shape = image.shape[:2]
     severity, scale = limited(severity), unit(shape)
@@ -495,15 +495,15 @@ def random_grain(
 def random_jpeg(
     key: jax.Array, image: jax.Array, *, severity: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Compresses the scan.
+    """Adds artifacts of JPEG compression.
 
     Args:
       key: PRNG key.
       image: (H, W, 3) in [0, 1].
-      severity: 0 none, 1 down to a quality of 40.
+      severity: 0 none, 1 a quality of 40 at worst.
 
     Returns:
-      The picture.
+      The image.
     """
     severity = limited(severity)
     (one,) = draw(key, ((), {"loss": (0, 1)}))

@@ -19,9 +19,9 @@ from restoration.base import config, errors
 from restoration.data import arrays, pairs
 
 INDEX = "index.json"
-_FORM = "paired arrays 1"
+_FORMAT = "paired arrays 1"
 
-# What numpy raises at a damaged header, which it parses as Python's literals.
+# Errors that numpy raises at a damaged header, which it parses as Python literals.
 _NO_ARRAY = (
     OSError, ValueError, MemoryError, RecursionError, SyntaxError, OverflowError,
     tokenize.TokenError,
@@ -32,9 +32,9 @@ class Opened(NamedTuple):
     """Prepared arrays.
 
     Attributes:
-      folder: where they lie.
-      records: what each row is, by split.
-      arrays: memory-mapped, of the splits that have pairs.
+      folder: that contains them.
+      records: the pair of each row, by split.
+      arrays: memory-mapped, by split; empty splits are left out.
       checksums: CRC-32C of each row's input and output, by split.
       fingerprint: of the paired folder, see `pairs.fingerprint`.
     """
@@ -50,7 +50,7 @@ class Opened(NamedTuple):
 def _new_array(path: pathlib.Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
     """Opens an .npy file to which rows are written one after the other.
 
-    Not a memory map: when the disk fills up, writing to one kills the process.
+    A memory map is not used: writing to one kills the process if the disk is full.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
@@ -74,8 +74,8 @@ def _write_split(
             if degraded.shape != shape:
                 raise errors.InputError(
                     f"{pair.input}: {degraded.shape[1]}×{degraded.shape[0]} pixels, "
-                    f"{members[0].input} has {shape[1]}×{shape[0]}; arrays hold one "
-                    "size, --format=tfrecord any"
+                    f"{members[0].input} has {shape[1]}×{shape[0]}; arrays need equal "
+                    "sizes, --format=tfrecord does not"
                 )
             rows = degraded.tobytes(), clean.tobytes()
             degraded_file.write(rows[0])
@@ -94,19 +94,19 @@ def write(
 
     Args:
       folder: an empty folder.
-      splits: pairs of each split; those of a split are of one size.
-      done: is called after each pair.
+      splits: pairs of each split; all images of a split have the same size.
+      done: called after each pair.
 
     Raises:
-      InputError: naming a file that cannot be read or is of another size.
-      OSError: when the disk is full.
+      InputError: if a file cannot be read or has another size.
+      OSError: if the disk is full.
     """
     checksums = {
         split: _write_split(folder / split, members, done) if members else []
         for split, members in splits.items()
     }
     index = {
-        "form": _FORM,
+        "form": _FORMAT,
         "fingerprint": pairs.fingerprint(splits),
         "names": {split: [p.name for p in splits[split]] for split in pairs.SPLITS},
         "clips": {split: [p.clip for p in splits[split]] for split in pairs.SPLITS},
@@ -116,14 +116,14 @@ def write(
 
 
 def _checksums(
-    told: Mapping[str, list], records: Mapping[str, Sequence[pairs.Record]]
+    stored: Mapping[str, list], records: Mapping[str, Sequence[pairs.Record]]
 ) -> dict[str, list[list[int]]]:
-    """Returns two numbers a record; raises ValueError where they are not that."""
+    """Returns two checksums per record; raises ValueError if the numbers differ."""
     for split, rows in records.items():
-        found = np.asarray(told[split], np.uint32).reshape(-1, 2)
+        found = np.asarray(stored[split], np.uint32).reshape(-1, 2)
         if len(found) != len(rows):
             raise ValueError(f"{len(found)} checksums for {len(rows)} pairs of {split}")
-    return {split: list(told[split]) for split in records}
+    return {split: list(stored[split]) for split in records}
 
 
 def _open_array(path: pathlib.Path, count: int) -> np.ndarray:
@@ -146,19 +146,19 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
     """Opens prepared arrays; the pixels stay on disk.
 
     Args:
-      folder: what `write` wrote.
+      folder: written by `write`.
 
     Returns:
-      The arrays and what they hold.
+      The arrays with their pairs and checksums.
 
     Raises:
-      InputError: when a file is missing, cut off or damaged.
+      InputError: if a file is missing, cut off or damaged.
     """
     folder = pathlib.Path(folder)
     try:
         index = config.parse((folder / INDEX).read_text(encoding="utf-8"))
-        if index["form"] != _FORM:
-            raise ValueError(f"its form is {index['form']!r}, not {_FORM!r}")
+        if index["form"] != _FORMAT:
+            raise ValueError(f"its format is {index['form']!r}, not {_FORMAT!r}")
         records = pairs.records(index["names"], index["clips"])
         checksums = _checksums(index["checksums"], records)
         fingerprint = index["fingerprint"]
@@ -185,29 +185,29 @@ def open_arrays(folder: str | os.PathLike) -> Opened:
     return Opened(folder, records, opened, checksums, fingerprint)
 
 
-def read_rows(opened: Opened, split: str, places: Sequence[int]) -> arrays.PairArrays:
-    """Reads whole pairs into memory and verifies their checksums.
+def read_rows(opened: Opened, split: str, rows: Sequence[int]) -> arrays.PairArrays:
+    """Reads pairs into memory and verifies their checksums.
 
     Args:
       opened: see `open_arrays`.
-      split: which split.
-      places: rows.
+      split: of the pairs.
+      rows: indices of the pairs in the split's arrays.
 
     Returns:
-      Their images, uint8 (len(places), height, width, 3) each.
+      Their images, uint8 (len(rows), height, width, 3) each.
 
     Raises:
-      InputError: naming the file of a row that is damaged.
+      InputError: if a row is damaged; names the file.
     """
-    degraded, clean = (side[np.asarray(places)] for side in opened.arrays[split])
-    for row, place in enumerate(places):
-        expected = opened.checksums[split][place]
+    degraded, clean = (side[np.asarray(rows)] for side in opened.arrays[split])
+    for number, row in enumerate(rows):
+        expected = opened.checksums[split][row]
         for side, images, checksum in zip(
             ("input", "output"), (degraded, clean), expected, strict=True
         ):
-            if google_crc32c.value(images[row].tobytes()) != checksum:
+            if google_crc32c.value(images[number].tobytes()) != checksum:
                 raise errors.InputError(
-                    f"{opened.folder / split / side}.npy: damaged at row {place}; put "
+                    f"{opened.folder / split / side}.npy: damaged at row {row}; put "
                     "back a good copy, or prepare it again"
                 )
     return arrays.PairArrays(degraded, clean)

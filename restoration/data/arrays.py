@@ -1,4 +1,4 @@
-"""Pairs held as arrays, on the host or on a device, without TensorFlow."""
+"""Pairs as arrays on the host or on a device, without TensorFlow."""
 
 import collections
 import concurrent.futures
@@ -14,7 +14,7 @@ from jax import lax
 from restoration.base import errors
 from restoration.data import sampling
 
-# Batches that are cut ahead of the one in use.
+# Batches prepared ahead of the one in use.
 _AHEAD = 4
 
 
@@ -23,7 +23,7 @@ class PairArrays(NamedTuple):
 
     Attributes:
       input: (count, height, width, 3), uint8 or float in [0, 1].
-      output: the same for the clean frames.
+      output: the targets, of the same shape.
     """
 
     input: Any
@@ -31,7 +31,7 @@ class PairArrays(NamedTuple):
 
 
 def check(arrays: PairArrays, *, image_size: int) -> None:
-    """Raises InputError unless the arrays are pairs as large as the crops."""
+    """Raises InputError unless the arrays are pairs at least as large as the crops."""
     degraded, target = arrays
     if degraded.shape != target.shape or degraded.ndim != 4 or degraded.shape[-1] != 3:
         raise errors.InputError(
@@ -40,7 +40,7 @@ def check(arrays: PairArrays, *, image_size: int) -> None:
         )
     if not len(degraded) or min(degraded.shape[1:3]) < image_size:
         raise errors.InputError(
-            f"pairs of shape {degraded.shape}: none, or smaller than "
+            f"pairs of shape {degraded.shape}: must not be empty or smaller than "
             f"--image_size={image_size}"
         )
 
@@ -53,7 +53,7 @@ def take_crops(
     Args:
       arrays: the training pairs.
       draws: of the step, see `sampling.batch_draws`.
-      image_size: side of the crops.
+      image_size: side of the crops, pixels.
 
     Returns:
       {"input", "output"}: (batch, image_size, image_size, 3).
@@ -81,7 +81,7 @@ def _cut(
     flip: np.ndarray,
     size: int,
 ) -> list[np.ndarray]:
-    """Does on the host what `take_crops` does with one pair, bit for bit."""
+    """Cuts the crops of one pair on the host; the pixels equal `take_crops`'."""
     room = np.array(images[0].shape[:2]) - size
     span = (room + 1).astype(np.float32)
     top, left = np.minimum((offset * span).astype(np.int32), room)
@@ -102,14 +102,15 @@ def train_batches(
     augment: bool,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the training batches of each step from pixels that need no decoding.
+    """Yields the training batch of each step, from pixels that need no decoding.
 
-    Batches are cut in threads, some steps ahead of the one in use.
+    Threads prepare the batches ahead of the one in use.
 
     Args:
-      read: gives worn and clean image of a training pair, uint8 (height, width, 3).
+      read: takes the index of a training pair and returns its input and target, uint8
+        (height, width, 3) each.
       names: of the training pairs.
-      image_size: side of the crops.
+      image_size: side of the crops, pixels.
       batch_size: over all processes.
       seed: of order, crops and flips.
       start_step: the first step.
@@ -118,11 +119,11 @@ def train_batches(
       process: (number of this process, number of processes).
 
     Yields:
-      {"input", "output"}: uint8 (batch / processes, size, size, 3), the same as
-      `input_pipeline.train_batches` gives for the same pairs.
+      {"input", "output"}: uint8 (batch / processes, size, size, 3), equal to those of
+      `input_pipeline.train_batches` for the same pairs.
 
     Raises:
-      InputError: naming a pair that is too small.
+      InputError: if a pair is too small.
     """
     share = batch_size // process[1]
     rows = slice(process[0] * share, (process[0] + 1) * share)
@@ -165,15 +166,15 @@ def train_batches(
 def evaluation_batches(
     arrays: PairArrays, *, batch_size: int, names: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields every pair once, the last batch padded; see `input_pipeline`.
+    """Yields every pair once; the last batch is padded.
 
     Args:
       arrays: the pairs to evaluate, on the host.
-      batch_size: rows a batch.
-      names: of the pairs; by default their numbers.
+      batch_size: rows per batch.
+      names: of the pairs; their numbers by default.
 
     Yields:
-      {"input", "output", "mask", "name"}.
+      {"input", "output", "mask", "name"}, see `input_pipeline.evaluation_batches`.
     """
     count = len(arrays.input)
     names = names or [f"{number:06d}" for number in range(count)]
@@ -188,7 +189,7 @@ def evaluation_batches(
 
 
 def pad_batch(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Pads each array of a batch with zeros to `size` rows and adds the mask."""
+    """Pads each array of a batch with zeros to `size` rows; "mask" is False there."""
     count = len(next(iter(batch.values())))
     padded = {
         name: np.pad(rows, [(0, size - count)] + [(0, 0)] * (rows.ndim - 1))

@@ -1,8 +1,8 @@
-"""Training pairs that cannot be read, and what is taken in their place.
+"""Replaces training pairs that cannot be read.
 
-A pair is replaced by the next one, in the list of training pairs, that can be read.
-What a step sees then depends on its number and the files alone, not on when the
-damage was found, so that a resumed run goes on exactly.
+A bad pair is replaced by the next pair in the list of training pairs that can be read.
+The pairs of a step then depend only on its number and the files, not on when the damage
+was found, so that a resumed run gives the same results.
 """
 
 import logging
@@ -11,61 +11,61 @@ from typing import Any
 
 from restoration.base import errors
 
-# Why pairs cannot be read, by their places in the list of training pairs.
+# Why pairs cannot be read, by their indices in the list of training pairs.
 Bad = dict[int, str]
 
 
-def next_good(place: int, count: int, bad: Bad) -> int:
-    """Returns a place, or the next one that is not known to be bad.
+def next_good(index: int, count: int, bad: Bad) -> int:
+    """Returns the index, or the next one that is not known to be bad.
 
     Args:
-      place: in a list of pairs.
+      index: in a list of pairs.
       count: the list's length.
-      bad: some of the list, not all.
+      bad: the bad pairs known so far; not all of the list.
     """
-    while place in bad:
-        place = (place + 1) % count
-    return place
+    while index in bad:
+        index = (index + 1) % count
+    return index
 
 
-def add(bad: Bad, place: int, names: Sequence[str], reason: str) -> None:
-    """Notes a pair that cannot be read, and warns.
+def add(bad: Bad, index: int, names: Sequence[str], reason: str) -> None:
+    """Adds a pair that cannot be read, and logs a warning.
 
     Args:
-      bad: is added to.
-      place: of the pair.
+      bad: the pair is added to it.
+      index: of the pair.
       names: of all training pairs.
       reason: one line.
 
     Raises:
-      InputError: when it is more than every second pair.
+      InputError: if more than half of the pairs are bad.
     """
-    if place in bad:
+    if index in bad:
         return
-    bad[place] = reason
+    bad[index] = reason
     if 2 * len(bad) > len(names):
         raise errors.InputError(
             f"{len(bad)} of {len(names)} training pairs cannot be read, the last is "
-            f"{names[place]} ({reason}); look at the data: "
+            f"{names[index]} ({reason}); check the data: "
             "python -m restoration.clean --dry_run"
         )
     logging.warning(
-        "the training pair %s cannot be read (%s); %s takes its place",
-        names[place],
+        "training pair %s cannot be read (%s); replaced by %s",
+        names[index],
         reason,
-        names[next_good(place, len(names), bad)],
+        names[next_good(index, len(names), bad)],
     )
 
 
 def reading(
     read: Callable[[int], Any], names: Sequence[str], bad: Bad | None
 ) -> Callable[[int], Any]:
-    """Returns a function that reads pairs and passes over bad ones.
+    """Returns a function that reads pairs and replaces bad ones.
 
     Args:
-      read: reads the pair at a place; InputError when it cannot.
+      read: reads the pair of an index; raises InputError if it cannot be read.
       names: of the pairs.
-      bad: is added to; None: an error stops.
+      bad: bad pairs are added to it; None: the first error is raised.
 
     Returns:
       A function like `read`.
@@ -73,9 +73,9 @@ def reading(
     if bad is None:
         return read
 
-    def read_good(place: int) -> Any:
+    def read_good(index: int) -> Any:
         while True:
-            good = next_good(place, len(names), bad)
+            good = next_good(index, len(names), bad)
             try:
                 return read(good)
             except errors.InputError as error:
@@ -87,15 +87,12 @@ def reading(
 def find(
     read_all: Callable[[Sequence[Any]], object], members: Sequence[Any], bad: Bad
 ) -> None:
-    """Finds the pairs that cannot be read among many that are read together.
-
-    Halves what fails until single pairs are left, so that a few bad ones cost a few
-    readings of everything.
+    """Finds the bad pairs among pairs that are read together, by bisection.
 
     Args:
-      read_all: reads some members; InputError when one of them cannot be read.
+      read_all: reads some members; raises InputError if one of them cannot be read.
       members: all training pairs.
-      bad: is added to.
+      bad: bad pairs are added to it.
     """
     names = [member.name for member in members]
     waiting = [(0, len(members))]

@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,22 +22,42 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _EVALUATION_PIXELS = 16 * 256 * 256
 
 
+class Load(Protocol):
+    """Reads a pair, within a graph of TensorFlow."""
+
+    def __call__(self, *keys: Any) -> tuple[Any, Any, Any]:
+        """Reads one pair.
+
+        Args:
+          *keys: one row of each of the reader's keys.
+
+        Returns:
+          Input and target, uint8 (height, width, 3) of the same size, and a text that
+          names the pair in errors.
+        """
+
+
+class Explain(Protocol):
+    """Says what failed."""
+
+    def __call__(self, error: Exception) -> errors.InputError:
+        """Returns an error that names the file or record for one of the pipeline."""
+
+
 class Reader(NamedTuple):
     """How a pipeline reads pairs.
 
     Attributes:
       names: of the pairs.
       keys: arrays with one row for each pair: what it is read by.
-      load: takes one row of each key, within a graph, and returns worn and clean
-        frame, uint8 (height, width, 3) of the same size, and a text that names
-        the pair in errors.
-      explain: turns an error of the pipeline into one that names what failed.
+      load: reads one of them.
+      explain: says which of them made the pipeline fail.
     """
 
     names: Sequence[str]
     keys: tuple[np.ndarray, ...]
-    load: Callable
-    explain: Callable[[Exception], errors.InputError]
+    load: Load
+    explain: Explain
 
 
 @functools.cache
@@ -284,14 +304,17 @@ def train_batches(
 
 
 def _begin_again(
-    batches: Callable[[int], Iterator], step: int, replace: Callable, reader: Reader
+    batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    step: int,
+    replace: Callable[[int], bool],
+    reader: Reader,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches; where one cannot be read, goes on from it with others.
 
     Args:
       batches: gives those from a step on.
       step: the first.
-      replace: tells whether the bad pairs of a step were found, so that the next
+      replace: returns whether bad pairs of a step were found, so that the next
         reading passes over them.
       reader: explains an error.
     """

@@ -4,8 +4,8 @@
     tfds build restoration/data/paired_frames.py --manual_dir=frames --data_dir=prepared
 
 then `tfds.load("paired_frames", data_dir="prepared")`. Splits, order and names are
-those of `pairs.find_splits`. Records are written shard by shard, so memory holds one
-shard; with a Beam runner each shard is a task of its own.
+those of `pairs.find_splits`. Records are written shard by shard, so that memory holds
+only one shard. With a Beam runner, each shard is a task of its own.
 """
 
 import dataclasses
@@ -22,16 +22,15 @@ import tqdm
 from restoration.data import pairs
 from restoration.images import frames
 
-# Pixels of the pairs that a shard holds. TFDS keeps the shard being written in memory.
+# Bytes of pixels in a shard. TFDS keeps the shard that it writes in memory.
 _SHARD_BYTES = 256 * 2**20
 
 _DESCRIPTION = """\
-Pairs of frames for restoration: `input` is worn, `output` clean, 8-bit RGB of the
-same size, pixels as the files hold them (no orientation applied, transparency
-dropped). `name` is the path below `input/` without suffix, `clip` the shot it
-belongs to; clips are not divided between splits. Records are in the order of the
-names, not shuffled. What the pictures show, and under which licence, is for the
-owner of the folder to say.
+Pairs of frames for restoration: `input` is degraded, `output` is the clean target,
+8-bit RGB of the same size, with the pixels of the files (no orientation applied,
+transparency dropped). `name` is the path below `input/` without suffix, `clip` the
+shot; all frames of a clip are in the same split. Records are in the order of the names,
+not shuffled. Ask the owner of the folder about the content and its licence.
 """
 
 
@@ -40,8 +39,8 @@ class PairedFramesConfig(tfds.core.BuilderConfig):
     """How pixels are stored.
 
     Attributes:
-      encoding: "raw" (uint8 as it is: fastest to read) or "files" (the bytes of
-        the files, nothing encoded anew: smallest).
+      encoding: "raw" (uint8 pixels, fastest to read) or "files" (the bytes of the
+        image files, smallest).
     """
 
     encoding: str = "raw"
@@ -65,13 +64,13 @@ class PairedFrames(tfds.core.ShardBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First form."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
-        PairedFramesConfig(name="raw", encoding="raw", description="uint8 as it is"),
+        PairedFramesConfig(name="raw", encoding="raw", description="uint8 pixels"),
         PairedFramesConfig(
-            name="files", encoding="files", description="the files' own bytes"
+            name="files", encoding="files", description="bytes of the image files"
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Give a paired folder as manual_dir: input/ (worn) and output/ (clean) with the
+    Give a paired folder as manual_dir: input/ (degraded) and output/ (clean) with the
     same names, or train/, validation/ and test/ with these two in each.
     """
 
@@ -100,11 +99,11 @@ class PairedFrames(tfds.core.ShardBasedBuilder):
         )
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable]]:
-        """Returns the examples of each shard of each split that has any."""
+        """Returns for each split that is not empty an iterator per shard."""
         folder = os.fspath(dl_manager.manual_dir)
         splits = pairs.find_splits(folder)
         fingerprint = pairs.fingerprint(splits)
-        # Whoever reads the records knows from here what lies where.
+        # `records` finds a pair's record by these lists.
         self.info.metadata.update(
             fingerprint=fingerprint,
             names={split: [p.name for p in splits[split]] for split in splits},
@@ -114,42 +113,42 @@ class PairedFrames(tfds.core.ShardBasedBuilder):
         return {
             split: [
                 functools.partial(
-                    _examples, encoding, folder, fingerprint, split, place, count
+                    _examples, encoding, folder, fingerprint, split, start, count
                 )
-                for place in range(0, len(members), count)
+                for start in range(0, len(members), count)
             ]
             for split, members in splits.items()
             if members
-            for count in [_pairs_a_shard(members)]
+            for count in [_pairs_per_shard(members)]
         }
 
 
-def _pairs_a_shard(members: Sequence[pairs.Pair]) -> int:
-    """Returns how many pairs as large as the first one fill a shard."""
+def _pairs_per_shard(members: Sequence[pairs.Pair]) -> int:
+    """Returns the number of pairs in a shard, judged by the size of the first pair."""
     height, width = frames.size(members[0].input)
     return max(1, _SHARD_BYTES // (2 * 3 * height * width))
 
 
 @functools.lru_cache(maxsize=1)
 def _listed(folder: str, fingerprint: str) -> dict[str, tuple[pairs.Pair, ...]]:
-    """Lists the folder once in each process that writes shards of it."""
-    del fingerprint  # of another state of the folder there is another list
+    """Lists the folder, once in each process that writes shards of it."""
+    del fingerprint  # part of the cache's key: a changed folder is listed again
     return pairs.find_splits(folder)
 
 
 def _examples(
-    encoding: str, folder: str, fingerprint: str, split: str, place: int, count: int
+    encoding: str, folder: str, fingerprint: str, split: str, start: int, count: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (place in the split, example) of one shard."""
+    """Yields (index in the split, example) for each pair of one shard."""
     members = _listed(folder, fingerprint)[split]
-    chosen = members[place : place + count]
+    chosen = members[start : start + count]
     shards = -(-len(members) // count)
     bar = tqdm.tqdm(
         pairs.read_ahead(chosen),
         total=len(chosen),
         unit="pair",
-        desc=f"{split}, shard {place // count + 1} of {shards}",
+        desc=f"{split}, shard {start // count + 1} of {shards}",
         leave=False,
     )
-    for number, (pair, degraded, clean) in enumerate(bar, start=place):
+    for number, (pair, degraded, clean) in enumerate(bar, start=start):
         yield number, _example(encoding, pair, degraded, clean)

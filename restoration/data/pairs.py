@@ -1,8 +1,8 @@
-"""Pairs of frames: matching inputs with outputs, splits, the seed's samples.
+"""Pairs of frames: matching inputs with targets, splits, samples, reading.
 
-A paired folder holds `input/` (worn) and `output/` (clean), or `train/`,
-`validation/` and `test/` with these two inside each. The two images of a pair
-have the same path below their folder, suffix aside.
+A paired folder contains `input/` (degraded) and `output/` (clean), or `train/`,
+`validation/` and `test/` with these two in each. The two images of a pair have the same
+path below their folder, except for the suffix.
 """
 
 import collections
@@ -25,22 +25,22 @@ from restoration.images import frames
 
 SPLITS = ("train", "validation", "test")
 
-# Shares of the hash range, in the order of SPLITS.
+# Upper bounds of the splits' parts of the hash range, in the order of SPLITS.
 _BOUNDS = (0.8, 0.9, 1.0)
 
-# Pairs that are read ahead of the one in use, so that memory stays bounded.
+# Number of pairs read ahead of the one in use.
 _AHEAD = 32
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
 class Pair:
-    """A worn frame and its clean counterpart; small, for millions of them.
+    """A degraded frame and its clean target. Small, since there may be millions.
 
     Attributes:
-      name: the path below `input/` without suffix, POSIX form.
-      clip: the shot it belongs to, see `clip_of`.
-      folder: the folder that holds `input/` and `output/`.
-      suffixes: of the worn and the clean file.
+      name: the path below `input/` without suffix, with forward slashes.
+      clip: the shot that the frame belongs to, see `clip_of`.
+      folder: that contains `input/` and `output/`.
+      suffixes: of the input and the output file.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Pair:
 
     @property
     def input(self) -> pathlib.Path:
-        """The file of the worn frame."""
+        """The file of the degraded frame."""
         return pathlib.Path(self.folder, "input", self.name + self.suffixes[0])
 
     @property
@@ -61,25 +61,25 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """A pair of a prepared dataset: no files of its own, but a place.
+    """A pair of a prepared dataset.
 
     Attributes:
       name: as in `Pair`.
       clip: as in `Pair`.
-      split: where it lies.
-      place: which pair of its split it is, from 0.
+      split: that contains the pair.
+      index: of the pair in its split, from 0.
     """
 
     name: str
     clip: str
     split: str
-    place: int
+    index: int
 
 
 def is_inside(name: Any) -> bool:
-    """Returns whether a name stays below any folder that it is joined to.
+    """Returns whether a name, joined to a folder, stays below that folder.
 
-    Names from an index or a journal are asked before a file is read or written there.
+    Names from an index or a journal are checked before a file is read or written.
     """
     if not isinstance(name, str) or not name or "\0" in name:
         return False
@@ -92,16 +92,15 @@ def records(
     """Returns the records of each split from their names and clips, in order.
 
     Raises:
-      ValueError: for a name that leads out of its folder, and for lists that do not
-        fit together.
+      ValueError: if a name leads out of its folder, or the lists differ in length.
     """
     for name in itertools.chain.from_iterable(names[split] for split in SPLITS):
         if not is_inside(name):
             raise ValueError(f"the name {name!r} leads out of its folder")
     return {
         split: tuple(
-            Record(name, sys.intern(clip), split, place)
-            for place, (name, clip) in enumerate(
+            Record(name, sys.intern(clip), split, index)
+            for index, (name, clip) in enumerate(
                 zip(names[split], clips[split], strict=True)
             )
         )
@@ -110,9 +109,9 @@ def records(
 
 
 def clip_of(name: str) -> str:
-    """Returns the clip of a frame: the name before its last `_number`.
+    """Returns the clip of a frame: its name without the last `_number`.
 
-    A name without a number stands for itself; in a sub-folder, for the folder.
+    Without a number, the clip is the frame's sub-folder, or else its name.
     """
     match = re.fullmatch(r"(.+)_\d+", name, re.DOTALL)
     if match:
@@ -126,27 +125,28 @@ def is_split(data_dir: str | os.PathLike) -> bool:
 
 
 def _suffixes(folder: pathlib.Path) -> dict[str, str]:
-    """Returns the suffix of each image file of a folder by its stem."""
+    """Returns the suffix of each image file in a folder, by stem."""
     found: dict[str, str] = {}
     for path in frames.list_images(folder):
         stem, dot, suffix = path.rpartition(".")
         suffix = sys.intern(dot + suffix)
         if found.setdefault(stem, suffix) is not suffix:
             raise errors.InputError(
-                f"{folder / stem}{found[stem]} and {folder / path}: same name twice; "
-                "remove one"
+                f"{folder / stem}{found[stem]} and {folder / path}: have the same "
+                "name; remove one"
             )
     return found
 
 
 def match(folder: str | os.PathLike) -> tuple[Pair, ...]:
-    """Matches `input/` with `output/` of one folder, ordered by name.
+    """Matches `input/` with `output/` of one folder.
 
     Args:
-      folder: a folder that holds `input/` and `output/`.
+      folder: a folder that contains `input/` and `output/`.
 
     Returns:
-      The pairs; files without a partner are passed over (`clean` moves them).
+      The pairs, ordered by name. Files without a partner are ignored (`clean` moves
+      them away).
 
     Raises:
       InputError: when one of the two folders is missing, or two files of one
@@ -156,7 +156,7 @@ def match(folder: str | os.PathLike) -> tuple[Pair, ...]:
     for side in ("input", "output"):
         if not (folder / side).is_dir():
             raise errors.InputError(
-                f"{folder / side}: no such folder; a paired folder holds input/ and "
+                f"{folder / side}: no such folder; a paired folder contains input/ and "
                 "output/ (python -m restoration.degrade makes one from clean images)"
             )
     degraded, clean = _suffixes(folder / "input"), _suffixes(folder / "output")
@@ -168,18 +168,18 @@ def match(folder: str | os.PathLike) -> tuple[Pair, ...]:
 
 
 def hash_fraction(text: str) -> float:
-    """Returns a number in [0, 1) that depends on the text alone."""
+    """Returns a number in [0, 1) that depends only on the text."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def split_by_clip(pairs: Iterable[Pair]) -> dict[str, tuple[Pair, ...]]:
-    """Splits pairs 80/10/10 so that no clip lies in two splits.
+    """Splits pairs 80/10/10 so that no clip is in two splits.
 
-    A clip's split follows from the hash of its name alone, so it stays where it
-    is when files are added. When a split would be empty, the fullest one gives
-    it the clip that lies nearest. With fewer than three clips frames are split
-    instead of clips, since anything else leaves a split empty.
+    A clip's split depends only on the hash of its name, so that it does not change when
+    files are added. If a split would be empty, it gets the clip with the nearest hash
+    from the largest split. If there are fewer than three clips, frames are split
+    instead of clips, since a split would be empty otherwise.
 
     Args:
       pairs: pairs in any order.
@@ -192,11 +192,11 @@ def split_by_clip(pairs: Iterable[Pair]) -> dict[str, tuple[Pair, ...]]:
     unit = {pair: pair.clip for pair in pairs}
     if 0 < len(clips) < len(SPLITS) <= len(pairs):
         logging.warning(
-            "only %d clips: splitting by frame, neighbours may be near copies",
+            "only %d clips: frames are split, so splits may contain near copies",
             len(clips),
         )
         unit = {pair: pair.name for pair in pairs}
-    homes = {
+    split_of = {
         name: next(
             split
             for split, bound in zip(SPLITS, _BOUNDS, strict=True)
@@ -205,13 +205,13 @@ def split_by_clip(pairs: Iterable[Pair]) -> dict[str, tuple[Pair, ...]]:
         for name in sorted(set(unit.values()))
     }
     for split in reversed(SPLITS):
-        members = {s: [n for n in homes if homes[n] == s] for s in SPLITS}
-        fullest = max(SPLITS, key=lambda s: len(members[s]))
-        if not members[split] and len(members[fullest]) > 1:
-            edge = max if SPLITS.index(split) > SPLITS.index(fullest) else min
-            homes[edge(members[fullest], key=hash_fraction)] = split
+        members = {s: [n for n in split_of if split_of[n] == s] for s in SPLITS}
+        largest = max(SPLITS, key=lambda s: len(members[s]))
+        if not members[split] and len(members[largest]) > 1:
+            edge = max if SPLITS.index(split) > SPLITS.index(largest) else min
+            split_of[edge(members[largest], key=hash_fraction)] = split
     return {
-        split: tuple(pair for pair in pairs if homes[unit[pair]] == split)
+        split: tuple(pair for pair in pairs if split_of[unit[pair]] == split)
         for split in SPLITS
     }
 
@@ -226,8 +226,8 @@ def find_splits(data_dir: str | os.PathLike) -> dict[str, tuple[Pair, ...]]:
       The pairs of train, validation and test, each ordered by name.
 
     Raises:
-      InputError: when the folder is missing, is both split and not, or holds
-        no pair.
+      InputError: if the folder is missing, has split folders beside `input/`, or has no
+        pairs.
     """
     data_dir = pathlib.Path(data_dir)
     if not data_dir.is_dir():
@@ -235,7 +235,7 @@ def find_splits(data_dir: str | os.PathLike) -> dict[str, tuple[Pair, ...]]:
     if is_split(data_dir):
         if (data_dir / "input").is_dir():
             raise errors.InputError(
-                f"{data_dir}: holds both input/ and split folders; keep one form"
+                f"{data_dir}: contains both input/ and split folders; keep one layout"
             )
         splits = {
             split: match(data_dir / split) if (data_dir / split).is_dir() else ()
@@ -256,14 +256,13 @@ def sample(
 ) -> dict[str, tuple]:
     """Draws the seed report's samples: a fraction of all pairs.
 
-    The fraction applies to the pairs of all splits together and the splits
-    inherit what falls to them: 2, 12 and 32 % of 31,801 pairs are 636, 3,816
-    and 10,176. A smaller sample lies inside a larger one of the same seed, and
-    the first three places go to three splits, so that none is empty needlessly.
+    The fraction applies to the pairs of all splits together: 2, 12 and 32 % of 31,801
+    pairs are 636, 3,816 and 10,176. A smaller sample is a subset of a larger one with
+    the same seed. The first three pairs drawn are from three splits, so that no split
+    is empty if that can be avoided.
 
     Args:
-      splits: members of each split, each with a `name`: pairs, or what stands
-        for them in a prepared dataset.
+      splits: pairs or records of each split; anything with a `name`.
       fraction: in (0, 1].
       seed: another seed draws another sample.
 
@@ -271,7 +270,7 @@ def sample(
       The sampled pairs of each split, ordered by name.
 
     Raises:
-      InputError: for a fraction outside (0, 1].
+      InputError: if the fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
         raise errors.InputError(f"--fraction={fraction}: must be above 0, at most 1")
@@ -309,11 +308,11 @@ def fingerprint(splits: Mapping[str, tuple[Pair, ...]]) -> str:
     found = hashlib.sha256()
     for split, members in splits.items():
         for pair in members:
-            told = [split, pair.name, pair.clip]
+            values = [split, pair.name, pair.clip]
             for path in (pair.input, pair.output):
                 status = os.stat(path)
-                told += [status.st_size, status.st_mtime_ns]
-            found.update(repr(told).encode("utf-8", "surrogateescape"))
+                values += [status.st_size, status.st_mtime_ns]
+            found.update(repr(values).encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
@@ -321,22 +320,21 @@ def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Reads both frames of a pair.
 
     Args:
-      pair: which.
+      pair: the pair.
 
     Returns:
-      Worn and clean frame, uint8 (height, width, 3) each.
+      Degraded and clean frame, uint8 (height, width, 3) each.
 
     Raises:
-      InputError: naming the file that cannot be read, or both files when they
-        differ in size.
+      InputError: if a file cannot be read, or the frames differ in size.
     """
     degraded, clean = (
         frames.to_uint8(frames.read(path)) for path in (pair.input, pair.output)
     )
     if degraded.shape != clean.shape:
         raise errors.InputError(
-            f"{pair.input} and {pair.output}: a pair of different sizes; remove it, "
-            "or move it away with python -m restoration.clean"
+            f"{pair.input} and {pair.output}: differ in size; remove the pair, or move "
+            "it away with python -m restoration.clean"
         )
     return degraded, clean
 
@@ -344,16 +342,16 @@ def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
 def read_ahead(
     members: Iterable[Pair],
 ) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
-    """Reads pairs in order, on all cores, some ahead of the one that is asked for.
+    """Reads pairs in order, on all cores, ahead of the one in use.
 
     Args:
       members: the pairs.
 
     Yields:
-      Each pair with its worn and clean frame, see `read`.
+      Each pair with its degraded and clean frame, see `read`.
 
     Raises:
-      InputError: for the first pair that cannot be read.
+      InputError: if a pair cannot be read.
     """
     coming = iter(members)
     waiting: collections.deque = collections.deque()
@@ -373,7 +371,7 @@ def read_ahead(
 def require(
     splits: Mapping[str, tuple], split: str, data_dir: str | os.PathLike
 ) -> tuple:
-    """Returns the members of one split; raises InputError when there are none."""
+    """Returns the members of one split; raises InputError if it is empty."""
     if split not in SPLITS:
         raise errors.InputError(f"--split={split}: choose one of {', '.join(SPLITS)}")
     if not splits[split]:

@@ -1,9 +1,9 @@
-"""Reads a prepared `paired_frames` dataset pair by pair, in any order.
+"""Reads the records of a prepared `paired_frames` dataset in any order.
 
-TFDS reads TFRecord files from front to back alone; a training step draws pairs from
-everywhere. So the place of every record is found once, from the lengths that stand
-before them, and each record's checksum is verified when it is read. ArrayRecord
-knows its places; there TFDS' own data source reads.
+A training step needs random access, but TFDS reads TFRecord files only in sequence. So
+the byte offset of every record is found once, from the lengths stored before the
+records, and each record's checksum is verified when it is read. ArrayRecord files have
+random access already, by TFDS's own data source.
 """
 
 import os
@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from restoration.base import errors
 from restoration.data import arrays, bad_pairs, input_pipeline, pairs
 
-# A TFRecord: length, checksum of the length, bytes, checksum of the bytes.
+# A TFRecord: length, checksum of the length, data, checksum of the data.
 _LENGTH = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
 
@@ -28,13 +28,13 @@ def open_dataset(folder: str | os.PathLike) -> Any:
     """Opens a prepared dataset.
 
     Args:
-      folder: the version's folder, which holds `dataset_info.json`.
+      folder: the version's folder, which contains `dataset_info.json`.
 
     Returns:
       Its TFDS builder.
 
     Raises:
-      InputError: when it is damaged, or is no `paired_frames`.
+      InputError: if it is damaged or another kind of dataset.
     """
     try:
         builder = tfds.builder_from_directory(folder)
@@ -71,23 +71,23 @@ def members(builder: Any) -> dict[str, tuple[pairs.Record, ...]]:
     return found
 
 
-def _damaged(path: str | os.PathLike, place: str) -> errors.InputError:
+def _damaged(path: str | os.PathLike, position: str) -> errors.InputError:
     return errors.InputError(
-        f"{path}: damaged at {place}; put back a good copy, or prepare it again"
+        f"{path}: damaged at {position}; put back a good copy, or prepare it again"
     )
 
 
 def find_offsets(path: str | os.PathLike) -> np.ndarray:
-    """Finds where the records of a TFRecord file begin.
+    """Finds the byte offsets of the records in a TFRecord file.
 
     Args:
       path: the file.
 
     Returns:
-      int64 (count + 1,): byte positions, the last one the file's end.
+      int64 (count + 1,): the offset of each record, and the file's size.
 
     Raises:
-      InputError: when the file is missing or its lengths do not add up.
+      InputError: if the file is missing, or its lengths do not add up to its size.
     """
     offsets = [0]
     try:
@@ -110,21 +110,21 @@ def find_offsets(path: str | os.PathLike) -> np.ndarray:
 
 
 def _masked_crc(data: bytes) -> int:
-    """Returns the checksum of TFRecord: CRC-32C, rotated and shifted."""
+    """Returns the checksum that TFRecord uses: CRC-32C, rotated, plus a constant."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _tfrecord_read(paths: Sequence[str]) -> tuple[int, Callable[[int], bytes]]:
-    """Returns how many records some shards hold, and a function that reads one."""
+    """Returns the number of records in all shards, and a function that reads one."""
     offsets = [find_offsets(path) for path in paths]
     firsts = np.cumsum([0, *(len(found) - 1 for found in offsets)])
 
-    def read(place: int) -> bytes:
-        shard = int(np.searchsorted(firsts, place, side="right")) - 1
-        start, end = offsets[shard][place - firsts[shard] :][:2].tolist()
-        # Opened anew each time: a large dataset has more shards than a process
-        # may hold open.
+    def read(index: int) -> bytes:
+        shard = int(np.searchsorted(firsts, index, side="right")) - 1
+        start, end = offsets[shard][index - firsts[shard] :][:2].tolist()
+        # Opened for each record, since a large dataset has more shards than a process
+        # may keep open.
         descriptor = os.open(paths[shard], os.O_RDONLY)
         try:
             data = os.pread(descriptor, end - start, start)
@@ -135,7 +135,7 @@ def _tfrecord_read(paths: Sequence[str]) -> tuple[int, Callable[[int], bytes]]:
             len(data) != end - start
             or _CHECKSUM.pack(_masked_crc(record)) != data[-_CHECKSUM.size :]
         ):
-            raise _damaged(paths[shard], f"record {place - firsts[shard]}")
+            raise _damaged(paths[shard], f"record {index - firsts[shard]}")
         return record
 
     return int(firsts[-1]), read
@@ -148,34 +148,34 @@ def _array_record_read(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
 
-    def read(place: int) -> bytes:
+    def read(index: int) -> bytes:
         try:
-            return source[place]
+            return source[index]
         except Exception as error:
             lengths = builder.info.splits[split].shard_lengths
-            shard = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
-            raise _damaged(paths[shard], f"record {place} ({error})") from None
+            shard = int(np.searchsorted(np.cumsum(lengths), index, side="right"))
+            raise _damaged(paths[shard], f"record {index} ({error})") from None
 
     return len(source), read
 
 
 def make_read(builder: Any, split: str) -> Callable[[int], bytes]:
-    """Returns a function that reads the record at a place of a split.
+    """Returns a function that reads the record of an index of a split.
 
     Args:
       builder: see `open_dataset`.
-      split: one that has records.
+      split: a split that is not empty.
 
     Returns:
-      The function; it raises InputError naming a damaged shard.
+      The function; it raises InputError if the shard is damaged.
 
     Raises:
-      InputError: naming a shard that is missing or cut off.
+      InputError: if a shard is missing or cut off.
     """
     try:
         paths = [os.fspath(path) for path in builder.info.splits[split].filepaths]
     except (ValueError, LookupError, AttributeError) as error:
-        # TFDS formats the shards' names by a template that the dataset tells.
+        # TFDS formats the shards' names by a template in the dataset's metadata.
         raise errors.InputError(
             f"{builder.data_dir}: its shards have no names ({error}); prepare it again"
         ) from None
@@ -195,20 +195,20 @@ def make_read(builder: Any, split: str) -> Callable[[int], bytes]:
 
 
 def holds_pixels(builder: Any) -> bool:
-    """Returns whether the records hold pixels, not the bytes of files."""
+    """Returns whether the records contain pixels, not the bytes of image files."""
     return not isinstance(builder.info.features["input"], tfds.features.Image)
 
 
 def parse_pixels(record: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images that a record of pixels holds.
+    """Returns the images of a record of pixels.
 
-    The same as TFDS' own parser gives, six times faster: it copies the pixels.
+    Equals the result of TFDS's own parser, which is slower since it copies the pixels.
 
     Args:
       record: see `make_read`.
 
     Returns:
-      Worn and clean image, uint8 (height, width, 3) each.
+      Input and target, uint8 (height, width, 3) each.
     """
     parts = input_pipeline.tensorflow().train.Example.FromString(record)
     feature = parts.features.feature
@@ -227,19 +227,19 @@ def train_batches(
     bad: bad_pairs.Bad | None = None,
     **options: Any,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields training batches; `options` are those of `arrays.train_batches`.
+    """Returns the training batches of some records.
 
-    Files are decoded by tf.data. Pixels are only cut, which costs less than a single
-    call from tf.data into Python.
+    tf.data decodes records of files. For records of pixels, which are only cropped,
+    tf.data would be slower than NumPy.
 
     Args:
       builder: see `open_dataset`.
       chosen: records of one split.
       bad: see `input_pipeline.train_batches`.
-      **options: sizes, seed and steps.
+      **options: sizes, seed and steps, as for `arrays.train_batches`.
 
     Returns:
-      The batches.
+      The batches, see `arrays.train_batches`.
     """
     if not holds_pixels(builder):
         reader = record_reader(builder, chosen)
@@ -248,7 +248,7 @@ def train_batches(
     names = [record.name for record in chosen]
 
     def read_pair(number: int) -> tuple[np.ndarray, np.ndarray]:
-        return parse_pixels(read(chosen[number].place))
+        return parse_pixels(read(chosen[number].index))
 
     return arrays.train_batches(
         bad_pairs.reading(read_pair, names, bad), names, **options
@@ -258,7 +258,7 @@ def train_batches(
 def record_reader(
     builder: Any, chosen: Sequence[pairs.Record]
 ) -> input_pipeline.Reader:
-    """Returns a reader of records for the pipelines.
+    """Returns a reader of records for `input_pipeline`.
 
     Args:
       builder: see `open_dataset`.
@@ -275,24 +275,24 @@ def record_reader(
     if not holds_pixels(builder):
         skipped = {side: tfds.decode.SkipDecoding() for side in ("input", "output")}
 
-    def read_or_remember(place: int) -> bytes:
+    def read_or_remember(index: int) -> bytes:
         try:
-            return read(int(place))
+            return read(int(index))
         except errors.InputError as error:
             failures.append(error)
             raise
 
-    def load(place: Any) -> tuple[Any, Any, Any]:
-        data = tf.numpy_function(read_or_remember, [place], tf.string)
+    def load(index: Any) -> tuple[Any, Any, Any]:
+        data = tf.numpy_function(read_or_remember, [index], tf.string)
         example = features.deserialize_example(
             tf.ensure_shape(data, ()), decoders=skipped
         )
-        what = tf.strings.join(["the pair ", example["name"]])
+        label = tf.strings.join(["the pair ", example["name"]])
         degraded, target = (
             input_pipeline.decode(example[side]) if skipped else example[side]
             for side in ("input", "output")
         )
-        return *input_pipeline.same_size(degraded, target, what), what
+        return *input_pipeline.same_size(degraded, target, label), label
 
     def explain(error: Exception) -> errors.InputError:
         if failures:
@@ -303,7 +303,7 @@ def record_reader(
 
     return input_pipeline.Reader(
         names=[record.name for record in chosen],
-        keys=(np.array([record.place for record in chosen], np.int64),),
+        keys=(np.array([record.index for record in chosen], np.int64),),
         load=load,
         explain=explain,
     )

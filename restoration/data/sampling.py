@@ -1,9 +1,9 @@
-"""Which pairs, crops and flips a step sees: pure functions of seed and step.
+"""Draws the pairs, crops and flips of each step: pure functions of seed and step.
 
-Every source of pairs (folder, prepared records, arrays, a GPU's memory) draws
-from here, so all give the same batches for the same seed, and a resumed run
-goes on exactly where it stopped. Batches run through one epoch's permutation
-into the next, so that every pair is seen equally often at any batch size.
+Every source of pairs (folder, prepared records, arrays, a GPU's memory) draws from
+here. So all of them give the same batches for the same seed, and a resumed run
+continues exactly where it stopped. A batch may contain the end of one epoch and the
+start of the next, so that every pair is used equally often at any batch size.
 """
 
 import functools
@@ -13,12 +13,12 @@ import numpy as np
 
 
 class Draws(NamedTuple):
-    """What is drawn for a batch of training crops.
+    """The random choices of a batch of training crops.
 
     Attributes:
-      index: int32 (batch,), places in the list of training pairs.
-      offset: float32 (batch, 2), row and column of the crop as a fraction, in
-        [0, 1), of the room there is.
+      index: int32 (batch,), indices into the list of training pairs.
+      offset: float32 (batch, 2), row and column of the crop as a share, in [0, 1), of
+        the possible offsets.
       flip: bool (batch, 2), whether to flip top to bottom and left to right.
     """
 
@@ -38,7 +38,7 @@ def _epoch(seed: int, epoch: int, count: int) -> Draws:
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Returns how many batches make an epoch, the last one counted whole."""
+    """Returns the number of batches in an epoch, rounded up."""
     return -(-count // batch_size)
 
 
@@ -55,12 +55,12 @@ def batch_draws(
       augment: whether to flip.
 
     Returns:
-      The draws, each with batch_size rows.
+      The draws, with batch_size rows.
     """
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    drawn = np.arange(step * batch_size, (step + 1) * batch_size)
     rows = []
-    for epoch in np.unique(places // count):
-        chosen = places[places // count == epoch] % count
+    for epoch in np.unique(drawn // count):
+        chosen = drawn[drawn // count == epoch] % count
         rows.append([part[chosen] for part in _epoch(seed, int(epoch), count)])
     draws = Draws(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
     return draws if augment else draws._replace(flip=np.zeros_like(draws.flip))

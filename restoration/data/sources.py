@@ -8,17 +8,46 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from etils import epy
 
 from restoration.base import errors
-from restoration.data import pairs
+from restoration.data import bad_pairs, pairs
 from restoration.devices import processes
 
 with epy.lazy_imports():
     from restoration.data import array_files, arrays, input_pipeline, records
+
+
+class TrainBatches(Protocol):
+    """Gives training batches; see `input_pipeline.train_batches`."""
+
+    def __call__(
+        self,
+        members: Sequence[Any],
+        /,
+        *,
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        start_step: int,
+        total_steps: int,
+        augment: bool,
+        process: tuple[int, int] = (0, 1),
+        bad: bad_pairs.Bad | None = None,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields {"input", "output"}, this process's rows of each step's batch."""
+
+
+class EvaluationBatches(Protocol):
+    """Gives whole pictures; see `input_pipeline.evaluation_batches`."""
+
+    def __call__(
+        self, members: Sequence[Any], /, *, batch_size: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yields {"input", "output", "mask", "name"}, every pair once."""
 
 
 class Source(NamedTuple):
@@ -26,14 +55,13 @@ class Source(NamedTuple):
 
     Attributes:
       splits: the members of train, validation and test, in order.
-      train_batches: takes members and the arguments of
-        `input_pipeline.train_batches`, gives its batches.
-      evaluation_batches: takes members and batch_size, likewise.
+      train_batches: gives the batches of some members to train on.
+      evaluation_batches: gives some members whole, to be measured.
     """
 
     splits: Mapping[str, tuple]
-    train_batches: Callable[..., Iterator[dict]]
-    evaluation_batches: Callable[..., Iterator[dict]]
+    train_batches: TrainBatches
+    evaluation_batches: EvaluationBatches
 
 
 def _folder(folder: pathlib.Path) -> Source:
@@ -67,7 +95,7 @@ def _arrays(folder: pathlib.Path) -> Source:
     ) -> Iterator[dict]:
         del bad  # memory-mapped rows can always be read
         degraded, clean = opened.arrays[chosen[0].split]
-        places = [record.place for record in chosen]
+        places = [record.index for record in chosen]
         return arrays.train_batches(
             lambda number: (degraded[places[number]], clean[places[number]]),
             [record.name for record in chosen],
@@ -80,7 +108,7 @@ def _arrays(folder: pathlib.Path) -> Source:
         for start in range(0, len(chosen), batch_size):
             part = chosen[start : start + batch_size]
             rows = array_files.read_rows(
-                opened, part[0].split, [record.place for record in part]
+                opened, part[0].split, [record.index for record in part]
             )
             batch = arrays.pad_batch(rows._asdict(), min(batch_size, len(chosen)))
             yield batch | {"name": [record.name for record in part]}
@@ -88,7 +116,9 @@ def _arrays(folder: pathlib.Path) -> Source:
     return Source(opened.records, train_batches, evaluation_batches)
 
 
-def find_prepared(folder: pathlib.Path) -> list[tuple[pathlib.Path, Callable]]:
+def find_prepared(
+    folder: pathlib.Path,
+) -> list[tuple[pathlib.Path, Callable[[pathlib.Path], Source]]]:
     """Finds prepared datasets in a folder, or the one that it is.
 
     Args:

@@ -1,1 +1,1 @@
-"""What is computed on: CPU, GPU and TPU, the mesh, several processes."""
+"""Devices: CPU, GPU and TPU differences, the mesh, several processes."""

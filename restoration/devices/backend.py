@@ -1,7 +1,4 @@
-"""What differs between CPU, GPU and TPU, in one place.
-
-JAX is imported only when a device is asked for.
-"""
+"""Differences between CPU, GPU and TPU. Functions that need JAX import it."""
 
 import atexit
 import contextlib
@@ -17,29 +14,30 @@ from typing import Any
 
 from restoration.base import errors
 
+# Makes XLA choose operations on a GPU that give the same bits each time.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
 # glibc's names for mallopt, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 
-# Seconds after which a folder of compiled programs belongs to no running process.
+# Age in seconds beyond which a process's folder of compiled programs is abandoned.
 _STALE = 7 * 86400
 
-# A CPU's caches hold the feature maps of about this many pixels.
+# The feature maps of about this many pixels fit into a CPU's caches.
 _CPU_PIXELS = 2 * 128 * 128
 
 
 def keep_freed_memory(*, large: bool = True) -> None:
     """Makes glibc keep freed memory instead of returning it to the system.
 
-    Args:
-      large: whether buffers above 32 MiB are kept too. Training's come again and
-        again; those of a picture's tiles would leave holes in the heap that nothing
-        fits, up to twice the memory that is in use.
+    XLA allocates its buffers anew each step, and returning them costs page faults.
+    Raising the mmap threshold alone does not help: glibc ignores values above 32 MiB.
+    Call this before threads start. Without glibc it does nothing.
 
-    XLA allocates its buffers anew each step. One heap for all threads that is
-    never given back took page faults from 47,000 to a hundred a step of the basic
-    model (16 images of 128×128), and a sixth of the time. A higher threshold for
-    mmap alone did not: glibc ignores values above 32 MiB. Elsewhere than on glibc
-    nothing is done. Call it before threads start.
+    Args:
+      large: also keep buffers above 32 MiB. True suits training, whose buffers have
+        the same sizes in every step. The buffers of an image's tiles have different
+        sizes and would fragment the heap to twice the memory in use.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -52,20 +50,20 @@ def keep_freed_memory(*, large: bool = True) -> None:
 
 
 def is_cpu() -> bool:
-    """Returns whether JAX computes on the CPU."""
+    """Returns whether JAX's default device is the CPU."""
     import jax
 
     return jax.default_backend() == "cpu"
 
 
-def pieces(batch_size: int, image_size: int) -> int:
-    """Returns how many equal pieces a training batch is computed in.
+def microbatches(batch_size: int, image_size: int) -> int:
+    """Returns the number of equal microbatches to split a batch into.
 
-    On a CPU pieces that stay in the cache are faster than one large batch; an
-    accelerator takes the batch whole.
+    On a CPU, microbatches that stay in the cache are faster than one large batch. An
+    accelerator computes the whole batch at once.
 
     Args:
-      batch_size: images a step on one device.
+      batch_size: images per step on one device.
       image_size: side of the crops, pixels.
 
     Returns:
@@ -82,28 +80,28 @@ def pieces(batch_size: int, image_size: int) -> int:
 
 
 def tiles(device: Any = None) -> tuple[int, int]:
-    """Returns (side, number) of the tiles that restoring computes at once.
+    """Returns the side of a tile in pixels, and how many tiles make a batch.
 
     Args:
-      device: a device of JAX; None is the default one.
+      device: a JAX device; None for the default one.
     """
     cpu = is_cpu() if device is None else device.platform == "cpu"
     return (192, 1) if cpu else (512, 16)
 
 
 def device(kind: str) -> Any:
-    """Returns the device of JAX to compute on.
+    """Returns the JAX device to compute on.
 
     Args:
       kind: "auto", "cpu", "gpu" or "tpu".
 
     Raises:
-      InputError: when there is no such device.
+      InputError: if there is no such device.
     """
     import jax
 
     if kind == "cpu":
-        # Else a GPU that is there would lend most of its memory to this process.
+        # Otherwise JAX would reserve most of the memory of a GPU that it finds.
         jax.config.update("jax_platforms", "cpu")
     try:
         return jax.local_devices(backend=None if kind == "auto" else kind)[0]
@@ -115,7 +113,7 @@ def device(kind: str) -> Any:
 
 
 def free_memory(device: Any) -> int | None:
-    """Returns the free memory of a device in bytes, None where JAX does not know."""
+    """Returns the free memory of a device in bytes, or None if JAX does not know it."""
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return None
@@ -123,12 +121,12 @@ def free_memory(device: Any) -> int | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether an error of XLA says that the device's memory is used up."""
+    """Returns whether an XLA error means that the device is out of memory."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _machine() -> str:
-    """Returns a name for the kind of CPU; programs for another may not run."""
+    """Returns a name for the CPU's instruction set, which compiled programs need."""
     text = platform.machine() + platform.processor()
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -137,13 +135,12 @@ def _machine() -> str:
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs on disk, in the user's cache folder.
+    """Caches compiled programs on disk, in the user's cache folder.
 
-    JAX writes entries in place and never replaces a damaged one, so each process
-    works on a folder of its own: entries are linked into it at the start, and those
-    that are new are renamed into the shared folder at the end. A folder that is set
-    in the environment is used as it is; where the cache folder cannot be written,
-    there is no cache.
+    JAX writes entries in place and never replaces a damaged one. So each process works
+    on its own folder: existing entries are linked into it at the start, and new ones
+    are renamed into the shared folder at the end. JAX_COMPILATION_CACHE_DIR, if set,
+    is used instead. If the cache folder is not writable, nothing is cached.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -159,7 +156,9 @@ def cache_compilations() -> None:
     known = set()
     for entry in shared.iterdir():
         if entry.is_dir() and time.time() - entry.stat().st_mtime > _STALE:
-            shutil.rmtree(entry, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(
+                entry, ignore_errors=True
+            )  # left by a process that was killed
         if entry.is_file():
             known.add(entry.name)
             with contextlib.suppress(OSError):
@@ -167,7 +166,7 @@ def cache_compilations() -> None:
     jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    # XLA's own caches would put the folder's name into every entry's key.
+    # XLA's own caches would make the folder's name part of every entry's key.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     atexit.register(_publish, own, shared, known)
 

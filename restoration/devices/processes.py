@@ -1,8 +1,8 @@
-"""Several processes that work as one, on one host or on many.
+"""Several processes that work together, on one host or many.
 
-Each runs the same command with its own number, reads its own share of the pictures,
-and computes on its own devices; process 0 alone writes logs and results. Without
-`--coordinator`, and when no launcher started several, all of this does nothing.
+Each process runs the same command with its own number, reads its own share of the
+images and computes on its own devices. Only process 0 writes logs and results. Without
+`--coordinator` and without a launcher, a process works alone.
 
     python -m restoration.train ... --coordinator=host0:1234 --processes=2 --process=0
     python -m restoration.train ... --coordinator=host0:1234 --processes=2 --process=1
@@ -29,17 +29,17 @@ with epy.lazy_imports():
 
     from restoration.devices import sharding
 
-# Launchers tell by these how many tasks they started; their names and addresses
-# JAX finds itself.
+# Environment variables in which launchers give the number of tasks they started. JAX
+# finds the tasks' numbers and addresses itself.
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
-# Seconds after which a process that says nothing counts as dead, and after which one
-# that never came is no longer waited for.
-_SILENCE = 15
-_PATIENCE = 300
+# Seconds without a heartbeat until a process counts as dead, and seconds to wait for
+# all processes to start.
+_HEARTBEAT_TIMEOUT = 15
+_START_TIMEOUT = 300
 
-# What XLA and Orbax say when it is another process that failed.
-_OF_OTHERS = re.compile(
+# Errors of XLA and Orbax that mean that another process failed.
+_OTHER_PROCESS_FAILED = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|another task|heartbeat|barrier"
     r"|coordination|unavailable|aborted|deadline_exceeded|socket closed",
     re.IGNORECASE,
@@ -47,42 +47,41 @@ _OF_OTHERS = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Which of several processes this one is: further options of a command."""
+class ProcessOptions:
+    """Options of commands that several processes can run together."""
 
     coordinator: str = config.option(
         "",
-        help="HOST:PORT of process 0, when several processes work as one; auto: what "
-        "a TPU pod or Kubernetes tells (tasks of srun and mpirun find each other)",
+        help="HOST:PORT of process 0, to run several processes together; auto: ask the "
+        "TPU pod or Kubernetes (tasks of srun and mpirun find each other)",
     )
     processes: int = config.option(
-        1, help="how many processes, with --coordinator=HOST:PORT", minimum=1
+        1, help="number of processes, with --coordinator=HOST:PORT", minimum=1
     )
-    process: int = config.option(0, help="number of this one, from 0", minimum=0)
+    process: int = config.option(0, help="number of this process, from 0", minimum=0)
 
     def __post_init__(self):
-        """Checks limits, and that the three fit together."""
+        """Checks the limits, and that the three options fit together."""
         config.check(self)
         if self.process >= self.processes:
             raise errors.InputError(
-                f"--process={self.process}: of {self.processes} processes the last is "
-                f"{self.processes - 1}; check --processes"
+                f"--process={self.process}: must be below --processes={self.processes}"
             )
         if self.processes > 1 and self.coordinator in ("", "auto"):
             raise errors.InputError(
-                f"--processes={self.processes}: where is process 0? "
-                "give --coordinator=HOST:PORT"
+                f"--processes={self.processes}: needs --coordinator=HOST:PORT, the "
+                "address of process 0"
             )
         if self.coordinator in ("", "auto"):
             return
         port = self.coordinator.rpartition(":")[2]
         if not re.fullmatch(r".+:\d{1,5}", self.coordinator) or int(port) > 65535:
             raise errors.InputError(
-                f"--coordinator={self.coordinator}: must be HOST:PORT, or auto"
+                f"--coordinator={self.coordinator}: must be HOST:PORT or auto"
             )
 
 
-ALONE = Place()
+ALONE = ProcessOptions()
 
 
 def _launched(environment: Mapping[str, str]) -> bool:
@@ -93,21 +92,21 @@ def _launched(environment: Mapping[str, str]) -> bool:
     )
 
 
-def _connect(place: Place) -> None:
-    given = place.coordinator not in ("", "auto")
+def _connect(options: ProcessOptions) -> None:
+    given = options.coordinator not in ("", "auto")
     try:
         jax.distributed.initialize(
-            coordinator_address=place.coordinator if given else None,
-            num_processes=place.processes if given else None,
-            process_id=place.process if given else None,
+            coordinator_address=options.coordinator if given else None,
+            num_processes=options.processes if given else None,
+            process_id=options.process if given else None,
             cluster_detection_method="deactivate" if given else None,
-            initialization_timeout=_PATIENCE,
-            heartbeat_timeout_seconds=_SILENCE,
+            initialization_timeout=_START_TIMEOUT,
+            heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
         )
     except (ValueError, RuntimeError) as error:
         raise errors.InputError(
-            f"--coordinator={place.coordinator or 'auto'}: the processes did not find "
-            f"each other ({_line(error)}); start all of them, with the same "
+            f"--coordinator={options.coordinator or 'auto'}: the processes did not "
+            f"find each other ({_line(error)}); start all of them, with the same "
             "HOST:PORT of process 0"
         ) from None
 
@@ -117,29 +116,29 @@ def _line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def joined(place: Place = ALONE) -> Iterator[None]:
-    """Joins this process to the others for as long as the context lasts.
+def joined(options: ProcessOptions = ALONE) -> Iterator[None]:
+    """Connects this process to the others while the context lasts.
 
-    It must come before anything that asks JAX for its devices.
+    Must be entered before JAX is asked for its devices.
 
     Args:
-      place: what the command line says of it.
+      options: from the command line.
 
     Yields:
       Nothing; see `count` and `index`.
 
     Raises:
-      InputError: when the others are not found, or their devices differ in number.
+      InputError: if the others are not found or have another number of devices.
     """
-    if not place.coordinator and not _launched(os.environ):
+    if not options.coordinator and not _launched(os.environ):
         yield
         return
-    _connect(place)
+    _connect(options)
     with leaving():
         if jax.device_count() != count() * jax.local_device_count():
             raise errors.InputError(
                 f"process {index()} has {jax.local_device_count()} of "
-                f"{jax.device_count()} devices; give all processes equally many"
+                f"{jax.device_count()} devices; give all processes the same number"
             )
         yield
         jax.distributed.shutdown()
@@ -149,22 +148,23 @@ def joined(place: Place = ALONE) -> Iterator[None]:
 def leaving() -> Iterator[None]:
     """Ends this process at once when an error leaves the context.
 
-    Of several processes alone: what the interpreter and Orbax do at the end waits
-    for the others, in vain when one of them is the reason. They notice, too.
+    Applies only if several processes work together. The interpreter and Orbax wait
+    for the other processes when they shut down; if one of those has failed, that
+    wait would never end. The others notice that this process is gone.
     """
     try:
         yield
     except BaseException as error:
         if count() == 1:
             raise
-        code, text = _farewell(error)
+        code, text = _exit_message(error)
         sys.stdout.flush()
         print(text, file=sys.stderr, flush=True)
         os._exit(code)
 
 
-def _farewell(error: BaseException) -> tuple[int, str]:
-    """Returns exit code and last words of a process that an error ends."""
+def _exit_message(error: BaseException) -> tuple[int, str]:
+    """Returns the exit code and the message of a process that an error ends."""
     me = f"process {index()} of {count()}"
     if isinstance(error, errors.InputError):
         return 2, f"error: {error} ({me})"
@@ -172,17 +172,19 @@ def _farewell(error: BaseException) -> tuple[int, str]:
         return 130, f"interrupted ({me})"
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1, f"left ({me})"
-    if isinstance(error, RuntimeError | ValueError) and _OF_OTHERS.search(str(error)):
+    if isinstance(error, RuntimeError | ValueError) and _OTHER_PROCESS_FAILED.search(
+        str(error)
+    ):
         return 1, (
             f"error: {me} stops, since another process has stopped or cannot be "
-            f"reached ({_line(error)}); see what that one said, then start all again: "
-            "they go on from the last checkpoint"
+            f"reached ({_line(error)}); see the other's message, then start all again: "
+            "they continue from the last checkpoint"
         )
     return 1, "".join(traceback.format_exception(error)) + f"error: {me} failed"
 
 
 def count() -> int:
-    """Returns how many processes work together."""
+    """Returns the number of processes that work together."""
     return jax.process_count()
 
 
@@ -192,27 +194,27 @@ def index() -> int:
 
 
 def is_writer() -> bool:
-    """Returns whether this is the process that writes logs and results."""
+    """Returns whether this process writes the logs and results."""
     return index() == 0
 
 
 def share(members: Sequence[Any]) -> Sequence[Any]:
-    """Returns the members that this process is to read: one in `count()`.
+    """Returns the part of a sequence that this process reads: every `count()`-th item.
 
-    The shares of all processes hold each member once; they differ in length by one
-    at most, and may be empty.
+    The processes' shares together hold each item once. Their lengths differ by at most
+    one; a share may be empty.
     """
     return members[index() :: count()]
 
 
 def gather(value: Any) -> list[Any]:
-    """Returns a value of every process, in their order; all must call it.
+    """Returns the values of all processes. Every process must call it.
 
     Args:
-      value: what JSON can hold; it may differ in size.
+      value: this process's value; anything that JSON can hold.
 
     Returns:
-      A list as long as there are processes, the same in each of them.
+      A list of one value per process, in their order, the same in every process.
     """
     if count() == 1:
         return [value]
@@ -229,20 +231,21 @@ def gather(value: Any) -> list[Any]:
 
 
 def wait(name: str) -> None:
-    """Waits until all processes have come to this place.
+    """Waits until all processes have made this call.
 
     Args:
-      name: of the place, the same in all of them.
+      name: of the barrier, the same in every process.
     """
     if count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def make_any() -> Callable[[bool], bool]:
-    """Returns a function that tells whether any process was given True.
+    """Returns a function that returns whether any process passed True to it.
 
-    All must call it equally often. It answers for the call before the one that is
-    made, so that the host need not wait for its devices; of one process, at once.
+    All processes must call it equally often. Each call returns the answer to the call
+    before it, so that the host need not wait for the devices. A process that works
+    alone gets the answer at once.
     """
     if count() == 1:
         return bool

@@ -12,18 +12,18 @@ from restoration.base import errors
 def make_mesh(*, local: bool = False) -> Mesh:
     """Returns a mesh of one axis, `data`, over all devices of all processes.
 
-    The axis is Auto: with JAX' default, Explicit, a pixel-shuffle reshape
-    raises ShardingTypeError.
+    The axis is Auto: with JAX's default, Explicit, a pixel-shuffle reshape raises
+    ShardingTypeError.
 
     Args:
-      local: whether it has the devices of this process alone.
+      local: use only the devices of this process.
     """
     devices = jax.local_devices() if local else jax.devices()
     return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of the training state."""
+    """Returns the sharding of the training state: a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -33,16 +33,17 @@ def split_batch(mesh: Mesh) -> NamedSharding:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts arrays that every process holds alike on all devices.
+    """Copies arrays to all devices. Every process must hold the same arrays.
 
-    Unlike `jax.device_put`, which sends all of them around to compare them.
+    Unlike `jax.device_put`, this does not send the arrays between the processes to
+    compare them.
 
     Args:
       tree: of arrays on the host.
       mesh: see `make_mesh`.
 
     Returns:
-      The tree, its arrays replicated.
+      The tree with replicated arrays.
     """
     whole = replicated(mesh)
     return jax.tree.map(
@@ -52,14 +53,14 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def keep_local(tree: Any, mesh: Mesh) -> Any:
-    """Returns replicated arrays on the devices of this process alone.
+    """Returns replicated arrays on the devices of this process only.
 
     Args:
-      tree: of arrays that are replicated over any mesh.
-      mesh: of this process.
+      tree: of arrays replicated over any mesh.
+      mesh: of this process's devices.
 
     Returns:
-      The tree, its arrays replicated over that mesh.
+      The tree with its arrays replicated over that mesh.
     """
     held = jax.tree.map(
         lambda leaf: leaf if leaf.is_fully_addressable else leaf.addressable_data(0),

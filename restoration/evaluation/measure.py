@@ -1,4 +1,4 @@
-"""Measuring the images of batches, and their means over all images."""
+"""Metrics of the images in batches, and their means over all images."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -24,38 +24,38 @@ def measure(
     """Measures every image of some batches once.
 
     Args:
-      compute: takes a batch's "input" and "output", returns the metrics of both
+      compute: takes a batch's "input" and "output" and returns the metrics of both
         sides, (batch,) each, and the restored images (see `step.make_eval_step`).
       batches: with "mask" and "name", see `input_pipeline.evaluation_batches`.
-      on_image: is given each name and restored image, float (h, w, 3).
+      on_image: called with the name and the restored image, float (h, w, 3), of each.
 
     Returns:
-      The metrics of each image, input and restored.
+      The metrics of each image, of its input and of the restored image.
     """
     measured = []
     for batch in batches:
         values, restored = compute({s: batch[s] for s in ("input", "output")})
         values = jax.device_get(values)
         kept = np.flatnonzero(batch["mask"])
-        for name, place in zip(batch["name"], kept, strict=True):
+        for name, row in zip(batch["name"], kept, strict=True):
             sides = {
-                side: {metric: float(v[place]) for metric, v in by_metric.items()}
+                side: {metric: float(v[row]) for metric, v in by_metric.items()}
                 for side, by_metric in values.items()
             }
             measured.append(scores.Score(name, **sides))
             if on_image:
-                on_image(name, np.asarray(restored[place]))
+                on_image(name, np.asarray(restored[row]))
     return measured
 
 
 def gather(measured: Sequence[scores.Score]) -> list[scores.Score]:
-    """Returns what all processes measured, by name; all must call it.
+    """Returns the scores of all processes. Every process must call it.
 
     Args:
-      measured: the scores of this process's share.
+      measured: the scores of this process's share of the images.
 
     Returns:
-      Every image once, in the same order whatever the number of processes.
+      Every image once, by name: the order does not depend on the number of processes.
     """
     rows = [[score.name, score.input, score.restored] for score in measured]
     found = [scores.Score(*row) for part in processes.gather(rows) for row in part]

@@ -1,9 +1,9 @@
-"""MSE, PSNR and SSIM as `tf.image` computes them: one number an image.
+"""MSE, PSNR and SSIM of each image, as `tf.image` computes them.
 
 Images are float NHWC RGB in [0, 1]. SSIM: Gaussian window 11×11 with σ 1.5,
 K1 0.01, K2 0.03, the valid region, mean over pixels and channels (Wang et al.,
 "Image Quality Assessment: From Error Visibility to Structural Similarity",
-2004). `PROTOCOL` names this beside every printed number.
+2004). `PROTOCOL` is printed beside every number.
 """
 
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ PROTOCOL = (
     "valid region), then averaged; an exact match counts as 100 dB"
 )
 
-# Mean PSNR over images needs a finite value for an exact match.
+# The mean PSNR over images needs a finite value for an exact match.
 PSNR_LIMIT = 100.0
 
 # Side of SSIM's window, pixels.
@@ -24,38 +24,38 @@ WINDOW = 11
 _SIGMA = 1.5
 
 
-def mse(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
+def mse(image: jnp.ndarray, target: jnp.ndarray) -> jnp.ndarray:
     """Mean squared error.
 
     Args:
       image: float (batch, height, width, channels) in [0, 1].
-      reference: of the same shape.
+      target: of the same shape.
 
     Returns:
       float32 (batch,).
     """
-    difference = image.astype(jnp.float32) - reference.astype(jnp.float32)
+    difference = image.astype(jnp.float32) - target.astype(jnp.float32)
     return jnp.mean(jnp.square(difference), axis=(1, 2, 3))
 
 
-def psnr(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
+def psnr(image: jnp.ndarray, target: jnp.ndarray) -> jnp.ndarray:
     """Peak signal-to-noise ratio in dB, -10·log10(MSE); infinite for a match.
 
     Args:
       image: float (batch, height, width, channels) in [0, 1].
-      reference: of the same shape.
+      target: of the same shape.
 
     Returns:
       float32 (batch,).
     """
-    return -10 * jnp.log10(mse(image, reference))
+    return -10 * jnp.log10(mse(image, target))
 
 
 def _blur(x: jnp.ndarray) -> jnp.ndarray:
-    """Gaussian window over height and width, valid region.
+    """Applies the Gaussian window over height and width, valid region.
 
-    Shifted multiply-adds: exact float32 on every backend (a convolution would
-    use TF32 on a GPU) and fused, where a grouped convolution is slow on a CPU.
+    Computed as shifted multiply-adds: exact float32 on every backend (a convolution
+    would use TF32 on a GPU) and faster on a CPU than a grouped convolution.
     """
     distance = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(distance**2) / (2 * _SIGMA**2))
@@ -65,12 +65,12 @@ def _blur(x: jnp.ndarray) -> jnp.ndarray:
     return sum(w * x[:, :, i : i + width] for i, w in enumerate(weights))
 
 
-def ssim(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
+def ssim(image: jnp.ndarray, target: jnp.ndarray) -> jnp.ndarray:
     """Structural similarity (Wang et al. 2004, equation 13).
 
     Args:
       image: float (batch, height, width, channels) in [0, 1].
-      reference: of the same shape.
+      target: of the same shape.
 
     Returns:
       float32 (batch,), 1 for equal images.
@@ -83,9 +83,9 @@ def ssim(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
             f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, "
             f"got {image.shape[1]}×{image.shape[2]}"
         )
-    # Variances do not change with a shift; small values lose less to the
-    # cancellation in E[x²] - E[x]².
-    x, y = image.astype(jnp.float32), reference.astype(jnp.float32)
+    # A shift leaves variances as they are, and smaller values lose less precision to
+    # the cancellation in E[x²] - E[x]².
+    x, y = image.astype(jnp.float32), target.astype(jnp.float32)
     shift_x, shift_y = (jnp.mean(z, axis=(1, 2), keepdims=True) for z in (x, y))
     x, y = x - shift_x, y - shift_y
     mean_x, mean_y = _blur(x), _blur(y)
@@ -98,10 +98,10 @@ def ssim(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
     return jnp.mean(luminance * structure, axis=(1, 2, 3))
 
 
-def all_metrics(image: jnp.ndarray, reference: jnp.ndarray) -> dict[str, jnp.ndarray]:
+def all_metrics(image: jnp.ndarray, target: jnp.ndarray) -> dict[str, jnp.ndarray]:
     """Returns MSE, PSNR and SSIM, each (batch,), PSNR limited to 100 dB."""
     return {
-        "mse": mse(image, reference),
-        "psnr": jnp.minimum(psnr(image, reference), PSNR_LIMIT),
-        "ssim": ssim(image, reference),
+        "mse": mse(image, target),
+        "psnr": jnp.minimum(psnr(image, target), PSNR_LIMIT),
+        "ssim": ssim(image, target),
     }

@@ -1,4 +1,4 @@
-"""Metrics of single pictures: their CSV file, and which pictures to show."""
+"""Metrics of single images: their CSV file, and the choice of examples to show."""
 
 import csv
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from restoration.base import errors
 
-# In this order everywhere: tables, CSV, JSON.
+# The order of the metrics in tables, CSV and JSON.
 METRICS = ("mse", "psnr", "ssim")
 
 _COLUMNS = {
@@ -21,7 +21,7 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The metrics of one picture, of the input and of the restored one."""
+    """The metrics of one image: of its input, and of the restored image."""
 
     name: str
     input: Mapping[str, float]
@@ -29,7 +29,7 @@ class Score:
 
     @property
     def gain(self) -> float:
-        """PSNR gained, in dB; a result that is not a number has lost all of it."""
+        """PSNR gained in dB; minus infinity if the restored PSNR is not a number."""
         before, after = self.input["psnr"], self.restored["psnr"]
         if before == after:
             return 0.0  # both may be infinite
@@ -37,15 +37,15 @@ class Score:
 
 
 def choose_cases(scores: Iterable[Score], count: int) -> dict[str, list[Score]]:
-    """Picks the worst, typical and best pictures by PSNR gained.
+    """Chooses the worst, typical and best images by PSNR gained.
 
     Args:
-      scores: the metrics of the pictures to choose from.
-      count: how many of each kind; fewer where the kinds would overlap.
+      scores: the metrics of the images to choose from.
+      count: images of each kind; fewer if the kinds would overlap.
 
     Returns:
       The lists "worst" (worst first), "typical" (nearest the median first) and
-      "best" (best first); no picture is in two of them.
+      "best" (best first). No image is in two of them.
     """
     ordered = sorted(scores, key=lambda score: (score.gain, score.name))
     if not ordered or not count:
@@ -60,7 +60,7 @@ def choose_cases(scores: Iterable[Score], count: int) -> dict[str, list[Score]]:
 
 
 def to_csv(scores: Iterable[Score]) -> str:
-    """Returns a table of a row a picture."""
+    """Returns a CSV table with one row per image."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", *_COLUMNS])
@@ -82,7 +82,7 @@ def from_csv(text: str, *, source: str, remedy: str) -> list[Score]:
       The scores in the file's order.
 
     Raises:
-      InputError: for a missing column, and for a value that is not a number.
+      InputError: if a column is missing or a value is not a number.
     """
     rows = csv.DictReader(io.StringIO(text))
     missing = [c for c in ("name", *_COLUMNS) if c not in (rows.fieldnames or ())]

@@ -1,13 +1,12 @@
-"""Which frame of one film shows what a frame of another shows.
+"""Aligns two films: which of their frames show the same, and how these overlap.
 
-Both films are looked at as thumbnails (see `shots`). First some frames of the
-first are looked for in the second at several scales and places; what they agree
-on gives hypotheses of how the pictures lie on each other. Under each, frames are
-matched in order by dynamic programming, where both films may have frames that the
-other lacks; the hypothesis under which most frames match well wins. The two steps
-then take turns, since in a pan a wrong place looks like a wrong time. A film that is
-nothing but one steady pan leaves both open; a cut, a zoom or a change of pace in it
-decides.
+The films are compared as thumbnails (see `shots`). First, some frames of the first film
+are searched in the second at several scales and shifts, which gives hypotheses for the
+geometry. For each of them, frames are matched in order by dynamic programming; both
+films may have frames that the other lacks. The hypothesis with the best match wins.
+Geometry and match are then refined in turns, since in a pan an error in space looks
+like an error in time. If the whole film is one steady pan, the two cannot be told
+apart; a cut, a zoom or a change of speed decides.
 """
 
 from collections.abc import Sequence
@@ -16,49 +15,41 @@ import numpy as np
 
 from restoration.film import matching, registration, shots
 
-# Frames of the first and of the second film among which the first look is taken,
-# and the scales that are tried.
-_LOOKED_FOR = 16
-_LOOKED_AMONG = 1500
+# The first search: frames of the first film, frames of the second among which they are
+# searched, the scales, and the largest shift as a share of the image.
+_QUERIES = 16
+_CANDIDATES = 1500
 _SCALES = (0.75, 0.82, 0.9, 1.0, 1.1, 1.22, 1.33)
 _REACH = 0.3
 
+# Hypotheses that are matched, rounds of refinement, and frames registered in each.
 _HYPOTHESES = 8
 _ROUNDS = 4
 _REGISTERED = 32
 
-# Cuts of the two films that may be the same, in frames from where one is expected.
+# Two cuts may be the same if they are at most this many frames apart.
 _NEAR = 24
 
 
-# One picture on another, at the size of thumbnails.
-
-
-# Time.
-
-
-# Space, at the size of thumbnails.
-
-
 def _spread(count: int, most: int) -> np.ndarray:
-    """Returns at most so many numbers below `count`, evenly spread."""
+    """Returns at most `most` numbers below `count`, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
-def _halved(pictures: np.ndarray) -> np.ndarray:
-    """Returns signatures at half the size, (n, height / 2, width / 2)."""
-    count, height, width = pictures.shape
-    blocks = pictures.reshape(count, height // 2, 2, width // 2, 2)
-    return shots.signatures(blocks.astype(np.float32).mean(axis=(2, 4)))
+def _halved(thumbnails: np.ndarray) -> np.ndarray:
+    """Returns descriptors at half the size, (n, height / 2, width / 2)."""
+    count, height, width = thumbnails.shape
+    blocks = thumbnails.reshape(count, height // 2, 2, width // 2, 2)
+    return shots.descriptors(blocks.astype(np.float32).mean(axis=(2, 4)))
 
 
 def _scales(
     first_shape: tuple[int, int], second_shape: tuple[int, int]
 ) -> list[tuple[float, float]]:
-    """Returns scales (across, down) of thumbnails that are worth trying.
+    """Returns the scales (across, down) of thumbnails to try.
 
-    Pictures of different shape were cropped, so either their widths or their
-    heights correspond; or else pixels are not square, and both do.
+    If the shapes differ, frames were cropped, so that their widths or their heights
+    correspond; or pixels are not square, and both correspond.
     """
     wider = (second_shape[1] / second_shape[0]) / (first_shape[1] / first_shape[0])
     bases = [(1.0, 1.0)]
@@ -67,25 +58,25 @@ def _scales(
     return [(s * across, s * down) for across, down in bases for s in _SCALES]
 
 
-def _looked_for(
+def _search(
     first: np.ndarray, second: np.ndarray, scales: list[tuple[float, float]]
 ) -> list[tuple[float, int, int, registration.Geometry]]:
-    """Looks for some frames of the first film among those of the second.
+    """Searches some frames of the first film among those of the second.
 
     Returns:
-      For each frame the best: (likeness, frame, frame of the second, geometry),
-      the likest first.
+      The best match of each frame as (likeness, frame, frame of the second film,
+      geometry), by descending likeness.
     """
     height, width = shots.SIZE[0] // 2, shots.SIZE[1] // 2
-    among = _spread(len(second), _LOOKED_AMONG)
+    among = _spread(len(second), _CANDIDATES)
     spectra = np.conj(np.fft.rfft2(_halved(second[among])))
     down, right = int(_REACH * height), int(_REACH * width)
     found = []
-    for number in _spread(len(first), _LOOKED_FOR):
+    for number in _spread(len(first), _QUERIES):
         (frame,) = _halved(first[number : number + 1])
         best = (0.0, 0, 0, registration.Geometry())
         for across, along in scales:
-            # The frame as it would lie in the middle of the second film's.
+            # The frame scaled, in the middle of the second film's frame.
             x, y = (1 - 1 / across) * width / 2, (1 - 1 / along) * height / 2
             placed = (
                 matching.resampling_matrix(height, 1 / along, y)
@@ -96,31 +87,31 @@ def _looked_for(
             length = np.linalg.norm(placed)
             if length < 1e-6:
                 continue
-            # A smaller frame can only be like the part of the other that it covers.
+            # A smaller frame is compared only with the part that it covers.
             length *= np.sqrt(min(1, across) * min(1, along))
             surfaces = np.fft.irfft2(np.fft.rfft2(placed) * spectra, s=placed.shape)
             near = np.roll(surfaces, (down, right), (1, 2))
             near = near[:, : 2 * down + 1, : 2 * right + 1]
-            place = np.unravel_index(np.argmax(near), near.shape)
-            likeness = float(near[place]) / length
+            peak = np.unravel_index(np.argmax(near), near.shape)
+            likeness = float(near[peak]) / length
             if likeness > best[0]:
-                # The frame moved by so much lies on the second: at twice the size.
-                moved_y, moved_x = 2 * (place[1] - down), 2 * (place[2] - right)
-                lying = registration.Geometry(
+                # The shift, at the full size of thumbnails.
+                moved_y, moved_x = 2 * (peak[1] - down), 2 * (peak[2] - right)
+                geometry = registration.Geometry(
                     across,
                     along,
                     (1 - across) * width - moved_x,
                     (1 - along) * height - moved_y,
                 )
-                best = (likeness, int(number), int(among[place[0]]), lying)
+                best = (likeness, int(number), int(among[peak[0]]), geometry)
         found.append(best)
     return sorted(found, key=lambda item: -item[0])
 
 
 def _covered(length: int, scale: float) -> np.ndarray:
-    """Returns 1 where a line scaled about its middle reaches, 0 beyond."""
-    place = np.arange(length) + 0.5 - length / 2
-    return (np.abs(place) < scale * length / 2).astype(np.float32)
+    """Returns 1 where a line scaled about its middle covers the line, else 0."""
+    position = np.arange(length) + 0.5 - length / 2
+    return (np.abs(position) < scale * length / 2).astype(np.float32)
 
 
 def _registered(
@@ -130,23 +121,23 @@ def _registered(
     start: registration.Geometry,
     least: float,
 ) -> list[registration.Geometry]:
-    """Returns how the thumbnails of each pair lie on each other, if that shows."""
+    """Returns the geometry of each pair whose thumbnails can be registered."""
     found = []
     for one, other in pairs:
-        lying, likeness = registration.refine(
+        geometry, likeness = registration.refine(
             shots.local_contrast(first[one]), shots.local_contrast(second[other]), start
         )
         if likeness > least:
-            found.append(lying)
+            found.append(geometry)
     return found
 
 
 def _at_cuts(
     first: np.ndarray, second: np.ndarray, matched: matching.Match
 ) -> list[tuple[int, int]]:
-    """Returns the frames at both sides of cuts that both films have.
+    """Returns the frames on both sides of cuts that both films have.
 
-    Such frames show the same instant, whatever the geometry.
+    These frames show the same instant, whatever the geometry.
     """
     cuts, others = (
         np.array([shot.start for shot in shots.find(film)][1:], int)
@@ -176,12 +167,12 @@ def match(
       first: uint8 (n, height, width), thumbnails of all frames of a film.
       second: those of the other film, (m, height, width).
       first_shape: (height, width) of the first film's frames.
-      second_shape: those of the second.
-      least: frames that are less alike are not matched. Frames of different films
-        lie around 0, those of one scene at different times between 0 and 1.
+      second_shape: (height, width) of the second film's frames.
+      least: lowest likeness of frames that are matched. It is around 0 for frames of
+        different films, and between 0 and 1 for one scene at different times.
 
     Returns:
-      The match; without frames where the films have nothing in common.
+      The match. It is empty if the films have nothing in common.
     """
     finest = 1
     while max(len(first), len(second)) > matching.MOST_AT_ONCE * finest:
@@ -195,16 +186,18 @@ def match(
             ):
                 hypotheses.append(new)
 
-    for likeness, one, other, lying in _looked_for(
+    for likeness, one, other, geometry in _search(
         first, second, _scales(first_shape, second_shape)
     ):
         if likeness > 0.3:
-            propose(_registered(first, second, [(one, other)], lying, least))
+            propose(_registered(first, second, [(one, other)], geometry, least))
     propose([registration.Geometry()])
     best = max(
         (
-            matching.match_lying(first, second, lying, least=least, finest=finest)
-            for lying in hypotheses[:_HYPOTHESES]
+            matching.match_with_geometry(
+                first, second, geometry, least=least, finest=finest
+            )
+            for geometry in hypotheses[:_HYPOTHESES]
         ),
         key=lambda matched: matched.score,
     )
@@ -224,7 +217,7 @@ def match(
             found = _registered(first, second, pairs, best.geometry, least)
             if len(found) < 2:
                 continue
-            tried = matching.match_lying(
+            tried = matching.match_with_geometry(
                 first, second, registration.median(found), least=least, finest=finest
             )
             better = max(better, tried, key=lambda matched: matched.score)
@@ -232,6 +225,6 @@ def match(
             break
         best = better
     usual = float(np.median(1 - best.likeness))
-    return matching.match_lying(
+    return matching.match_with_geometry(
         first, second, best.geometry, least=least, usual=max(usual, 0.01)
     )

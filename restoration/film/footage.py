@@ -1,6 +1,6 @@
-"""A film looked through once: small pictures of all frames, their times, the shots.
+"""Thumbnails of all frames of a film, their times, and its shots.
 
-The small pictures lie in a file on disk, so memory does not grow with the film.
+The thumbnails are in a file on disk, so that memory does not grow with the film.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from restoration.film import shots, video
 
 @dataclasses.dataclass(frozen=True)
 class Footage:
-    """What was seen of a film.
+    """A film's thumbnails and shots.
 
     Attributes:
       film: the film.
-      thumbnails: uint8 (frames, height, width), see `shots`; black where a frame
-        is damaged.
-      seconds: when each frame is shown.
-      shots: what lies between its cuts.
-      failure: why not all of the film was seen; empty when all was.
+      thumbnails: uint8 (frames, height, width), see `shots`; black for a damaged
+        frame.
+      seconds: the time at which each frame is shown.
+      shots: the parts between its cuts.
+      failure: why decoding ended early; "" if it did not.
     """
 
     film: video.Film
@@ -38,7 +38,7 @@ class Footage:
 def progress(
     frames: Iterator[video.Frame], total: int, label: str
 ) -> Iterator[video.Frame]:
-    """Returns the same frames under a progress bar; the total 0 is unknown."""
+    """Returns the frames with a progress bar; a total of 0 means unknown."""
     return tqdm.tqdm(frames, total=total or None, unit="frame", desc=label)
 
 
@@ -46,15 +46,15 @@ def look_through(film: video.Film, folder: pathlib.Path, *, cuts: bool) -> Foota
     """Decodes a film once.
 
     Args:
-      film: from `films.describe`.
-      folder: where the thumbnails may lie while the footage is used.
-      cuts: whether to look for cuts; otherwise the film is one shot.
+      film: from `video.describe`.
+      folder: for the thumbnails; must exist as long as the footage is used.
+      cuts: whether to find cuts; otherwise the film is one shot.
 
     Returns:
-      What was seen, up to where the film is broken.
+      The footage, up to where the film is broken.
 
     Raises:
-      InputError: when no frame can be decoded, or the folder's disk is full.
+      InputError: if no frame can be decoded, or the folder's disk is full.
     """
     failure, seconds = "", []
     path = folder / "thumbnails"
@@ -76,32 +76,32 @@ def look_through(film: video.Film, folder: pathlib.Path, *, cuts: bool) -> Foota
             "to a larger disk"
         ) from None
     if not seconds:
-        raise errors.InputError(failure or f"{film.path}: no frame in it; replace it")
+        raise errors.InputError(failure or f"{film.path}: has no frames; replace it")
     thumbnails = np.memmap(path, np.uint8, "r", shape=(len(seconds), *shots.SIZE))
     divided = shots.find(thumbnails) if cuts else (shots.Shot(0, len(seconds)),)
     return Footage(film, thumbnails, np.array(seconds), divided, failure)
 
 
 def chosen(numbers: Sequence[Any], every: int, per_shot: int) -> list[Any]:
-    """Returns the frames of a shot that are written, or matches of frames.
+    """Chooses the frames of a shot to write.
 
     Args:
-      numbers: those that could be, in order.
-      every: each so many-th, from the first on.
-      per_shot: how many, evenly spread, instead; 0 for every so many-th.
+      numbers: frame numbers, or matches of frames, in order.
+      every: choose every n-th, from the first on.
+      per_shot: choose this many instead, evenly spread; 0: every n-th.
 
     Returns:
-      Some of them, in order.
+      The chosen ones, in order.
     """
     if not per_shot:
         return list(numbers[::every])
     count = min(per_shot, len(numbers))
-    # The middles of equal parts: cuts are where compression is worst.
+    # The middles of equal parts, since compression is worst near cuts.
     return [numbers[int((k + 0.5) * len(numbers) / count)] for k in range(count)]
 
 
 def frame_name(film: video.Film, shot: int, number: int) -> str:
-    """Returns a frame's name below the folder, without suffix; clip by shot.
+    """Returns a frame's path below the output folder, without suffix.
 
     Args:
       film: the film, whose name is the sub-folder.
@@ -112,12 +112,12 @@ def frame_name(film: video.Film, shot: int, number: int) -> str:
 
 
 def folder_name(film: video.Film) -> str:
-    """Returns the sub-folder of a film's frames; hidden ones would not be found."""
+    """Returns the sub-folder of a film's frames, which is never a hidden one."""
     return film.path.stem.lstrip(".") or "film"
 
 
 def refuse_existing(targets: Iterable[pathlib.Path]) -> None:
-    """Raises InputError for the first of these files that exists."""
+    """Raises InputError if one of these files exists."""
     for target in targets:
         if target.exists():
             raise errors.InputError(f"{target}: exists; --overwrite replaces it")

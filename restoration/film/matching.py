@@ -1,4 +1,4 @@
-"""Which frames of two films show the same instant."""
+"""Matches the frames of two films that show the same instant."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -7,40 +7,35 @@ import numpy as np
 
 from restoration.film import registration, shots
 
-# What leaving frames out of one film or both costs, in well-matched frames.
+# Cost of a gap in one film or both, in perfectly matched frames.
 _GAP = 2.0
 
-
-# A frame is not quite like its counterpart, for wear. By this part of what is
-# missing usually, the likeness with another frame may be less and still earn some.
+# Damage lowers the likeness of matching frames. A frame earns a reward if its likeness
+# is below the row's highest by less than this share of the usual loss.
 _TOLERANCE = 0.25
 
-
-# Films are matched at once up to this many frames; longer ones at every 4th frame
-# first, then around what was found there.
+# Films up to this many frames are matched at once. Longer films are matched at every
+# 4th frame first (or every 16th, ...), then again near that result.
 MOST_AT_ONCE = 1200
-
-
 COARSER = 4
 
-
+# Half-width of the corridor around a coarse result, in frames of the coarse match.
 _AROUND = 3
 
-
-# Rows that are compared at once.
+# Rows compared at once.
 _CHUNK = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """Frame numbers of two films that show the same.
+    """Frames of two films that show the same.
 
     Attributes:
-      first: frames of the first film, ascending.
-      second: those of the second film, ascending.
+      first: frame numbers of the first film, ascending.
+      second: the frame numbers of the second film that match them, ascending.
       likeness: of the two thumbnails, -1 to 1.
-      geometry: how the thumbnails lie on each other.
-      score: how much of the films matches how well, for comparison.
+      geometry: where thumbnails of the first film lie in those of the second.
+      score: sum of rewards minus gaps, to compare matches of the same films.
     """
 
     first: np.ndarray
@@ -51,23 +46,23 @@ class Match:
 
 
 def resampling_matrix(length: int, scale: float, shift: float) -> np.ndarray:
-    """Returns a matrix that samples a line at scale · place + shift, linearly."""
-    place = np.clip(scale * (np.arange(length) + 0.5) + shift - 0.5, 0, length - 1)
-    return np.maximum(1 - np.abs(place[:, None] - np.arange(length)), 0).astype(
+    """Returns a matrix that samples a line at scale · x + shift, linearly."""
+    position = np.clip(scale * (np.arange(length) + 0.5) + shift - 0.5, 0, length - 1)
+    return np.maximum(1 - np.abs(position[:, None] - np.arange(length)), 0).astype(
         np.float32
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Films:
-    """Thumbnails of two films, and what it takes to compare them.
+    """Thumbnails of two films, and how to resample them for comparison.
 
     Attributes:
       first: uint8 (n, height, width).
       second: uint8 (m, height, width).
-      part: the rows and columns of the first that the second shows too.
-      down: matrix that samples them down the second's thumbnails.
-      across: matrix that samples them across.
+      part: the rows and columns of the first film that the second shows too.
+      down: matrix that samples those rows from the second film's thumbnails.
+      across: matrix that samples those columns.
     """
 
     first: np.ndarray
@@ -77,36 +72,43 @@ class _Films:
     across: np.ndarray
 
 
-def _laid(
-    first: np.ndarray, second: np.ndarray, found: registration.Geometry
+def _overlaid(
+    first: np.ndarray, second: np.ndarray, geometry: registration.Geometry
 ) -> _Films:
     height, width = shots.SIZE
-    left, top, right, bottom = registration.common_box(found, shots.SIZE, shots.SIZE)
+    left, top, right, bottom = registration.common_box(geometry, shots.SIZE, shots.SIZE)
     return _Films(
         first,
         second,
         (slice(top, bottom), slice(left, right)),
-        resampling_matrix(height, found.scale_y, found.shift_y)[top:bottom],
-        resampling_matrix(width, found.scale_x, found.shift_x)[left:right].T,
+        resampling_matrix(height, geometry.scale_y, geometry.shift_y)[top:bottom],
+        resampling_matrix(width, geometry.scale_x, geometry.shift_x)[left:right].T,
     )
 
 
 def _of_first(films: _Films, numbers: np.ndarray) -> np.ndarray:
-    """Returns the signatures of frames of the first film, (n, size)."""
+    """Returns the descriptors of frames of the first film, (n, size)."""
     down, across = films.part
     frames = films.first[numbers][:, down, across]
-    return shots.signatures(frames).reshape(len(numbers), -1)
+    return shots.descriptors(frames).reshape(len(numbers), -1)
 
 
 def _of_second(films: _Films, numbers: np.ndarray) -> np.ndarray:
-    """Returns the signatures of frames of the second, as they lie on the first."""
+    """Returns the descriptors of frames of the second, resampled onto the first."""
     frames = films.down @ films.second[numbers].astype(np.float32) @ films.across
-    return shots.signatures(frames).reshape(len(numbers), -1)
+    return shots.descriptors(frames).reshape(len(numbers), -1)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Corridor:
-    """Where to look: frames of both films, and for each of the first, from-to."""
+    """The frames to compare.
+
+    Attributes:
+      rows: frame numbers of the first film.
+      columns: frame numbers of the second film.
+      low: for each row the first column to compare it with.
+      high: for each row the column after the last.
+    """
 
     rows: np.ndarray
     columns: np.ndarray
@@ -124,13 +126,13 @@ def _whole(rows: int, columns: int, step: int) -> _Corridor:
 def _around(
     path: Sequence[tuple[int, int]], rows: int, columns: int, coarse: int, step: int
 ) -> _Corridor:
-    """Returns a corridor around a path of frame numbers that was found coarsely."""
+    """Returns a corridor around a coarse path of frame numbers."""
     kept, among = np.arange(0, rows, step), np.arange(0, columns, step)
     first, second = np.array(path).T
     before = np.clip(np.searchsorted(first, kept, "right") - 1, 0, None)
     after = np.clip(np.searchsorted(first, kept, "left"), None, len(first) - 1)
     reach = _AROUND * coarse
-    # On the diagonal through the nearest matched frames on both sides.
+    # Along the diagonals through the nearest matched frames on both sides.
     one = second[before] + np.maximum(kept - first[before], 0) * (after == before)
     one = np.minimum(second[before], one) - reach
     other = second[after] + reach
@@ -146,7 +148,7 @@ def _around(
 
 
 def _likenesses(films: _Films, corridor: _Corridor) -> Iterator[np.ndarray]:
-    """Yields each row's likeness with the columns of its part of the corridor."""
+    """Yields each row's likeness with the columns of its corridor."""
     for start in range(0, len(corridor.rows), _CHUNK):
         part = slice(start, start + _CHUNK)
         low, high = corridor.low[part], corridor.high[part]
@@ -160,17 +162,17 @@ def _likenesses(films: _Films, corridor: _Corridor) -> Iterator[np.ndarray]:
 
 
 def _reward(likeness: np.ndarray, least: float, usual: float | None) -> np.ndarray:
-    """Returns what matching a frame with each of some frames earns.
+    """Returns the reward for matching one frame with each of several.
 
     Args:
       likeness: of their thumbnails.
-      least: frames that are less alike are not matched.
-      usual: 1 - likeness that frames which belong together usually have; None
-        while that is not known. With it, what counts is how much liker the frame
-        is to another one: its own dirt lowers them all.
+      least: lowest likeness of frames that are matched.
+      usual: the usual 1 - likeness of matching frames; None if not known yet. If
+        known, the reward compares the candidates with the best one, since the frame's
+        own dirt lowers the likeness with all of them.
 
     Returns:
-      1 at best, above 0 for frames that are alike, -1 for others.
+      At most 1, above 0 for frames that may match, -1 for others.
     """
     alike = likeness > least
     if usual is None:
@@ -185,13 +187,15 @@ def _best_path(
     least: float,
     usual: float | None,
 ) -> tuple[list[tuple[int, int]], float]:
-    """Matches in order: Needleman and Wunsch, with free ends and flat gaps.
+    """Finds the best match in order (Needleman and Wunsch 1970).
+
+    Ends are free, and a gap costs the same at any length.
 
     Returns:
-      (row, column) of each match, and the sum of the rewards less the gaps.
+      (row, column) of each match, and the sum of the rewards minus the gaps.
     """
     count = len(corridor.columns)
-    # The best sum that ends in each column, over the rows so far, and where.
+    # The best sum that ends in each column over the rows so far, and its row.
     best, best_row = np.zeros(count), np.full(count, -1)
     last, last_low = np.zeros(0), 0
     behind, behind_at, cleared = 0.0, (-1, -1), 0
@@ -199,11 +203,11 @@ def _best_path(
     for row, likeness in enumerate(likenesses):
         low, high = int(corridor.low[row]), int(corridor.high[row])
         if low > cleared:  # columns that no later row reaches
-            place = cleared + int(np.argmax(best[cleared:low]))
-            if best[place] > behind:
-                behind, behind_at = best[place], (int(best_row[place]), place)
+            peak = cleared + int(np.argmax(best[cleared:low]))
+            if best[peak] > behind:
+                behind, behind_at = best[peak], (int(best_row[peak]), peak)
             cleared = low
-        # After a gap: from any earlier row and column.
+        # With a gap: from any earlier row and column.
         sums = np.concatenate([[behind], best[low : high - 1]])
         running = np.maximum.accumulate(sums)
         source = np.maximum.accumulate(
@@ -214,7 +218,7 @@ def _best_path(
         rows = np.where(source == 0, behind_at[0], best_row[low + source - 1])
         columns = np.where(source == 0, behind_at[1], low + source - 1)
         jumps = np.where(jumped, [rows, columns], -1)
-        # Straight on: from the row and column before.
+        # Without a gap: from the previous row and column.
         straight = np.full(high - low, -np.inf)
         a, b = max(low, last_low + 1), min(high, last_low + len(last) + 1)
         if b > a:
@@ -229,37 +233,37 @@ def _best_path(
         best_row[low:high][better] = row
         if last.max() > top:
             top, top_at = float(last.max()), (row, low + int(np.argmax(last)))
-    path, place = [], top_at
-    while place[0] >= 0:
-        path.append(place)
-        column = place[1] - int(corridor.low[place[0]])
-        place = tuple(origins[place[0]][:, column].tolist())
+    path, cell = [], top_at
+    while cell[0] >= 0:
+        path.append(cell)
+        column = cell[1] - int(corridor.low[cell[0]])
+        cell = tuple(origins[cell[0]][:, column].tolist())
     return path[::-1], top
 
 
-def match_lying(
+def match_with_geometry(
     first: np.ndarray,
     second: np.ndarray,
-    found: registration.Geometry,
+    geometry: registration.Geometry,
     *,
     least: float,
     finest: int = 1,
     usual: float | None = None,
 ) -> Match:
-    """Matches two films whose pictures lie on each other as told.
+    """Matches the frames of two films under a given geometry.
 
     Args:
-      first: thumbnails.
-      second: thumbnails.
-      found: how they lie on each other.
-      least: see `match`.
-      finest: every so many-th frame is matched.
-      usual: see `_reward`.
+      first: uint8 (n, height, width), thumbnails of the first film.
+      second: uint8 (m, height, width), those of the second.
+      geometry: where the first film's thumbnails lie in the second's.
+      least: lowest likeness of frames that are matched.
+      finest: match every `finest`-th frame.
+      usual: the usual 1 - likeness of matching frames; None if not known.
 
     Returns:
       The match.
     """
-    films = _laid(first, second, found)
+    films = _overlaid(first, second, geometry)
     step = finest
     while max(len(first), len(second)) > MOST_AT_ONCE * step:
         step *= COARSER
@@ -272,11 +276,11 @@ def match_lying(
         coarse, step = step, max(finest, step // COARSER)
         corridor = _around(numbers, len(first), len(second), coarse, step)
     one, other = np.array(numbers, int).reshape(-1, 2).T
-    return Match(one, other, _pairwise(films, one, other), found, score)
+    return Match(one, other, _pairwise(films, one, other), geometry, score)
 
 
 def _pairwise(films: _Films, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the likeness of frames with those at the same place of the other."""
+    """Returns the likeness of first[i] with second[i] for each i."""
     parts = [
         np.einsum(
             "ij,ij->i",

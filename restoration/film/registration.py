@@ -1,8 +1,7 @@
-"""How one picture lies on another: scale and shift, found to fractions of a pixel.
+"""Registers two images: finds scale and shift to a fraction of a pixel.
 
-Places are measured from the picture's edge, so that pixel i reaches from i to
-i + 1 and its middle lies at i + 0.5: a picture's size times a factor is then the
-place's too, whatever the resolution.
+Positions are measured from the image's edge: pixel i extends from i to i + 1. When an
+image is resized by a factor, positions are multiplied by the same factor.
 """
 
 import dataclasses
@@ -15,26 +14,27 @@ from PIL import Image
 from restoration.film import shots
 from restoration.images import similarity
 
-# Pictures are registered at this width or height at most.
+# The longer side of the finest and of the coarsest level, in pixels, at most.
 _LARGEST = 1024
 _SMALLEST = 96
 
+# Iterations end when no corner moves farther than this, in pixels.
 _ITERATIONS = 15
-_SETTLED = 0.01  # pixels, by which a corner still moves
+_SETTLED = 0.01
 
-# Pictures that overlap by less, as a part of the first, are not compared.
+# Images that overlap by a smaller share of the first are not compared.
 _OVERLAP = 0.2
 
 # Likeness is measured at this size, where grain and small dirt average out.
 _COMPARED = 64
 
-# Residuals beyond so many robust deviations are dirt and count nothing (Tukey).
+# Residuals beyond this many robust standard deviations have no weight (Tukey).
 _TUKEY = 4.685
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Where the places (x, y) of one picture lie in another, (X, Y).
+    """Maps positions (x, y) of one image to positions (X, Y) of another.
 
     X = scale_x · x + shift_x and Y = scale_y · y + shift_y, in pixels.
     """
@@ -47,11 +47,11 @@ class Geometry:
     def resized(
         self, first: tuple[float, float], second: tuple[float, float]
     ) -> "Geometry":
-        """Returns the same for pictures that were resized.
+        """Returns the geometry after both images are resized.
 
         Args:
-          first: factors (down, across) by which the first picture was resized.
-          second: those of the second one.
+          first: factors (down, across) by which the first image is resized.
+          second: those of the second image.
         """
         return Geometry(
             self.scale_x * second[1] / first[1],
@@ -63,11 +63,11 @@ class Geometry:
     def cropped(
         self, first: tuple[float, float], second: tuple[float, float]
     ) -> "Geometry":
-        """Returns the same for pictures that were cropped.
+        """Returns the geometry after both images are cropped.
 
         Args:
-          first: (left, top) of what was kept of the first picture.
-          second: that of the second one.
+          first: (left, top) of the crop of the first image.
+          second: (left, top) of the crop of the second image.
         """
         left, top, _, _ = self.box(*first, *first)
         return dataclasses.replace(
@@ -75,7 +75,7 @@ class Geometry:
         )
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple:
-        """Returns where a box of the first picture lies in the second."""
+        """Returns the position of a box of the first image in the second."""
         return (
             self.scale_x * left + self.shift_x,
             self.scale_y * top + self.shift_y,
@@ -85,7 +85,7 @@ class Geometry:
 
 
 def distance(one: Geometry, other: Geometry, shape: Sequence[int]) -> float:
-    """Returns by how much two differ in the picture's corners, at most, in pixels."""
+    """Returns the largest distance of the image's corners under two geometries."""
     corners = 0, 0, shape[1], shape[0]
     return max(
         abs(a - b) for a, b in zip(one.box(*corners), other.box(*corners), strict=True)
@@ -93,25 +93,25 @@ def distance(one: Geometry, other: Geometry, shape: Sequence[int]) -> float:
 
 
 def median(found: Sequence[Geometry]) -> Geometry:
-    """Returns the median of each number."""
+    """Returns the median of each of the four numbers."""
     return Geometry(*np.median([dataclasses.astuple(g) for g in found], axis=0))
 
 
 def common_box(
     geometry: Geometry, first: Sequence[int], second: Sequence[int]
 ) -> tuple[int, int, int, int]:
-    """Returns the part of the first picture that the second shows too.
+    """Returns the part of the first image that the second shows too.
 
     Args:
-      geometry: where the first lies in the second.
+      geometry: maps the first image to the second.
       first: (height, width).
       second: (height, width).
 
     Returns:
-      (left, top, right, bottom), whole pixels of the first; empty when right is
-      not above left or bottom not above top.
+      (left, top, right, bottom) in whole pixels of the first image. The part is empty
+      if right is not above left or bottom not above top.
     """
-    # A hundredth of a pixel beyond the edge is rounding, and no reason to crop.
+    # Less than a hundredth of a pixel beyond the edge is a rounding error.
     slack = 0.01
     spans = []
     for scale, shift, near, far in (
@@ -126,28 +126,28 @@ def common_box(
 
 
 def cut_out(
-    picture: np.ndarray, geometry: Geometry, box: tuple[int, int, int, int]
+    image: np.ndarray, geometry: Geometry, box: tuple[int, int, int, int]
 ) -> np.ndarray:
-    """Resamples the second picture onto a box of the first (Lanczos, antialiased).
+    """Resamples the second image onto a box of the first (Lanczos, antialiased).
 
     Args:
-      picture: uint8 (height, width, 3), the second picture.
-      geometry: where the first lies in the second.
-      box: (left, top, right, bottom) in the first, from `common_box`.
+      image: uint8 (height, width, 3), the second image.
+      geometry: maps the first image to the second.
+      box: (left, top, right, bottom) in the first image, from `common_box`.
 
     Returns:
       uint8 (bottom - top, right - left, 3).
     """
     left, top, right, bottom = geometry.box(*box)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     size = box[2] - box[0], box[3] - box[1]
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.resize(size, Image.LANCZOS, box=inside))
+    whole = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(whole.resize(size, Image.LANCZOS, box=inside))
 
 
 def _resized(luma: np.ndarray, factors: tuple[float, float]) -> np.ndarray:
-    """Returns luma resized by about these factors (down, across), antialiased."""
+    """Returns luma resized by about the factors (down, across), antialiased."""
     height, width = (
         max(8, round(size * factor))
         for size, factor in zip(luma.shape, factors, strict=True)
@@ -171,7 +171,7 @@ def _warped(
 def _inside(
     geometry: Geometry, first: tuple[int, int], second: tuple[int, int]
 ) -> np.ndarray:
-    """Returns where the second picture reaches, a pixel from its edge at least."""
+    """Returns the pixels of the first inside the second, 2 pixels from its edge."""
     x = geometry.scale_x * (np.arange(first[1]) + 0.5) + geometry.shift_x
     y = geometry.scale_y * (np.arange(first[0]) + 0.5) + geometry.shift_y
     return np.outer((y > 2) & (y < second[0] - 2), (x > 2) & (x < second[1] - 2))
@@ -180,13 +180,13 @@ def _inside(
 def _step(
     first: np.ndarray, second: np.ndarray, slopes: np.ndarray, inside: np.ndarray
 ) -> np.ndarray | None:
-    """Solves for the change of (scale_x, x, scale_y, y) about the middle.
+    """Solves for the change of (scale_x, shift_x, scale_y, shift_y) about the middle.
 
-    Least squares of first = gain · second + offset + what the change adds, with
-    weights that fade out what fits badly.
+    Weighted least squares of first = gain · second + offset + effect of the change;
+    pixels that fit badly have little weight.
 
     Returns:
-      The four numbers, or None where the pictures do not determine them.
+      The four numbers, or None if the images do not determine them.
     """
     height, width = first.shape
     x = np.broadcast_to(np.arange(width) + 0.5 - width / 2, first.shape)[inside]
@@ -213,54 +213,54 @@ def _step(
 def refine(
     first: np.ndarray, second: np.ndarray, start: Geometry
 ) -> tuple[Geometry, float]:
-    """Moves the second picture until it lies on the first (Lucas and Kanade).
+    """Improves a geometry until it no longer changes (Lucas and Kanade 1981).
 
     Args:
-      first: local contrast, see `shots.local_contrast`.
-      second: local contrast of about the same scale.
-      start: right to a pixel or two.
+      first: local contrast of the first image, see `shots.local_contrast`.
+      second: local contrast of the second image, at about the same scale.
+      start: the geometry, correct to one or two pixels.
 
     Returns:
-      The geometry, and the correlation of both where they overlap; 0 where they
-      do not determine it.
+      The geometry, and the correlation of the images where they overlap; 0 if they do
+      not determine the geometry.
     """
-    lying, moved = start, Image.fromarray(second)
+    geometry, moved = start, Image.fromarray(second)
     down, right = (Image.fromarray(g) for g in np.gradient(second))
     middle_x, middle_y = first.shape[1] / 2, first.shape[0] / 2
     for _ in range(_ITERATIONS):
-        inside = _inside(lying, first.shape, second.shape)
+        inside = _inside(geometry, first.shape, second.shape)
         if inside.mean() < _OVERLAP:
-            return lying, 0.0
+            return geometry, 0.0
         slopes = np.stack(
             [
-                _warped(image, lying, first.shape, Image.BILINEAR)
+                _warped(image, geometry, first.shape, Image.BILINEAR)
                 for image in (right, down)
             ]
         )
-        there = _warped(moved, lying, first.shape, Image.BICUBIC)
+        there = _warped(moved, geometry, first.shape, Image.BICUBIC)
         change = _step(first, there, slopes, inside)
         if change is None:
-            return lying, 0.0
-        before = lying
-        lying = Geometry(
+            return geometry, 0.0
+        before = geometry
+        geometry = Geometry(
             before.scale_x + change[0],
             before.scale_y + change[2],
             before.shift_x + change[1] - change[0] * middle_x,
             before.shift_y + change[3] - change[2] * middle_y,
         )
-        if not (0.3 < lying.scale_x < 3 and 0.3 < lying.scale_y < 3):
+        if not (0.3 < geometry.scale_x < 3 and 0.3 < geometry.scale_y < 3):
             return before, 0.0
-        if distance(lying, before, first.shape) < _SETTLED:
+        if distance(geometry, before, first.shape) < _SETTLED:
             break
-    return lying, _correlation(first, second, lying)
+    return geometry, _correlation(first, second, geometry)
 
 
-def _correlation(first: np.ndarray, second: np.ndarray, lying: Geometry) -> float:
-    """Returns the correlation of both where they overlap; 0 where they hardly do."""
-    inside = _inside(lying, first.shape, second.shape)
+def _correlation(first: np.ndarray, second: np.ndarray, geometry: Geometry) -> float:
+    """Returns the images' correlation where they overlap; 0 if they hardly do."""
+    inside = _inside(geometry, first.shape, second.shape)
     if inside.mean() < _OVERLAP:
         return 0.0
-    there = _warped(Image.fromarray(second), lying, first.shape, Image.BICUBIC)
+    there = _warped(Image.fromarray(second), geometry, first.shape, Image.BICUBIC)
     return similarity.correlation(first[inside], there[inside])
 
 
@@ -268,13 +268,13 @@ _Factors = tuple[float, float]
 
 
 def _both_resized(
-    first: np.ndarray, second: np.ndarray, lying: Geometry, largest: float
+    first: np.ndarray, second: np.ndarray, geometry: Geometry, largest: float
 ) -> tuple[np.ndarray, np.ndarray, _Factors, _Factors]:
-    """Returns the local contrast of both at about one scale, and what resized them."""
+    """Returns both images' local contrast at about one scale, and the factors."""
     factor = min(1.0, largest / max(first.shape))
     one = _resized(first, (factor, factor))
     other = _resized(
-        second, (min(1, factor / lying.scale_y), min(1, factor / lying.scale_x))
+        second, (min(1, factor / geometry.scale_y), min(1, factor / geometry.scale_x))
     )
     return (
         shots.local_contrast(one),
@@ -289,43 +289,43 @@ def _factors(resized: np.ndarray, original: np.ndarray) -> _Factors:
     return float(down), float(across)
 
 
-def likeness(first: np.ndarray, second: np.ndarray, lying: Geometry) -> float:
-    """Returns how alike two pictures are, as the second lies on the first.
+def likeness(first: np.ndarray, second: np.ndarray, geometry: Geometry) -> float:
+    """Returns the likeness of two images under a geometry.
 
     Args:
       first: luma (height, width), 0 to 255.
       second: luma of any size.
-      lying: how they lie on each other.
+      geometry: maps the first image to the second.
 
     Returns:
-      The correlation of their local contrast, at a small size; 0 where they hardly
-      overlap.
+      The correlation of their local contrast at a small size, -1 to 1; 0 if they
+      hardly overlap.
     """
-    one, other, *factors = _both_resized(first, second, lying, _COMPARED)
-    return _correlation(one, other, lying.resized(*factors))
+    one, other, *factors = _both_resized(first, second, geometry, _COMPARED)
+    return _correlation(one, other, geometry.resized(*factors))
 
 
 def register(first: np.ndarray, second: np.ndarray, start: Geometry) -> Geometry:
-    """Finds how the second picture lies on the first, from coarse to fine.
+    """Finds the geometry of two images, from coarse to fine.
 
     Args:
       first: luma (height, width), 0 to 255.
       second: luma of any size.
-      start: right to some 3 % of the width.
+      start: a geometry, correct to about 3 % of the width.
 
     Returns:
-      The geometry; `likeness` tells what it is worth.
+      The geometry; check it with `likeness`.
     """
-    # Local contrast near an edge depends on what lies beyond: so on both sides the
-    # same, and once more with the edges where the first estimate puts them.
-    lying = _register_common(first, second, start)
-    return _register_common(first, second, lying, levels=1)
+    # Local contrast depends on the image's edges, so both images are cropped to the
+    # part that both show, and once more when the first estimate is known.
+    geometry = _register_common(first, second, start)
+    return _register_common(first, second, geometry, levels=1)
 
 
 def _register_common(
     first: np.ndarray, second: np.ndarray, start: Geometry, levels: int | None = None
 ) -> Geometry:
-    """Registers what both pictures show, on so many of the finest levels."""
+    """Registers the part that both images show, on the `levels` finest levels."""
     left, top, right, bottom = common_box(start, first.shape, second.shape)
     if min(right - left, bottom - top) < _SMALLEST / 4:
         return start
@@ -343,13 +343,13 @@ def _register_common(
 def _register_levels(
     first: np.ndarray, second: np.ndarray, start: Geometry, levels: int | None
 ) -> Geometry:
-    """Registers from coarse to fine, on so many of the finest levels."""
-    lying = start
+    """Registers from coarse to fine, on the `levels` finest levels; None: on all."""
+    geometry = start
     sizes = [min(_LARGEST, max(first.shape))]
     while sizes[-1] > 2 * _SMALLEST:
         sizes.append(sizes[-1] / 2)
     for size in reversed(sizes[:levels]):
-        one, other, *factors = _both_resized(first, second, lying, size)
-        found, _ = refine(one, other, lying.resized(*factors))
-        lying = found.resized(*((1 / down, 1 / across) for down, across in factors))
-    return lying
+        one, other, *factors = _both_resized(first, second, geometry, size)
+        found, _ = refine(one, other, geometry.resized(*factors))
+        geometry = found.resized(*((1 / down, 1 / across) for down, across in factors))
+    return geometry

@@ -1,7 +1,7 @@
-"""Pairs of frames of a worn film and its remaster, aligned in time and space.
+"""Pairs of frames of a degraded film and its remaster, aligned in time and space.
 
-The worn film is what a network will be given, so its frames are cropped and
-otherwise left alone; the remaster's frames are resampled onto them.
+Networks are trained on the degraded film's pixels as they are: its frames are only
+cropped, and the remaster's frames are resampled onto them.
 """
 
 import dataclasses
@@ -13,35 +13,34 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from restoration.base import errors
+from restoration.base import errors, luma
 from restoration.film import alignment, footage, matching, registration, shots, video
 from restoration.images import frames
 
-# Frames of each shot whose geometry is measured.
+# Frames of each shot on which the geometry is measured.
 _MEASURED = 7
 
-# A shot has a geometry of its own where it differs by more from the film's, in
-# pixels of the remaster, in a corner; else the film's is the better measured.
+# A shot gets its own geometry if that was measured on _ENOUGH frames and moves a corner
+# by more than _SAME pixels of the remaster. Otherwise the film's is more precise.
 _SAME = 0.5
 _ENOUGH = 3
 
-# Fewer matched frames than this say nothing.
+# Two films with fewer matched frames have nothing in common.
 _FEWEST = 3
 
-# What both films show must be this large, pixels.
+# Smallest side in pixels of the part that both films show.
 _SMALLEST = 32
 
-# Pairs that are kept in memory, to be shown, and their longest side.
+# Number of pairs kept in memory for the page, and their longest side.
 _SHOWN = 24
 _PICTURE = 400
 
-# BT.709 luma, in 8 bits.
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+_LUMA = np.array(luma.BT709, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class PairOptions:
-    """What `write_pairs` needs of the options of `python -m restoration.extract`."""
+    """Options of `write_pairs`, named as those of `python -m restoration.extract`."""
 
     output: pathlib.Path
     every: int
@@ -53,20 +52,21 @@ class PairOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PairedShot:
-    """A shot of the worn film, as it lies in the remaster.
+    """A shot of the degraded film, aligned with the remaster.
 
     Attributes:
-      index: its place in the worn film, from 0.
+      index: of the shot in the degraded film, from 0.
       start: its first frame.
       end: the frame after its last.
-      matches: frames of both films that show the same, in order.
-      likeness: of each match, of small pictures.
-      lying: how the frames lie on each other; None where no two frames do.
-      own: whether that was measured on this shot alone, not on the whole film.
-      measured: frames on which it was measured.
-      spread: median distance of these measurements from it, pixels of the
-        remaster, in the corner where it is largest: noise, or an unsteady gate.
-      box: the part of the worn frame that both show: left, top, right, bottom.
+      matches: (frame of the degraded film, frame of the remaster), in order.
+      likeness: of each match's thumbnails.
+      geometry: maps degraded frames to the remaster's; None if it was not measured
+        on any frame of the shot.
+      own: whether the geometry is this shot's own, not the whole film's.
+      measured: number of frames on which the geometry was measured.
+      spread: median difference of these measurements from the geometry, in pixels of
+        the remaster, in the worst corner: noise, or an unsteady gate.
+      box: (left, top, right, bottom), the part of a degraded frame that both show.
     """
 
     index: int
@@ -74,7 +74,7 @@ class PairedShot:
     end: int
     matches: tuple[tuple[int, int], ...]
     likeness: tuple[float, ...]
-    lying: registration.Geometry | None
+    geometry: registration.Geometry | None
     own: bool
     measured: int
     spread: float
@@ -82,13 +82,14 @@ class PairedShot:
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
-    """What became of a chosen pair.
+class PairResult:
+    """A chosen pair: written, or dropped.
 
     Attributes:
-      likeness: of the two frames as they lie on each other.
-      name: of the pair; empty where it was dropped, for too low a likeness.
-      pictures: worn and remastered frame, shrunk, uint8; of some pairs only.
+      likeness: of the two aligned frames.
+      name: of the pair; "" if it was dropped since its likeness is too low.
+      pictures: degraded and remastered frame for the page, uint8 (height, width, 3);
+        only of some pairs.
     """
 
     likeness: float
@@ -98,19 +99,19 @@ class Written:
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """What was seen and written of two films.
+    """Two aligned films, and the pairs chosen from them.
 
     Attributes:
-      degraded: the worn film.
-      clean: its remaster.
-      shots: shots of the worn film.
-      written: for frames of the worn film that were chosen, what became of them.
+      degraded: the degraded film.
+      target: its remaster.
+      shots: the shots of the degraded film.
+      results: of each chosen frame of the degraded film, by its number.
     """
 
     degraded: footage.Footage
-    clean: footage.Footage
+    target: footage.Footage
     shots: tuple[PairedShot, ...]
-    written: Mapping[int, Written]
+    results: Mapping[int, PairResult]
 
 
 def _together(
@@ -119,7 +120,7 @@ def _together(
     matches: Iterable[tuple[int, int]],
     label: str,
 ) -> Iterator[tuple[video.Frame, video.Frame]]:
-    """Yields the frames of matches, ascending, decoding both films side by side."""
+    """Yields the two frames of each match, in order, decoding both films together."""
     partner = dict(matches)
     found = video.pick(degraded, partner)
     others = video.pick(clean, partner.values())
@@ -137,15 +138,12 @@ def _grey(frame: video.Frame) -> np.ndarray:
     return video.to_grey(frame, (frame.film.height, frame.film.width))
 
 
-# Geometry.
-
-
 def _scaled(
-    lying: registration.Geometry, degraded: video.Film, clean: video.Film
+    geometry: registration.Geometry, degraded: video.Film, clean: video.Film
 ) -> registration.Geometry:
-    """Returns the geometry of thumbnails as that of the films' frames."""
+    """Converts a geometry of thumbnails to one of the films' frames."""
     high, wide = shots.SIZE
-    return lying.resized(
+    return geometry.resized(
         (degraded.height / high, degraded.width / wide),
         (clean.height / high, clean.width / wide),
     )
@@ -158,15 +156,15 @@ def _measure(
     start: registration.Geometry,
     least: float,
 ) -> dict[int, registration.Geometry]:
-    """Returns the geometry measured on frames of the worn film, where it shows."""
+    """Returns the geometry of each sampled frame that can be registered."""
     found = {}
     for frame, other in _together(
         degraded, clean, samples, f"measure {degraded.path.name}"
     ):
         first, second = _grey(frame), _grey(other)
-        lying = registration.register(first, second, start)
-        if registration.likeness(first, second, lying) >= least:
-            found[frame.number] = lying
+        geometry = registration.register(first, second, start)
+        if registration.likeness(first, second, geometry) >= least:
+            found[frame.number] = geometry
     return found
 
 
@@ -178,45 +176,45 @@ def _paired_shot(
     measured: Mapping[int, registration.Geometry],
     usual: registration.Geometry,
 ) -> PairedShot:
-    """Puts together what is known of one shot."""
+    """Returns one shot with its matches and its geometry."""
     shot, shape = seen.shots[index], (seen.film.height, seen.film.width)
     inside = (matched.first >= shot.start) & (matched.first < shot.end)
     numbers = matched.first[inside].tolist(), matched.second[inside].tolist()
-    own = [lying for number, lying in measured.items() if number in numbers[0]]
-    lying, alone = usual, False
+    own = [geometry for number, geometry in measured.items() if number in numbers[0]]
+    geometry, alone = usual, False
     if len(own) >= _ENOUGH:
         middle = registration.median(own)
         alone = registration.distance(middle, usual, shape) > _SAME
-        lying = middle if alone else usual
-    spread = [registration.distance(one, lying, shape) for one in own]
+        geometry = middle if alone else usual
+    spread = [registration.distance(one, geometry, shape) for one in own]
     return PairedShot(
         index=index,
         start=shot.start,
         end=shot.end,
         matches=tuple(zip(*numbers, strict=True)),
         likeness=tuple(matched.likeness[inside].tolist()),
-        lying=lying if own else None,
+        geometry=geometry if own else None,
         own=alone,
         measured=len(own),
         spread=float(np.median(spread)) if spread else math.nan,
-        box=registration.common_box(lying, shape, (clean.height, clean.width)),
+        box=registration.common_box(geometry, shape, (clean.height, clean.width)),
     )
 
 
 def _nothing(degraded: video.Film, clean: video.Film) -> errors.InputError:
     return errors.InputError(
-        f"{degraded.path} and {clean.path}: nothing in them matches, so nothing was "
-        "written; are they the same film? --min_likeness lowers the bar"
+        f"{degraded.path} and {clean.path}: no frames match, nothing was written; "
+        "check that both are the same film, or lower --min_likeness"
     )
 
 
 def _align(
     seen: footage.Footage, clean: footage.Footage, least: float
 ) -> tuple[PairedShot, ...]:
-    """Aligns two films in time and space; returns the shots of the worn one.
+    """Aligns two films in time and space; returns the degraded film's shots.
 
     Raises:
-      InputError: when they have nothing in common.
+      InputError: if they have nothing in common.
     """
     shapes = [(film.height, film.width) for film in (seen.film, clean.film)]
     matched = alignment.match(seen.thumbnails, clean.thumbnails, *shapes, least=least)
@@ -243,13 +241,10 @@ def _align(
     )
 
 
-# Writing.
-
-
 def _usable(shot: PairedShot, least: float) -> list[tuple[int, int]]:
-    """Returns the matches of a shot that are alike enough."""
+    """Returns the matches of a shot whose likeness is high enough."""
     left, top, right, bottom = shot.box
-    if shot.lying is None or min(right - left, bottom - top) < _SMALLEST:
+    if shot.geometry is None or min(right - left, bottom - top) < _SMALLEST:
         return []
     return [
         match
@@ -261,10 +256,10 @@ def _usable(shot: PairedShot, least: float) -> list[tuple[int, int]]:
 def _cropped(
     degraded: np.ndarray, clean: np.ndarray, shot: PairedShot
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns both frames where both reach, and their likeness."""
+    """Returns the part of each frame that both show, and their likeness."""
     left, top, right, bottom = shot.box
     first = degraded[top:bottom, left:right]
-    second = registration.cut_out(clean, shot.lying, shot.box)
+    second = registration.cut_out(clean, shot.geometry, shot.box)
     same = registration.Geometry()
     return first, second, registration.likeness(first @ _LUMA, second @ _LUMA, same)
 
@@ -274,9 +269,9 @@ def _write(
     clean: video.Film,
     chosen: Mapping[tuple[int, int], PairedShot],
     options: PairOptions,
-) -> dict[int, Written]:
-    """Writes the chosen pairs; returns what became of each worn frame."""
-    written, shown = {}, _to_show(chosen)
+) -> dict[int, PairResult]:
+    """Writes the chosen pairs; returns the result of each degraded frame."""
+    results, shown = {}, _to_show(chosen)
     for frame, other in _together(
         degraded, clean, list(chosen), f"write {degraded.path.name}"
     ):
@@ -293,19 +288,19 @@ def _write(
             for side, image in (("input", first), ("output", second)):
                 path = options.output / side / f"{name}.png"
                 frames.write(path, image / np.float32(255))
-        written[frame.number] = Written(likeness, name, pictures)
-    return written
+        results[frame.number] = PairResult(likeness, name, pictures)
+    return results
 
 
-def _shrunk(picture: np.ndarray) -> np.ndarray:
-    """Returns a picture of _PICTURE at most, since many are kept."""
-    image = Image.fromarray(picture)
-    image.thumbnail((_PICTURE, _PICTURE))
-    return np.asarray(image)
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """Returns an image shrunk to _PICTURE pixels, since many are kept."""
+    small = Image.fromarray(image)
+    small.thumbnail((_PICTURE, _PICTURE))
+    return np.asarray(small)
 
 
 def _to_show(chosen: Mapping[tuple[int, int], PairedShot]) -> set[int]:
-    """Returns the worn frames to show: one of a shot, of some shots."""
+    """Returns the degraded frames to show: one frame of each of some shots."""
     of_shot: dict[int, list[int]] = {}
     for (number, _), shot in chosen.items():
         of_shot.setdefault(shot.index, []).append(number)
@@ -316,19 +311,19 @@ def _to_show(chosen: Mapping[tuple[int, int], PairedShot]) -> set[int]:
 def write_pairs(
     degraded: video.Film, clean: video.Film, options: PairOptions
 ) -> Paired:
-    """Writes the pairs of two films that show the same.
+    """Aligns two films and writes pairs of frames that show the same.
 
     Args:
       degraded: the film whose frames become `input/`.
-      clean: the film whose frames become `output/`, resampled onto the others.
-      options: where to, and which.
+      clean: its remaster, whose frames become `output/`, resampled onto the others.
+      options: which pairs to write, and where.
 
     Returns:
-      What was found and written.
+      The aligned films and the pairs.
 
     Raises:
-      InputError: when the films have nothing in common, or files exist already;
-        nothing is written then.
+      InputError: if the films have nothing in common, or files exist already; nothing
+        is written then.
     """
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         seen = footage.look_through(degraded, pathlib.Path(one), cuts=options.cuts)
@@ -351,5 +346,5 @@ def write_pairs(
             for (number, _), s in chosen.items()
             for side in ("input", "output")
         )
-    written = _write(degraded, clean, chosen, options)
-    return Paired(seen, other, found, written)
+    results = _write(degraded, clean, chosen, options)
+    return Paired(seen, other, found, results)

@@ -94,7 +94,12 @@ def _lenient() -> dict[str, str]:
     return {"metadata_errors": "replace"} if major < 19 else {}
 
 
-def _open(path: str | os.PathLike) -> "av.container.InputContainer":
+def open_film(path: str | os.PathLike) -> "av.container.InputContainer":
+    """Opens a film.
+
+    Raises:
+      InputError: for a file that is missing, no film or without pictures.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise errors.InputError(f"{path}: no such file")
@@ -156,7 +161,7 @@ def describe(path: str | os.PathLike, *, square: bool = True) -> Film:
       InputError: for a file that is missing or no film.
     """
     path = pathlib.Path(path)
-    with _open(path) as container:
+    with open_film(path) as container:
         stream = container.streams.best("video")
         try:
             picture = next(container.decode(stream))
@@ -173,7 +178,7 @@ def describe(path: str | os.PathLike, *, square: bool = True) -> Film:
             height=height,
             width=width,
             rate=float(stream.average_rate or stream.guessed_rate or 0),
-            length=stream.frames or _length_by_duration(stream),
+            length=stream.frames or length_of(stream),
             square=square,
             warnings=tuple(_doubts(path, picture, aspect, square)),
         )
@@ -211,7 +216,8 @@ def _seconds(stream: "av.VideoStream") -> float:
     return 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
 
 
-def _length_by_duration(stream: "av.VideoStream") -> int:
+def length_of(stream: "av.VideoStream") -> int:
+    """Returns a track's number of frames by its duration; 0 where not told."""
     return round(_seconds(stream) * float(stream.average_rate or 0))
 
 
@@ -232,7 +238,7 @@ def decode(film: Film) -> Iterator[Frame]:
         or changes its size; after the last frame where some were passed over.
     """
     damaged, number, last, ends = 0, 0, 0.0, 0.0
-    with _open(film.path) as container:
+    with open_film(film.path) as container:
         stream = container.streams.best("video")
         stream.thread_type = "AUTO"
         counted, long = stream.frames, _seconds(stream)

@@ -17,12 +17,11 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from restoration.base import errors
+from restoration.base import errors, files
 from restoration.images import (
     bmp,
     colorimetry,
     dpx,
-    frames,
     jp2_heic,
     metadata,
     pnm,
@@ -372,7 +371,7 @@ def _carry(
             dropped += [dependent.VIDEO] * jpeg.has_video(source.path)
             dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
     found = dataclasses.replace(found, icc=_profile_of(page, found))
-    known = {"resolution": page.resolution is not None}
+    known: dict[str, Any] = {"resolution": page.resolution}
     if kind == "png" and page.colorimetry:
         known["color"] = _color_chunks(source, page)
     return metadata.FORMATS[kind].insert(target, found, **known), dropped
@@ -457,7 +456,7 @@ def save(
     Raises:
       InputError: when it cannot be written.
     """
-    with told(path), frames.replacing(path) as temporary:
+    with told(path), files.replacing(path) as temporary:
         dropped = lost = ()
         if kind in ("jp2", "heic"):
             dropped = jp2_heic.encode(
@@ -487,7 +486,6 @@ def save(
 
 def save_plain(path: str | os.PathLike, written: Written) -> None:
     """Writes 8-bit values as a PNG without metadata, whole or not at all."""
-    with told(path), frames.replacing(path) as temporary:
+    with told(path), files.replacing(path) as temporary:
         _raw_image(written).pngsave(os.fsencode(temporary), keep="none")
-        known = written.page.resolution is not None
-        png.insert(temporary, blocks.Blocks(), resolution=known)
+        png.insert(temporary, blocks.Blocks(), resolution=written.page.resolution)

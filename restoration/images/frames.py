@@ -4,19 +4,17 @@ In memory a frame is a float32 array (height, width, 3), RGB in [0, 1]. The
 training pipeline alone decodes on its own, inside tf.data.
 """
 
-import contextlib
 import logging
 import os
 import pathlib
 import re
-import secrets
 from collections.abc import Iterator
 
 import numpy as np
 from etils import epy
 from PIL import Image
 
-from restoration.base import errors
+from restoration.base import errors, files
 
 with epy.lazy_imports():  # training on arrays does without libvips
     import pyvips
@@ -167,22 +165,6 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a temporary path beside `path` that replaces it when all went well.
-
-    The temporary name keeps the suffix, since libvips picks the format by it.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _with_metadata(picture: "pyvips.Image", source: "pyvips.Image") -> "pyvips.Image":
     picture = picture.copy(xres=source.xres, yres=source.yres)
     # The profile of another color space would be wrong for RGB.
@@ -223,7 +205,7 @@ def write(
     elif suffix in (".tif", ".tiff"):
         options = {"compression": "deflate"}
     try:
-        with replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             pixels = to_uint8(image)
             if suffix == ".bmp":
                 Image.fromarray(pixels).save(temporary)

@@ -13,7 +13,7 @@ from typing import Any
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.inference import jobs
 
 with epy.lazy_imports():
@@ -105,6 +105,11 @@ class RestoreOptions:
     max_pixels: int = config.option(
         1_000_000_000, help="refuse images of more pixels", minimum=1
     )
+    beam: str = config.option(
+        "",
+        help="restore folders in an Apache Beam pipeline, whose workers list them; its "
+        'options: "--runner=DirectRunner"',
+    )
 
     def __post_init__(self):
         """Checks choices."""
@@ -113,6 +118,8 @@ class RestoreOptions:
             raise errors.InputError("give --model or --workdir, not both")
         if self.overwrite and self.skip_existing:
             raise errors.InputError("give --overwrite or --skip_existing, not both")
+        if self.beam and self.compare:
+            raise errors.InputError("--compare: no page holds what --beam restores")
         for name in ("tile", "context"):
             value = getattr(self, name)
             if value != "auto" and not (value.isascii() and value.isdigit()):
@@ -238,7 +245,7 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
     def tell() -> None:
         if options.report:
             found = report_of(options, used, results, time.monotonic() - start)
-            config.write_text(options.report, json.dumps(found, indent=1) + "\n")
+            files.write_text(options.report, json.dumps(found, indent=1) + "\n")
 
     try:
         found = _in_order(
@@ -258,7 +265,7 @@ def _check_report(options: RestoreOptions) -> None:
     """Finds out before the work whether the report can be written."""
     if options.report:
         try:
-            config.write_text(options.report, "{}\n")
+            files.write_text(options.report, "{}\n")
         except OSError as error:
             raise errors.InputError(
                 f"--report={options.report}: {error.strerror}; choose another file"

@@ -18,7 +18,7 @@ from restoration.inference import layout, preserve, tiling
 from restoration.models import apply, pretrained
 
 with epy.lazy_imports():
-    from restoration.training import checkpoint
+    from restoration.training import trained
 
 # Of a device's free memory so much is used.
 _SHARE = 0.8
@@ -215,7 +215,7 @@ def load_weights(model: str, workdir: str) -> Weights:
     """
     filler = _load_part("filler")
     if workdir:
-        run, parameters, _ = checkpoint.load_trained(workdir)
+        run, parameters, _ = trained.load_trained(workdir)
         return Weights(run.model, parameters, _digest(parameters), filler=filler)
     name, parameters = pretrained.load_shipped(model)
     # Loading has held the file to its card.

@@ -238,25 +238,7 @@ def find(
     found = {}
     for item in _named(list(inputs), folder, suffix, recursive):
         found.setdefault(item[0].resolve(), item)
-    items = list(found.values())
-    names = result_names(
-        [
-            Named(relative, name, relative.suffix if ext == "auto" else f".{ext}")
-            for _, relative, name in items
-        ],
-        suffix=suffix,
-    )
-    stems = collections.Counter(name.with_suffix("") for name in names)
-    jobs = [
-        # Files beside `a.jpg` and `a.png` would share their names.
-        Job(
-            source,
-            folder / name,
-            relative,
-            name.name if stems[name.with_suffix("")] > 1 else name.stem,
-        )
-        for (source, relative, _), name in zip(items, names, strict=True)
-    ]
+    jobs = _with_results(list(found.values()), folder, suffix=suffix, ext=ext)
     taken = {}
     for job in jobs:
         target = job.target.parent.resolve() / job.target.name
@@ -272,3 +254,87 @@ def find(
             )
         taken[target] = job.source
     return jobs
+
+
+def _with_results(
+    items: Sequence[_Found], folder: pathlib.Path, *, suffix: str, ext: str
+) -> list[Job]:
+    """Returns the jobs of pictures, each with a result's name of its own."""
+    names = result_names(
+        [
+            Named(relative, name, relative.suffix if ext == "auto" else f".{ext}")
+            for _, relative, name in items
+        ],
+        suffix=suffix,
+    )
+    stems = collections.Counter(name.with_suffix("") for name in names)
+    return [
+        # Files beside `a.jpg` and `a.png` would share their names.
+        Job(
+            source,
+            folder / name,
+            relative,
+            name.name if stems[name.with_suffix("")] > 1 else name.stem,
+        )
+        for (source, relative, _), name in zip(items, names, strict=True)
+    ]
+
+
+def folders(root: str, output: str, *, recursive: bool) -> Iterator[str]:
+    """Yields the folders to restore, as paths below the root, the root itself first.
+
+    Args:
+      root: the folder that was named.
+      output: the folder for the results; what lies in it is passed over.
+      recursive: whether sub-folders count.
+
+    Raises:
+      InputError: when a folder cannot be read.
+    """
+    results = pathlib.Path(output).resolve()
+
+    def below(relative: str) -> Iterator[str]:
+        yield relative
+        try:
+            with os.scandir(os.path.join(root, relative)) as entries:
+                names = sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                    and not _is_foreign(entry.name)
+                )
+        except OSError as error:
+            raise errors.InputError(
+                f"{os.path.join(root, relative)}: {error.strerror}; check the path"
+            ) from None
+        for name in names if recursive else ():
+            path = os.path.join(relative, name)
+            if pathlib.Path(root, path).resolve() != results:
+                yield from below(path)
+
+    yield from below("")
+
+
+def find_in_folder(
+    root: str, relative: str, output: str, *, suffix: str, ext: str
+) -> list[Job]:
+    """Returns the pictures of one folder, without its sub-folders.
+
+    Within a folder results have the names that `find` gives them, so that a million
+    folders can be listed in as many places.
+
+    Args:
+      root: the folder that was named.
+      relative: the folder to list, below the root.
+      output: the folder for the results; sub-folders are kept.
+      suffix: written after each name.
+      ext: format of the results, "auto" for each picture's own.
+    """
+    folder, below = pathlib.Path(root, relative), pathlib.PurePosixPath(relative)
+    results = pathlib.Path(output).resolve()
+    items = [
+        (folder / name, below / name, pathlib.Path(root).resolve().name)
+        for name in walk(folder, recursive=False)
+        if not _is_result(folder / name, folder, results, suffix)
+    ]
+    return _with_results(items, pathlib.Path(output), suffix=suffix, ext=ext)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from restoration.inference import (
 
 # From here on a value of a mask that is given is white.
 _WHITE = 128
+
+# Rows that are handed on at once.
+_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,24 +116,33 @@ def _find(
             result.rows.write(np.rint(255 * found).astype(np.uint8))
 
 
+def _constant(value: int, size: tuple[int, int]) -> rows.Read:
+    """Returns what gives the rows of a mask of one value."""
+
+    def blocks() -> Iterator[np.ndarray]:
+        for top in range(0, size[0], _ROWS):
+            count = min(_ROWS, size[0] - top)
+            yield np.full((count, size[1], 1), value, np.uint8)
+
+    return blocks
+
+
 def _decided(
     probability: rows.Read,
-    given: Given,
-    constant: Callable[[int], rows.Read],
+    marked: rows.Read,
+    allowed: rows.Read,
     limits: decide.Limits,
     size: tuple[int, int],
 ) -> Iterator[np.ndarray]:
     """Yields rows of the mask, uint8 (rows, width, 1)."""
-    marked, allowed = given.damage or constant(0), given.keep or constant(255)
     maps = rows.beside(probability(), marked(), allowed())
     compute = functools.partial(decide.compute, limits)
     for found in tiling.restore_strips(compute, maps, decide.GRID, size):
         yield np.where(found >= 0.5, np.uint8(255), np.uint8(0))
 
 
-def _given(given: Given, constant: Callable[[int], rows.Read]) -> Iterator[np.ndarray]:
+def _given(marked: rows.Read, allowed: rows.Read) -> Iterator[np.ndarray]:
     """Yields rows of what a user alone says, uint8 (rows, width, 1)."""
-    marked, allowed = given.damage or constant(0), given.keep or constant(255)
     for both in rows.beside(marked(), allowed()):
         used = (both[..., :1] >= _WHITE) & (both[..., 1:] > 0)
         yield np.where(used, np.uint8(255), np.uint8(0))
@@ -165,18 +177,10 @@ def make(
     Raises:
       InputError: for a mask that is given and cannot be used.
     """
-    size, grey, notes = (page.height, page.width), plain(page), []
-    shape = (*size, 1)
-    given, more = _with_infrared(given, read, to_model, size)
-    notes += more
-
-    def constant(value: int) -> rows.Read:
-        def blocks() -> Iterator[np.ndarray]:
-            for top in range(0, size[0], 64):
-                count = min(64, size[0] - top)
-                yield np.full((count, size[1], 1), value, np.uint8)
-
-        return blocks
+    size, grey = (page.height, page.width), plain(page)
+    given, notes = _with_infrared(given, read, to_model, size)
+    marked = given.damage or _constant(0, size)
+    allowed = given.keep or _constant(255, size)
 
     def written(blocks: Iterator[np.ndarray]) -> Mask:
         result, count = encode.open_written(folder, grey, "uint8"), 0
@@ -186,28 +190,24 @@ def make(
             count += np.count_nonzero(block)
         return Mask(result, count / (size[0] * size[1]))
 
-    if finder:
+    if not finder:
+        mask = written(_given(marked, allowed))
+    else:
         with contextlib.ExitStack() as inner:
             likely = encode.open_written(folder, grey, "uint8")
             inner.enter_context(likely.rows)
             _find(finder, page, read, to_model, likely)
-            mask = written(
-                _decided(
-                    lambda: scratch.rows(likely.rows, shape, "uint8"),
-                    given,
-                    constant,
-                    decide.limits(sensitivity),
-                    size,
-                )
+            probability = functools.partial(
+                scratch.rows, likely.rows, (*size, 1), "uint8"
             )
+            limits = decide.limits(sensitivity)
+            mask = written(_decided(probability, marked, allowed, limits, size))
         if mask.share > decide.MOST:
             notes.append(
                 f"{100 * mask.share:.0f} % looked damaged, too much to be damage: "
                 "nothing of it was filled; --damage says what is"
             )
-            mask = written(_given(given, constant))
-    else:
-        mask = written(_given(given, constant))
+            mask = written(_given(marked, allowed))
     if mask.share == 1:
         raise errors.InputError(
             f"{given.name}: the mask is all white and leaves nothing to fill from; "

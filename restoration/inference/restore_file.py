@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from restoration.base import errors
+from restoration.base import errors, files
 from restoration.devices import backend
 from restoration.images import encode, picture
 from restoration.inference import blending, engine, mask_files, masks, restore_page
@@ -216,7 +216,7 @@ def _copied(job: Job, source: picture.Picture, settings: Settings) -> bool:
     untouched = settings.strength == 0 and same and not settings.strip_metadata
     if not untouched or settings.difference or settings.save_damage:
         return False
-    with encode.told(job.target), encode.frames.replacing(job.target) as temporary:
+    with encode.told(job.target), files.replacing(job.target) as temporary:
         for page in source.pages:  # so that a damaged file is told all the same
             for _ in picture.rows(source, page):
                 pass

@@ -1,10 +1,10 @@
-"""Restoration networks. Flax is used here and nowhere else.
+"""Restoration networks. Only this package uses Flax.
 
-A model is a Flax module whose `init(key, images)` gives a plain nested dict of
-parameters and whose `apply(parameters, images)` maps float NHWC images in
-[0, 1] to restored ones of the same shape. Its class says what tiling needs:
-`stride`, the grid its pooling keeps to, and `halo`, how far a pixel sees.
-Its `layers` are counted as the report does: convolutions and poolings.
+A model is a Flax module. `init(key, images)` returns its parameters as a nested dict;
+`apply(parameters, images)` maps float NHWC images in [0, 1] to restored images of the
+same shape. Its class has what tiling needs: `stride`, the cell size in pixels of its
+pooling grid, and `halo`, the radius in pixels of its receptive field. `layers` counts
+convolutions and poolings, as the seed report does.
 """
 
 import functools
@@ -36,13 +36,13 @@ def get_model(name: str, *, dtype: Any = None) -> nn.Module:
 
     Args:
       name: one of `MODELS`.
-      dtype: of the computation, for instance jnp.bfloat16; None is float32.
+      dtype: of the computation, for instance jnp.bfloat16; None for float32.
 
     Returns:
       The Flax module.
 
     Raises:
-      InputError: for an unknown name, listing those that exist.
+      InputError: if the name is unknown; the message lists the names.
     """
     if name not in MODELS:
         raise errors.InputError(
@@ -52,7 +52,7 @@ def get_model(name: str, *, dtype: Any = None) -> nn.Module:
 
 
 def abstract_parameters(model: nn.Module) -> Any:
-    """Returns the shapes and types of a model's parameters without computing."""
+    """Returns the shapes and dtypes of a model's parameters, computing nothing."""
     side = 4 * model.stride
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)
@@ -64,12 +64,11 @@ def count_parameters(parameters: Any) -> int:
 
 
 def multiply_adds(model: nn.Module) -> float:
-    """Returns the multiply-adds for each pixel, as computed.
+    """Returns the multiply-adds per pixel that the model's code performs.
 
-    Those of convolutions and matrix products count, those of a depthwise convolution
-    too, which `nafnet.depthwise` computes as products. The sub-pixel form of an
-    up-convolution counts with its 2×2 taps and four phases, zero taps included, since
-    that is the work done.
+    Counts convolutions, matrix products and the shifted products of
+    `nafnet.depthwise`. A transposed convolution (`layers.upconv`) counts with all 2×2
+    taps of its four phases, zero taps included.
     """
     side = 16 * model.stride
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
@@ -91,7 +90,7 @@ def multiply_adds(model: nn.Module) -> float:
                 )
             if depthwise and equation.primitive.name == "mul":
                 total += math.prod(equation.outvars[0].aval.shape)
-            # Nothing else has a gradient of its own.
+            # `nafnet.depthwise` is the only part with products and a custom gradient.
             inside = depthwise or equation.primitive.name == "custom_vjp_call"
             for inner in extend.core.jaxprs_in_params(equation.params):
                 total += count(inner, inside)
@@ -101,21 +100,21 @@ def multiply_adds(model: nn.Module) -> float:
 
 
 def receptive_field(model: nn.Module) -> tuple[int, int]:
-    """Measures how far a model sees.
+    """Measures the receptive field of a model.
 
-    Positive weights keep every ReLU open, and no gradient cancels, so that the inputs
-    with a gradient other than zero are exactly those that an output depends on. They
-    differ, since what normalises over channels would take equal ones for nothing.
-    Pictures are constant, which halves the gradient between equal pixels where the
-    largest is chosen; and narrow, since a row tells as much as a square.
+    Weights are positive, so that every ReLU is open and no gradients cancel: the inputs
+    with a nonzero gradient are exactly those that an output depends on. Weights differ,
+    since normalization over equal channels would give zero. The image is constant, so
+    that the gradient of a maximum is shared by all of its equal inputs; and narrow,
+    since one dimension is enough.
 
     Args:
       model: a model without global pooling.
 
     Returns:
-      The side, in pixels, of the square that the outputs of one cell of the
-      pooling grid depend on together, and the farthest distance (the halo)
-      from such an output to an input it depends on.
+      The side in pixels of the square that the outputs of one cell of the pooling grid
+      depend on together, and the largest distance (the halo) from such an output to an
+      input that it depends on.
     """
     cell = model.stride
     centre = -(-2 * model.halo // cell) * cell + cell

@@ -19,7 +19,7 @@ def margin(model: Any) -> int:
 
 
 def apply(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
-    """Applies a model, on a CPU in pieces of a batch that stay in its caches.
+    """Applies a model; on a CPU in microbatches that stay in its caches.
 
     Args:
       model: Flax module.
@@ -27,13 +27,13 @@ def apply(model: Any, parameters: Any, images: jnp.ndarray) -> jnp.ndarray:
       images: float (batch, height, width, 3).
 
     Returns:
-      What the model gives for the whole batch.
+      The model's output for the whole batch.
     """
     batch, devices = images.shape[0], jax.device_count()
     if batch % devices:
         return model.apply(parameters, images)
-    count = backend.pieces(batch // devices, max(images.shape[1:3]))
-    # Strided, so that each piece keeps all devices busy.
+    count = backend.microbatches(batch // devices, max(images.shape[1:3]))
+    # Strided, so that each microbatch keeps all devices busy.
     parts = [model.apply(parameters, images[first::count]) for first in range(count)]
     return jnp.stack(parts, axis=1).reshape(batch, *parts[0].shape[1:])
 

@@ -1,10 +1,10 @@
-"""The seed report's two convolutional autoencoders, and residual forms of them.
+"""The seed report's two convolutional autoencoders, and residual versions of them.
 
-The report's networks compute the picture anew, through a bottleneck of a sixteenth of
-its pixels, so that even a clean picture loses detail. In the residual form the same
-layers, with the same parameters, compute what is to be changed, as DnCNN does (Zhang
+The report's networks compute the image anew, through a bottleneck of a sixteenth of
+its pixels, so that even a clean image loses detail. In the residual version the same
+layers, with the same parameters, compute a change to the image, as DnCNN does (Zhang
 et al. 2017, arXiv 1608.03981, section III): the sigmoid, stretched to (-1, 1), is added
-to the picture. Its last weights begin at zero, so that it begins by changing nothing.
+to the image. Its last weights start at zero: an untrained network changes nothing.
 """
 
 from typing import Any, ClassVar
@@ -16,11 +16,11 @@ from restoration.models import layers
 
 
 class Autoencoder(nn.Module):
-    """conv · pool · conv · pool · upconv · upconv · conv 3, all 3×3.
+    """conv · pool · conv · pool · upconv · upconv · conv to 3 channels, all 3×3.
 
     Attributes:
       widths: channels of the four hidden convolutions.
-      residual: whether the result is added to the input.
+      residual: whether the output is added to the input.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -30,7 +30,7 @@ class Autoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jnp.ndarray) -> jnp.ndarray:
-        """Restores images of sides that 4 divides; ranges as in `Basic`."""
+        """Restores images whose sides are multiples of 4; ranges as in `Basic`."""
         first, second, third, fourth = self.widths
         x = nn.relu(layers.Conv3x3(first, dtype=self.dtype, name="conv_1")(images))
         x = layers.max_pool(x)
@@ -49,7 +49,7 @@ class Basic(nn.Module):
     """The basic model: 7 layers, 29,507 parameters.
 
     Attributes:
-      residual: whether the result is added to the picture.
+      residual: whether the output is added to the input.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -70,7 +70,7 @@ class Basic(nn.Module):
             width (padded by reflection to multiples of 4 and cropped back).
 
         Returns:
-          float32 of the same shape, in (0, 1); residual, in (-1, 2).
+          float32 of the same shape, in (0, 1); with residual in (-1, 2).
         """
         x = layers.pad_to_multiple(images, self.stride)
         residual, dtype = self.residual, self.dtype
@@ -81,13 +81,13 @@ class Basic(nn.Module):
 class Advanced(nn.Module):
     """The advanced model: 14 layers, 374,406 parameters; a reconstruction.
 
-    The report gives the depth and the count alone. Two autoencoders in a row,
-    the second refining the first's three-channel result, with widths
-    32·64·64·32 and 64·128·128·64, have 75,651 + 298,755 parameters, which is
-    exactly the count.
+    The report gives only the depth and the number of parameters. Two autoencoders in a
+    row, the second refining the first's three-channel output, with widths
+    32·64·64·32 and 64·128·128·64, have 75,651 + 298,755 parameters, exactly the
+    report's number.
 
     Attributes:
-      residual: whether the result of each is added to its input.
+      residual: whether the output of each autoencoder is added to its input.
       dtype: of the computation; parameters stay float32.
     """
 

@@ -1,4 +1,4 @@
-"""Forms of a convolution: XLA's own, and one that a CPU computes faster."""
+"""Convolution with a kernel gradient that is fast on a CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 def _columns(
     x: jnp.ndarray, sides: tuple[int, int], before: tuple[int, int]
 ) -> jnp.ndarray:
-    """Returns what a kernel sees at each pixel, zeros beyond the borders.
+    """Returns the input values under the kernel at each pixel, with zero padding.
 
     Args:
       x: (batch, height, width, channels).
-      sides: of the kernel.
-      before: rows and columns that the kernel reaches up and to the left.
+      sides: height and width of the kernel.
+      before: number of rows above and columns left of the pixel that it covers.
 
     Returns:
       (batch · height · width, kernel height · kernel width · channels).
@@ -43,15 +43,16 @@ def _over_pixels(a: jnp.ndarray, b: jnp.ndarray) -> jnp.ndarray:
 def kernel_gradient(
     x: jnp.ndarray, gradient: jnp.ndarray, sides: tuple[int, int]
 ) -> jnp.ndarray:
-    """Returns the gradient of a convolution's kernel as one matrix product.
+    """Returns the gradient of a convolution's kernel, as one matrix product.
 
-    The columns are made of whichever of the two has fewer channels.
+    The columns are built from the input or from the gradient, whichever has fewer
+    channels.
 
     Args:
-      x: (batch, height, width, inputs), what was convolved, with stride 1 and
-        zeros beyond the borders, so that the size stayed.
-      gradient: (batch, height, width, outputs), of the result.
-      sides: of the kernel; an even one reaches up and to the left.
+      x: (batch, height, width, inputs), the input of the convolution, which has
+        stride 1 and zero padding, and so keeps height and width.
+      gradient: (batch, height, width, outputs), of the convolution's output.
+      sides: height and width of the kernel; an even side extends up and to the left.
 
     Returns:
       (kernel height, kernel width, inputs, outputs).
@@ -63,7 +64,7 @@ def kernel_gradient(
             _columns(x, sides, before), gradient.reshape(-1, outputs)
         )
         return product.reshape(*sides, inputs, outputs)
-    # Seen from an input, the outputs that it reaches lie the other way round.
+    # An input's outputs lie in the opposite direction to an output's inputs.
     after = (sides[0] - 1 - before[0], sides[1] - 1 - before[1])
     product = _over_pixels(x.reshape(-1, inputs), _columns(gradient, sides, after))
     product = product.reshape(inputs, *sides, outputs)[:, ::-1, ::-1]
@@ -96,15 +97,15 @@ _on_cpu.defvjp(_forward, _backward)
 
 
 def convolve(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    """Convolves with stride 1 and zeros beyond the borders; the size stays.
+    """Convolves with stride 1 and zero padding, keeping height and width.
 
-    On a CPU XLA takes two to thirty times as long for a kernel's gradient as for
-    the matrix product that it equals (docs/performance.md).
+    On a CPU the kernel's gradient is computed as a matrix product, which is much
+    faster than XLA's own.
 
     Args:
       x: (batch, height, width, inputs).
-      kernel: (kernel height, kernel width, inputs, outputs); an even side reaches
-        up and to the left.
+      kernel: (kernel height, kernel width, inputs, outputs); an even side extends up
+        and to the left.
 
     Returns:
       (batch, height, width, outputs).

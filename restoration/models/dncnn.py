@@ -2,8 +2,8 @@
 
 Zhang, Zuo, Chen, Meng and Zhang, "Beyond a Gaussian Denoiser: Residual Learning of
 Deep CNN for Image Denoising", 2017 (arXiv 1608.03981): 3×3 convolutions of 64
-channels that predict the noise. The paper trains with batch normalisation; published
-weights have it folded into the convolutions, and so has this network.
+channels that predict the noise. The paper trains with batch normalization. In the
+published weights, and so in this network, it is folded into the convolutions.
 """
 
 from typing import Any, ClassVar
@@ -38,8 +38,8 @@ class DnCNN(nn.Module):
           images: float (batch, height, width, 3) in [0, 1], any height and width.
 
         Returns:
-          float32 of the same shape: the images less what was taken for noise, near
-          [0, 1] but not clipped.
+          float32 of the same shape: the images minus the predicted noise, near [0, 1]
+          but not clipped.
         """
         x = images
         for number in range(1, self.layers + 1):

@@ -80,7 +80,7 @@ class Finder(nn.Module):
 
     source: ClassVar[str] = "EfficientNet-Lite0 to a mask"
     stride: ClassVar[int] = 32
-    halo: ClassVar[int] = 448
+    halo: ClassVar[int] = 480
     layers: ClassVar[int] = 52
 
     calibrating: bool = False
@@ -130,7 +130,9 @@ class Finder(nn.Module):
         if window:
             full = _part(full, window, 1)
             y, near = _part(y, window, 4), _part(coarse, window, 2)
-        z = double(self._scaled(_FINE, "narrow")(y)) + self._details(full, "full", _FINE)
+        z = double(self._scaled(_FINE, "narrow")(y)) + self._details(
+            full, "full", _FINE
+        )
         fine = self._convolved(z, 2, 2)
         fine = layers.Conv3x3(4, dtype=self.dtype, name="fine_logits")(fine)
         logits = double(near) + layers.depth_to_space(fine)
@@ -144,7 +146,9 @@ class Finder(nn.Module):
         features = x.shape[-1]
         for number in range(1, count + 1):
             name = f"{number}_of_{stride}"
-            around = self._scaled(features, f"depthwise_{name}", side=3, kind="depthwise")
+            around = self._scaled(
+                features, f"depthwise_{name}", side=3, kind="depthwise"
+            )
             x = nn.relu(self._scaled(features, f"pointwise_{name}")(around(x)))
         return x
 

@@ -1,4 +1,4 @@
-"""The network that estimates a picture's grade; see `restoration.inference.grade`."""
+"""The network that estimates an image's grade, see `restoration.inference.grade`."""
 
 from typing import Any, NamedTuple
 
@@ -7,25 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Weights are stored by this name.
+from restoration.base import luma
+
+# Weights are stored under this name.
 NAME = "grade"
 
-# A picture is looked at as so many cells a side.
+# The image is averaged over a grid of CELLS × CELLS cells.
 CELLS = 64
 
-# Rec. 601.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(luma.BT601, np.float32)
 
-# Places of a histogram, from 0 to 1.
+# Bins of a histogram, from 0 to 1.
 _BINS = 24
 
 
 class Cells(NamedTuple):
-    """The colors of a picture, seen small.
+    """The mean colors of an image's cells.
 
     Attributes:
       colors: float32 (CELLS², 3) in [0, 1].
-      weights: float32 (CELLS²,), the share of each in the picture; they add to 1.
+      weights: float32 (CELLS²,), the share of each cell in the image; the sum is 1.
     """
 
     colors: Any
@@ -39,24 +40,28 @@ def _histograms(cells: Cells) -> jnp.ndarray:
       cells: with a leading batch axis.
 
     Returns:
-      (batch, 7 * bins): the square root of what share falls near each place.
+      (batch, 7 * bins): the square root of the share of the image in each bin.
     """
     colors = cells.colors
     red, green, blue = (colors[..., c : c + 1] for c in range(3))
     saturation = colors.max(-1, keepdims=True) - colors.min(-1, keepdims=True)
-    luma = (colors @ _LUMA)[..., None]
-    seen = [colors, luma, saturation, red - green + 0.5, blue - green + 0.5]
-    seen = jnp.concatenate(seen, -1)
-    near = jnp.abs(seen[..., None] - jnp.linspace(0, 1, _BINS)) * (_BINS - 1)
-    # A sum, which XLA fuses; a product would store a hundred megabytes.
+    brightness = (colors @ _LUMA)[..., None]
+    values = [colors, brightness, saturation, red - green + 0.5, blue - green + 0.5]
+    values = jnp.concatenate(values, -1)
+    distance = jnp.abs(values[..., None] - jnp.linspace(0, 1, _BINS)) * (_BINS - 1)
+    # XLA fuses this sum; a matrix product would store the whole array first.
     weights = cells.weights[..., None, None]
-    share = (jnp.maximum(1 - near, 0) * weights).sum(1)
-    # The root brings rare colors, such as the blackest, within sight.
+    share = (jnp.maximum(1 - distance, 0) * weights).sum(1)
+    # The root gives rare colors, such as the darkest, more weight.
     return 3 * jnp.sqrt(jnp.maximum(share, 1e-12)).reshape(len(colors), -1)
 
 
 class Grader(nn.Module):
-    """Estimates a grade from histograms; it begins as the identity."""
+    """Estimates a grade from color histograms; untrained it is the identity.
+
+    Attributes:
+      dropout: share of the features that are dropped, in training.
+    """
 
     dropout: float = 0.0
 
@@ -64,7 +69,7 @@ class Grader(nn.Module):
     def __call__(self, cells: Cells) -> jnp.ndarray:
         """Maps cells with a leading batch axis to polynomials (batch, 7, 3).
 
-        With `dropout` it needs a key named so.
+        If `dropout` is not 0, `apply` needs a key of that name in `rngs`.
         """
         x = nn.gelu(nn.Dense(96, name="histograms")(_histograms(cells)))
         x = nn.Dropout(self.dropout, deterministic=not self.dropout)(x)
@@ -74,7 +79,7 @@ class Grader(nn.Module):
 
 
 def abstract_parameters() -> Any:
-    """Returns the shapes and types of the parameters without computing."""
+    """Returns the shapes and dtypes of the parameters, computing nothing."""
     shapes = (1, CELLS**2, 3), (1, CELLS**2)
     cells = Cells(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
     return jax.eval_shape(Grader().init, jax.random.key(0), cells)

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 
 from restoration.models import convolution
 
-# What Keras draws a convolution's kernel from.
+# Keras's default initializer of a convolution's kernel.
 KERAS_KERNEL = nn.initializers.glorot_uniform()
 
 
 def pad_to_multiple(x: jnp.ndarray, multiple: int) -> jnp.ndarray:
-    """Pads height and width by reflection, below and right.
+    """Pads height and width by reflection, below and on the right.
 
     Args:
       x: (batch, height, width, channels).
-      multiple: what both sides of the result are divisible by.
+      multiple: height and width of the result are multiples of it.
 
     Returns:
-      The padded array; x itself when nothing is missing.
+      The padded array; x itself if both sides are multiples already.
     """
     below, right = -x.shape[1] % multiple, -x.shape[2] % multiple
     if not (below or right):
@@ -28,10 +28,10 @@ def pad_to_multiple(x: jnp.ndarray, multiple: int) -> jnp.ndarray:
 
 
 def max_pool(x: jnp.ndarray) -> jnp.ndarray:
-    """Returns the maximum of each 2×2 block, sides being even.
+    """Returns the maximum of each 2×2 block. Height and width must be even.
 
-    The maximum of four strided slices equals `nn.max_pool` and its gradient is
-    two and a half times faster on a CPU (no select-and-scatter).
+    Equals `nn.max_pool`. As the maximum of strided slices, its gradient needs no
+    select-and-scatter, which is slow on a CPU.
     """
     rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
     return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
@@ -45,12 +45,12 @@ def depth_to_space(x: jnp.ndarray) -> jnp.ndarray:
 
 
 def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    """Transposed convolution 3×3, stride 2, in the sub-pixel form.
+    """Transposed convolution 3×3 with stride 2, computed as a sub-pixel convolution.
 
-    Equals Keras' `Conv2DTranspose(padding="same")`. With input i written to the
-    outputs 2i, 2i+1 and 2i+2, an even output is x[i]·k[0] + x[i-1]·k[2] and an
-    odd one x[i]·k[1]: a 2×2 convolution to four phases, interleaved by
-    depth-to-space. Its weight gradient is five times faster on a CPU.
+    Equals Keras's `Conv2DTranspose(padding="same")`. Input i contributes to the
+    outputs 2i, 2i+1 and 2i+2, so an even output is x[i]·k[0] + x[i-1]·k[2] and an odd
+    one is x[i]·k[1]: a 2×2 convolution to four phases, interleaved by depth-to-space.
+    Its kernel gradient is faster on a CPU than that of a transposed convolution.
 
     Args:
       x: (batch, height, width, inputs).
@@ -71,18 +71,18 @@ def upconv(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
 def _weights(
     module: nn.Module, x: jnp.ndarray, start: nn.initializers.Initializer
 ) -> tuple[jnp.ndarray, ...]:
-    """Returns x, kernel and bias in the module's type."""
+    """Returns x, kernel and bias in the module's dtype."""
     kernel = module.param("kernel", start, (3, 3, x.shape[-1], module.features))
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
     return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
 
 
 class Conv3x3(nn.Module):
-    """Convolution 3×3, stride 1, with bias.
+    """Convolution 3×3 with stride 1 and bias.
 
     Attributes:
       features: number of output channels.
-      kernel_init: what the kernel begins with; biases begin at zero.
+      kernel_init: initializer of the kernel; biases start at zero.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -98,7 +98,7 @@ class Conv3x3(nn.Module):
 
 
 class UpConv(nn.Module):
-    """Up-convolution 3×3, stride 2, with bias.
+    """Transposed convolution 3×3 with stride 2 and bias, see `upconv`.
 
     Attributes:
       features: number of output channels.

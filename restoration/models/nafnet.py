@@ -2,22 +2,20 @@
 
 Chen, Chu, Zhang and Sun, "Simple Baselines for Image Restoration", 2022
 (arXiv 2204.04676). The block is that of the paper's figure 3c and equations 4 to 6.
-Four things differ, the first three for pictures that are restored in tiles, and on a
-CPU:
+The network differs in four ways, the first three for tiled restoration and for CPUs:
 
-* The paper's attention averages over the whole picture, so that a tile gives
-  another result than the whole. Here it averages over a window of 3×3 places, in
+* The paper's attention averages over the whole image, so that a tile would give
+  another result than the whole. Here it averages over a window of 3×3 cells, in
   training too; at the deepest level these are 24×24 pixels. (Chu et al. 2022,
-  arXiv 2112.04491, put a window in its place only when the network is used.)
-* The picture is first folded, 2×2 pixels into 12 channels, and unfolded last: at
-  full resolution a CPU would spend its time on memory alone.
-* Most blocks stand at the deepest level, where a block costs no more than
-  elsewhere, the channels having doubled, and sees farthest.
-* Beside the picture the network is given its morphological openings and closings, in
-  which bright or dark specks and lines of some width are gone, the classical way to
-  find dirt and scratches; it chooses at each pixel how much of which to take, and
-  adds what it has to change besides. It learns so from a fraction of the pictures
-  (docs/quality.md).
+  arXiv 2112.04491, use a window only at inference.)
+* The image is folded first, 2×2 pixels into 12 channels, and unfolded last. At full
+  resolution a CPU would be limited by memory bandwidth.
+* Most blocks are at the deepest level. With the channels doubled at each level, a block
+  costs the same everywhere, but has the largest receptive field there.
+* Besides the image, the network gets its morphological openings and closings, in which
+  bright or dark specks and lines up to some width are gone: the classical way to find
+  dirt and scratches. For each pixel it computes how much of each of them to use, and a
+  further change. It then learns from far fewer images.
 """
 
 from typing import Any, ClassVar
@@ -29,15 +27,15 @@ from jax import lax
 
 from restoration.models import layers
 
-# Places on each side of the one that attention averages around.
+# The attention window reaches this many cells in each direction.
 _WINDOW_RADIUS = 1
 
-# Half widths of the squares that openings and closings are made with, pixels.
+# Radii in pixels of the squares of openings and closings.
 _RADII = (1, 3, 7)
 
 
 def _shifted(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    """Sums the shifted x, each times its tap; in float32, whatever x is."""
+    """Sums shifted copies of x, each times its tap, in float32 for any dtype of x."""
     height, width = x.shape[1:3]
     rows, columns = kernel.shape[:2]
     edges = ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0))
@@ -52,7 +50,7 @@ def _shifted(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
 
 
 def _tap_gradients(x: jnp.ndarray, gradient: jnp.ndarray) -> jnp.ndarray:
-    """Returns the gradient of 3×3 taps: how x, shifted, goes with the outputs'."""
+    """Returns the gradient of the 3×3 taps: shifted x times the outputs' gradient."""
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return jnp.stack(
@@ -75,17 +73,17 @@ def _tap_gradients(x: jnp.ndarray, gradient: jnp.ndarray) -> jnp.ndarray:
 
 @jax.custom_vjp
 def depthwise(x: jnp.ndarray, kernel: jnp.ndarray) -> jnp.ndarray:
-    """Convolves each channel with its own 3×3 kernel, zeros around.
+    """Convolves each channel with its own 3×3 kernel, with zero padding.
 
-    As nine shifted products: on a CPU a grouped convolution leaves XLA's fast path and
-    is many times slower, and on a GPU cuDNN's takes minutes to choose its algorithms.
+    Computed as nine shifted products. XLA's grouped convolution is many times slower on
+    a CPU, and on a GPU cuDNN takes minutes to choose its algorithms.
 
     Args:
       x: (batch, height, width, channels).
       kernel: (3, 3, channels).
 
     Returns:
-      Of the shape of x.
+      (batch, height, width, channels).
     """
     return _shifted(x, kernel)
 
@@ -95,7 +93,7 @@ def _depthwise_forward(x: jnp.ndarray, kernel: jnp.ndarray) -> tuple:
 
 
 def _depthwise_backward(kept: tuple, gradient: jnp.ndarray) -> tuple:
-    # Derived by JAX the shifts would become as many padded arrays.
+    # JAX's own gradient would make a padded array for each shift.
     x, kernel = kept
     taps = _tap_gradients(x, gradient).astype(kernel.dtype)
     return _shifted(gradient, kernel[::-1, ::-1]), taps
@@ -105,25 +103,25 @@ depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def window_mean(x: jnp.ndarray) -> jnp.ndarray:
-    """Returns the mean over 3×3 places around each; zeros around the picture."""
+    """Returns the mean over the 3×3 window around each cell, with zero padding."""
     side = 2 * _WINDOW_RADIUS + 1
     return depthwise(x, jnp.full((side, side, x.shape[-1]), 1 / side**2, x.dtype))
 
 
 def fold(x: jnp.ndarray) -> jnp.ndarray:
-    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c), as `depth_to_space` undoes."""
+    """Rearranges (n, 2h, 2w, c) to (n, h, w, 2·2·c); `depth_to_space` inverts it."""
     n, height, width, c = x.shape
     x = x.reshape(n, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, height // 2, width // 2, 4 * c)
 
 
 def over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndarray:
-    """Picks the greatest, or the least, of a square around each pixel."""
+    """Returns the maximum or minimum (`pick`) over a square around each pixel."""
     for axis in (1, 2):
         width, edges = 1, [(0, 0)] * 4
         edges[axis] = (radius, radius)
         x = jnp.pad(x, edges, constant_values=none)
-        # Each step doubles how many were compared.
+        # Each step doubles the number of pixels compared.
         while width <= 2 * radius:
             shift = min(width, 2 * radius + 1 - width)
             count = x.shape[axis] - shift
@@ -136,18 +134,18 @@ def over_square(x: jnp.ndarray, radius: int, pick: Any, none: float) -> jnp.ndar
 def openings_and_closings(
     images: jnp.ndarray, radii: tuple[int, ...] = _RADII
 ) -> list[jnp.ndarray]:
-    """Returns what openings take away from a picture, and what closings add to it.
+    """Returns the changes that openings and closings make to images.
 
-    An opening is the greatest, over a square, of the least over that square around
-    each pixel; a closing the other way round (Serra 1982). Nothing is beyond borders.
+    An opening is the maximum over a square of the minimum over that square; a closing
+    is the minimum of the maximum (Serra 1982). Pixels beyond the borders are ignored.
 
     Args:
       images: (batch, height, width, channels).
-      radii: half widths of the squares; by default of 3, 7 and 15 pixels.
+      radii: of the squares in pixels; by default squares of 3, 7 and 15 pixels.
 
     Returns:
-      For each square the opening less the images, never positive,
-      and the closing less the images, never negative.
+      For each square: opening minus images, never positive, and closing minus images,
+      never negative.
     """
     largest = jnp.finfo(images.dtype).max
     changes = []
@@ -167,7 +165,7 @@ class _Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
         channels = x.shape[-1]
-        # Nine inputs an output, which the initializer cannot see of this shape.
+        # An output has nine inputs, which the initializer cannot infer from the shape.
         initial = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2
         )
@@ -178,11 +176,11 @@ class _Depthwise(nn.Module):
 
 
 class Block(nn.Module):
-    """NAFNet's block: two residual parts, the first with a 3×3 view.
+    """NAFNet's block: two residual parts, the first with a 3×3 convolution.
 
-    The two factors of a gate (equation 4), in the paper the halves of one result,
-    are computed apart, each with its own weights: the same function, without a
-    result to divide, whose gradient would have to be put together again.
+    The two factors of a gate (equation 4) are halves of one array in the paper. Here
+    each is computed with its own weights. This is the same function, but needs no
+    splitting, whose gradient would have to be concatenated.
 
     Attributes:
       dtype: of the computation; parameters stay float32.
@@ -191,11 +189,11 @@ class Block(nn.Module):
     dtype: Any = None
 
     def _pointwise(self, features: int, name: str) -> nn.Module:
-        # A 1×1 convolution, as a matrix product.
+        # A 1×1 convolution as a matrix product.
         return nn.Dense(features, dtype=self.dtype, name=name)
 
     def _scaled(self, x: jnp.ndarray, name: str) -> jnp.ndarray:
-        # Zero at first, so that a block begins as the identity.
+        # Starts at zero, so that an untrained block is the identity.
         scale = self.param(name, nn.initializers.zeros, (x.shape[-1],))
         return x * scale.astype(x.dtype)
 
@@ -229,9 +227,8 @@ class Block(nn.Module):
 class NAFNet(nn.Module):
     """The whole network: fold, two levels down, the middle, two levels up, unfold.
 
-    What it gives is added to the picture: three channels as they are, and for each
-    opening and closing how much of it to take. All begin at zero: without training
-    nothing is changed.
+    Its output is a change to the image in three channels, and a factor for each opening
+    and closing. All start at zero: an untrained network changes nothing.
 
     Attributes:
       width: channels at half resolution; they double with each level.
@@ -243,7 +240,7 @@ class NAFNet(nn.Module):
     halo: ClassVar[int] = 99 + 2 * max(_RADII)
     layers: ClassVar[int] = 54
 
-    # Blocks at 1/2 and 1/4 on the way down, at 1/8, at 1/4 and 1/2 on the way up.
+    # Number of blocks at 1/2 and 1/4 of the resolution, at 1/8, and at 1/4 and 1/2.
     encoder: ClassVar[tuple[int, ...]] = (1, 1)
     middle: ClassVar[int] = 4
     decoder: ClassVar[tuple[int, ...]] = (1, 1)
@@ -269,15 +266,15 @@ class NAFNet(nn.Module):
         """
         padded = layers.pad_to_multiple(images, self.stride)
         changes = openings_and_closings(padded)
-        shown = jnp.concatenate([padded, *changes], axis=-1)
-        x = fold(shown.astype(self.dtype or padded.dtype))
+        features = jnp.concatenate([padded, *changes], axis=-1)
+        x = fold(features.astype(self.dtype or padded.dtype))
         x = layers.Conv3x3(self.width, dtype=self.dtype, name="intro")(x)
 
         kept = []
         for level, count in enumerate(self.encoder, 1):
             x = self._blocks(x, count, f"encoder_{level}")
             kept.append(x)
-            # A 2×2 convolution with stride 2, as a matrix product.
+            # A 2×2 convolution with stride 2 as a matrix product.
             down = nn.Dense(2 * x.shape[-1], dtype=self.dtype, name=f"down_{level}")
             x = down(fold(x))
         x = self._blocks(x, self.middle, "middle")

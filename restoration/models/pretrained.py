@@ -1,8 +1,8 @@
-"""Weights as safetensors files, those shipped with the package among them.
+"""Weights as safetensors files, including those shipped with the package.
 
-`restoration/weights/` holds one file a model and its card, a JSON object with
-training data, recipe, figures, limits and the file's SHA-256. Numbers are stored in
-32 or in 16 bits; in memory they are float32.
+`restoration/weights/` holds a file for each model, and beside it its card: a JSON
+object with training data, recipe, scores, limits and the file's SHA-256. Numbers are
+stored in 32 or 16 bits, and are float32 in memory.
 """
 
 import hashlib
@@ -17,14 +17,20 @@ import safetensors
 import safetensors.numpy
 
 from restoration import models
-from restoration.base import config, errors
-from restoration.models import efficientnet_lite, filler, finder, grader
+from restoration.base import config, errors, files
+from restoration.models import (
+    efficientnet_lite,
+    filler,
+    film_finder,
+    finder,
+    grader,
+)
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
 
-# The model of each weights file that may be shipped. Best first, of those that a CPU
-# restores a picture with in seconds: what `restore` uses when no model is named.
-# `nafnet_m` is better and for accelerators.
+# The model of each weights file. `restore` uses the first shipped one if no model is
+# named: the best model that restores an image in seconds on a CPU. `nafnet_m` is
+# better still, but needs an accelerator.
 SHIPPED = {
     "nafnet_s": "nafnet_s",
     "nafnet_m": "nafnet_m",
@@ -37,6 +43,7 @@ _OTHERS = {
     grader.NAME: grader.abstract_parameters,
     finder.NAME: finder.abstract_parameters,
     filler.NAME: filler.abstract_parameters,
+    film_finder.NAME: film_finder.abstract_parameters,
     efficientnet_lite.NAME: efficientnet_lite.abstract_parameters,
 }
 
@@ -59,40 +66,37 @@ def save(
     *,
     dtype: Any = np.float32,
 ) -> None:
-    """Writes weights and, beside them, their card with the file's SHA-256.
+    """Writes weights and, beside them, their card, with the file's SHA-256.
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`
-        or `efficientnet_lite`.
-      parameters: nested dict.
-      card: what to tell about the weights.
+      model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`,
+        `film_finder` or `efficientnet_lite`.
+      parameters: nested dict of arrays.
+      card: fields of the card.
       dtype: of the stored numbers, np.float32 or np.float16.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: np.asarray(leaf, dtype) for name, leaf in _named(parameters).items()
     }
     data = safetensors.numpy.save(tensors, metadata={"model": model_name})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    files.write_bytes(path, data)
     card = {"model": model_name, **card, "sha256": hashlib.sha256(data).hexdigest()}
-    config.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    files.write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
 
 
 def read_card(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a card, of which the SHA-256 at least must be there.
+    """Reads the card of weights.
 
     Args:
-      path: the `.json` file beside weights.
+      path: the `.json` file beside the weights.
 
     Returns:
-      What `save` was given, with model and SHA-256.
+      The fields given to `save`, with model and SHA-256.
 
     Raises:
-      InputError: for a file that is missing or no card.
+      InputError: if the file is missing, malformed or has no SHA-256.
     """
     try:
         card = config.parse(path.read_text(encoding="utf-8"))
@@ -105,17 +109,16 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
 
 
 def load(path: str | os.PathLike) -> tuple[str, Any]:
-    """Reads weights, checking every name, shape and type.
+    """Reads weights and checks every name, shape and dtype.
 
     Args:
-      path: a file that `save` wrote; when its card is there, its SHA-256 is
-        checked too.
+      path: a file that `save` wrote. If its card is beside it, the SHA-256 is checked.
 
     Returns:
       The model's name and its parameters, float32.
 
     Raises:
-      InputError: for a file that is missing, damaged or of another model.
+      InputError: if the file is missing or damaged, or does not fit the model.
     """
     path = pathlib.Path(path)
     try:
@@ -140,7 +143,7 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
     odd = {n: t["dtype"] for n, t in header.items() if t["dtype"] not in _DTYPES}
     if odd:
         raise errors.InputError(
-            f"{path}: numbers of another type than {', '.join(_DTYPES)}: {odd}"
+            f"{path}: numbers must be {' or '.join(_DTYPES)}, found {odd}"
         )
     if model_name in _OTHERS:
         like = _OTHERS[model_name]()
@@ -159,20 +162,23 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         )
     leaves = [np.asarray(tensors[name], np.float32) for name in expected]
     if not all(np.isfinite(leaf).all() for leaf in leaves):
-        raise errors.InputError(f"{path}: holds numbers that are not finite")
+        raise errors.InputError(f"{path}: some numbers are not finite")
     return model_name, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def shipped() -> list[str]:
-    """Returns the names of the weights that are shipped, best first."""
+    """Returns the names of the shipped weights, the default first."""
     return [name for name in SHIPPED if (FOLDER / f"{name}.safetensors").is_file()]
 
 
 def find_shipped(name: str) -> pathlib.Path:
-    """Returns the file of shipped weights, of the best ones for an empty name.
+    """Returns the file of shipped weights.
+
+    Args:
+      name: of `shipped()`; "" for the default.
 
     Raises:
-      InputError: for a name without shipped weights.
+      InputError: if there are no shipped weights of that name.
     """
     names = shipped()
     if (name and name not in names) or not names:
@@ -212,7 +218,7 @@ def load_grader() -> tuple[Any, str]:
       Its parameters and the SHA-256 of their file.
 
     Raises:
-      InputError: for weights that are missing, damaged or of something else.
+      InputError: if the weights are missing, damaged or of another model.
     """
     path = FOLDER / f"{grader.NAME}.safetensors"
     digest = read_card(path.with_suffix(".json"))["sha256"]
@@ -223,17 +229,17 @@ def load_grader() -> tuple[Any, str]:
 
 
 def load_shipped(name: str) -> tuple[str, Any]:
-    """Loads shipped weights by name; the best ones for an empty name.
+    """Loads shipped weights by name.
 
     Args:
-      name: of `shipped()`, or "".
+      name: of `shipped()`; "" for the default.
 
     Returns:
       The name of their model (see `SHIPPED`) and its parameters.
 
     Raises:
-      InputError: for a name without shipped weights, or where they are of another
-        model or without a card.
+      InputError: if there are no shipped weights of that name, or they belong to
+        another model, or their card is missing.
     """
     path = find_shipped(name)
     card = read_card(path.with_suffix(".json"))

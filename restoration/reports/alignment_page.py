@@ -1,6 +1,6 @@
-"""Tells how two films were aligned: a table, numbers for programs, and a page.
+"""Reports how two films were aligned: a CSV table, a JSON file and an HTML page.
 
-The page is self-contained, as that of `clean`.
+The page is self-contained, like that of `clean`.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.film import footage, remaster, video
 from restoration.reports import page
 
@@ -25,55 +25,55 @@ _COLUMNS = (
     "likeness", "status", "name",
 )  # fmt: skip
 
-# Squares of a mixed picture, down.
+# Squares along the shorter side of a chessboard picture.
 _SQUARES = 6
 
 
 def paths(folder: pathlib.Path, degraded: video.Film) -> tuple[pathlib.Path, ...]:
-    """Returns the page, the table and the numbers that `write` will write."""
+    """Returns the files that `write` writes: page, table and JSON file."""
     name = footage.folder_name(degraded)
     return tuple(folder / f"{name}.alignment.{end}" for end in ("html", "csv", "json"))
 
 
 def _frames(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
-    """Yields what became of each frame of the worn film."""
+    """Yields a row of the table for each frame of the degraded film."""
     for shot in paired.shots:
         partner = dict(shot.matches)
         numbers = (number for number, _ in shot.matches)
         likeness = dict(zip(numbers, shot.likeness, strict=True))
         for number in range(shot.start, shot.end):
             other = partner.get(number)
-            written = paired.written.get(number)
+            result = paired.results.get(number)
             if other is None:
                 status = "unmatched"
-            elif written:
-                status = "written" if written.name else "dropped"
+            elif result:
+                status = "written" if result.name else "dropped"
             else:
-                status = "matched" if shot.lying else "dropped"
-            alike = written.likeness if written else likeness.get(number)
+                status = "matched" if shot.geometry else "dropped"
+            alike = result.likeness if result else likeness.get(number)
             yield {
                 "worn_frame": number,
                 "worn_seconds": round(float(paired.degraded.seconds[number]), 6),
                 "remaster_frame": other,
                 "remaster_seconds": None
                 if other is None
-                else round(float(paired.clean.seconds[other]), 6),
+                else round(float(paired.target.seconds[other]), 6),
                 "shot": shot.index + 1,
                 "likeness": None if alike is None else round(float(alike), 4),
                 "status": status,
-                "name": written.name if written else "",
+                "name": result.name if result else "",
             }
 
 
 def offsets(shot: remaster.PairedShot) -> list[dict[str, int]]:
-    """Returns stretches of a shot with one offset.
+    """Returns the parts of a shot that have one offset in time each.
 
     Args:
-      shot: a shot of the worn film.
+      shot: a shot of the degraded film.
 
     Returns:
-      For each the first worn frame, how many frames are matched, and how many
-      frames later they come in the remaster.
+      For each part its first degraded frame, the number of matched frames, and the
+      offset: how many frames later they come in the remaster.
     """
     found: list[dict[str, int]] = []
     for number, other in shot.matches:
@@ -97,8 +97,8 @@ def _film(seen: footage.Footage) -> dict[str, Any]:
 def _shot(shot: remaster.PairedShot, paired: remaster.Paired) -> dict[str, Any]:
     """Returns the numbers of one shot."""
     here = [
-        written
-        for number, written in paired.written.items()
+        result
+        for number, result in paired.results.items()
         if shot.start <= number < shot.end
     ]
     return {
@@ -108,28 +108,25 @@ def _shot(shot: remaster.PairedShot, paired: remaster.Paired) -> dict[str, Any]:
         "matched": len(shot.matches),
         "offsets": offsets(shot),
         "likeness": round(float(np.median(shot.likeness)), 4) if shot.matches else None,
-        "geometry": dataclasses.asdict(shot.lying) if shot.lying else None,
+        "geometry": dataclasses.asdict(shot.geometry) if shot.geometry else None,
         "geometry_of": "shot" if shot.own else "film",
         "measured_frames": shot.measured,
         "spread": None if math.isnan(shot.spread) else round(shot.spread, 3),
-        "box": shot.box if shot.lying else None,
-        "written": sum(bool(written.name) for written in here),
-        "dropped": sum(not written.name for written in here),
+        "box": shot.box if shot.geometry else None,
+        "written": sum(bool(result.name) for result in here),
+        "dropped": sum(not result.name for result in here),
     }
 
 
 def summary(paired: remaster.Paired) -> dict[str, Any]:
-    """Returns all numbers of an alignment, as they stand in the JSON file."""
+    """Returns the content of the JSON file."""
     return {
         "worn": _film(paired.degraded),
-        "remaster": _film(paired.clean),
-        "geometry": "place in the remaster = scale * place in the worn frame + shift, "
-        "in pixels from the edge",
+        "remaster": _film(paired.target),
+        "geometry": "position in the remaster = scale * position in the worn frame + "
+        "shift, in pixels from the edge",
         "shots": [_shot(shot, paired) for shot in paired.shots],
     }
-
-
-# The page.
 
 
 def _picture(image: np.ndarray, label: str) -> dict[str, Any]:
@@ -144,9 +141,9 @@ def _picture(image: np.ndarray, label: str) -> dict[str, Any]:
 
 
 def _mixed(degraded: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Returns both as a chessboard: edges that run on across squares lie right.
+    """Returns a chessboard of both: continuous edges mean that they are aligned.
 
-    The remaster gets the worn frame's colors, that edges alone may differ.
+    The remaster gets the degraded frame's colors, so that only edges can differ.
     """
     axes = (0, 1)
     gain = degraded.std(axes) / np.maximum(clean.std(axes), 1)
@@ -158,14 +155,14 @@ def _mixed(degraded: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 
 def _cases(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
-    """Yields what the page shows of some pairs."""
-    for number, written in paired.written.items():
-        if not written.pictures:
+    """Yields the pairs that the page shows."""
+    for number, result in paired.results.items():
+        if not result.pictures:
             continue
-        degraded, clean = written.pictures
+        degraded, clean = result.pictures
         yield {
-            "name": written.name or f"frame {number}, dropped",
-            "likeness": written.likeness,
+            "name": result.name or f"frame {number}, dropped",
+            "likeness": result.likeness,
             "plates": [
                 _picture(degraded, "worn"),
                 _picture(_mixed(degraded, clean), "both"),
@@ -175,7 +172,7 @@ def _cases(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
 
 
 def _runs(paired: remaster.Paired) -> Iterator[dict[str, Any]]:
-    """Yields stretches of the worn film by what became of them, for the strip."""
+    """Yields runs of frames with the same status, for the strip on the page."""
     start, before = 0, ""
     for row in _frames(paired):
         status = "kept" if row["status"] in ("written", "matched") else row["status"]
@@ -212,13 +209,13 @@ def write(folder: pathlib.Path, paired: remaster.Paired) -> pathlib.Path:
 
     Args:
       folder: the paired folder.
-      paired: what was aligned and written.
+      paired: the aligned films and their pairs.
 
     Returns:
       The page's file.
 
     Raises:
-      InputError: when they cannot be written.
+      InputError: if a file cannot be written.
     """
     table = io.StringIO()
     writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
@@ -232,10 +229,10 @@ def write(folder: pathlib.Path, paired: remaster.Paired) -> pathlib.Path:
     targets = paths(folder, paired.degraded.film)
     for target, text in zip(targets, texts, strict=True):
         try:
-            config.write_text(target, text)
+            files.write_text(target, text)
         except OSError as error:
             raise errors.InputError(
-                f"{target}: cannot be written ({error.strerror}); the pairs are; make "
-                "room and run again with --overwrite"
+                f"{target}: cannot be written ({error.strerror}); all pairs are "
+                "written; make room and run again with --overwrite"
             ) from None
     return targets[0]

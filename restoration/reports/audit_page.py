@@ -1,4 +1,4 @@
-"""What an audit found, as a table and a page."""
+"""The report of an audit: a CSV table and an HTML page."""
 
 import base64
 import collections
@@ -12,19 +12,17 @@ from typing import Any, TextIO
 from restoration.audit import finding, listing, plan, quarantine, survey
 from restoration.reports import page
 
-# Examples of each reason on the page, so that it stays some megabytes.
+# Examples of each reason on the page, which keeps it to a few megabytes, and the
+# longest side of their thumbnails, pixels.
 _EXAMPLES = 12
-
-
 _THUMBNAIL = 200
-
 
 COLUMNS = ("file", "reason", "severity", "action", "detail", "partner", "now_at")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """One line of the report; `now_at` and `partner_at` are where the files lie."""
+    """A row of the report; `now_at` and `partner_at` are the files' present paths."""
 
     file: str
     reason: str
@@ -43,7 +41,17 @@ def rows(
     findings: Iterable[finding.Finding],
     moved: frozenset[str],
 ) -> list[_Row]:
-    """Returns all that lies in the folder of moved files, then what is listed."""
+    """Returns the rows of the report: moved files first, then the other findings.
+
+    Args:
+      root: the data folder.
+      journal: of the data folder.
+      findings: of the audit.
+      moved: the reasons for which files are moved.
+
+    Returns:
+      The rows.
+    """
     aside = [m for m in journal.moves if quarantine.lies_aside(root, m)]
     moved_to = {move.source: move.target for move in aside}
     rows = [
@@ -84,7 +92,7 @@ def write_csv(file: TextIO, rows: Iterable[_Row]) -> None:
 
 
 def _thumbnail(root: str, path: str, label: str) -> dict[str, Any]:
-    """Returns a file as a small JPEG in a data URI; no `uri` where it has none."""
+    """Returns a file as a small JPEG in a data URI; `uri` is "" without an image."""
     image = survey.look(root, path, tensorflow=False).image
     if image is None:
         return {"label": label, "uri": ""}
@@ -100,13 +108,13 @@ def _thumbnail(root: str, path: str, label: str) -> dict[str, Any]:
 
 
 def _case(root: str, row: _Row, moved_to: Mapping[str, str]) -> dict[str, Any]:
-    """Returns what the page shows of one finding."""
+    """Returns the page's entry for one finding."""
     shown = [(row.now_at, row.file), (row.partner_at, row.partner)]
     if row.partner and listing.side_of(row.file) == "output":
         shown.reverse()
     shown = [(path, listing.side_of(file)) for path, file in shown if file]
     if row.other:
-        shown.append((moved_to.get(row.other, row.other), "the other"))
+        shown.append((moved_to.get(row.other, row.other), "other pair"))
     return {
         "name": finding.shown(row.file),
         "detail": finding.shown(row.detail),
@@ -116,7 +124,7 @@ def _case(root: str, row: _Row, moved_to: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _groups(root: str, rows: Sequence[_Row]) -> Iterator[dict[str, Any]]:
-    """Yields the findings by reason, the moved first."""
+    """Yields the page's findings by reason, moved files first."""
     moved_to = {row.file: row.now_at for row in rows}
     groups: dict[tuple[str, str], list[_Row]] = collections.defaultdict(list)
     for row in rows:
@@ -147,7 +155,7 @@ def _page(root: str, rows: Sequence[_Row], facts: Sequence[tuple[str, int]]) -> 
 def write_reports(
     root: str, rows: Sequence[_Row], facts: Sequence[tuple[str, int]]
 ) -> tuple[str, ...]:
-    """Writes both reports; returns what went wrong."""
+    """Writes both reports; returns a line for each failure."""
     try:
         with quarantine.writing(root, "report.csv") as file:
             write_csv(file, rows)
@@ -156,6 +164,6 @@ def write_reports(
     except OSError as error:
         return (
             f"{root!r}: the report cannot be written ({error.strerror}); no file is "
-            "lost: make room and run again to write it, or --undo",
+            "lost; make room and run again, or --undo",
         )
     return ()

@@ -1,19 +1,14 @@
-"""Pictures matched with their restored versions."""
+"""Matches pictures with their restored versions."""
 
 import pathlib
-
-from etils import epy
 
 from restoration.base import errors
 from restoration.images import frames
 from restoration.reports import gallery, run_files
 
-with epy.lazy_imports():
-    pass
-
 
 def _list_pictures(folder: str, flag: str, without: str) -> dict[str, pathlib.Path]:
-    """Returns the pictures below a folder by path, less those of a folder in it."""
+    """Returns the pictures below a folder by path, except those below `without`."""
     root, other = pathlib.Path(folder), pathlib.Path(without).resolve()
     if not root.is_dir():
         raise errors.InputError(f"{root}: no such folder; give another with {flag}")
@@ -26,7 +21,7 @@ def _list_pictures(folder: str, flag: str, without: str) -> dict[str, pathlib.Pa
 
 
 def _possible_stems(stem: str, same_folder: bool) -> list[str]:
-    """Returns the stems that a restored picture may come from, likeliest first."""
+    """Returns the possible stems of a restored picture's original, best first."""
     if same_folder:
         ending = "_restored"
         return [stem.removesuffix(ending)] if stem.endswith(ending) else []
@@ -37,24 +32,24 @@ def _possible_stems(stem: str, same_folder: bool) -> list[str]:
 def match_pictures(
     before: str, after: str
 ) -> tuple[list[gallery.Comparison], list[str]]:
-    """Matches restored pictures with those they were made from.
+    """Matches restored pictures with their originals.
 
-    A restored picture belongs to the picture of the same name without suffix,
-    or else to the one with the longest name that begins its own up to a `_`,
-    `-` or `.`, as in `street_restored.png`. In one folder for both, only
-    `_restored` tells them apart.
+    A restored picture belongs to the original of the same name, suffix aside, or else
+    to the original with the longest name that is the start of its own up to a `_`, `-`
+    or `.`, as in `street_restored.png`. If both are in one folder, restored pictures
+    must end with `_restored`.
 
     Args:
-      before: folder of the originals; a text file of the same name as a
-        picture holds its caption.
-      after: folder of the restored ones, in the same subfolders.
+      before: folder of the originals. A text file with the name of a picture is its
+        caption.
+      after: folder of the restored pictures, in the same sub-folders.
 
     Returns:
-      The matched pictures, and the names of originals without a restored one.
+      The matched pictures, and the names of originals without a restored picture.
 
     Raises:
-      InputError: if a folder is missing, nothing matches, or two originals
-        have an equal claim.
+      InputError: if a folder is missing, nothing matches, or two originals match one
+        restored picture equally well.
     """
     originals = _list_pictures(before, "--before", after)
     restored = _list_pictures(after, "--after", before)
@@ -68,19 +63,20 @@ def match_pictures(
         stem = next((stem for stem in possible if stem in by_stem), None)
         if stem is None:
             continue
-        claims = by_stem[stem]
-        if len(claims) > 1:
-            claims = [
-                claim for claim in claims if claim.endswith(path.suffix)
-            ] or claims
-        if len(claims) > 1:
+        candidates = by_stem[stem]
+        if len(candidates) > 1:
+            candidates = [
+                candidate for candidate in candidates if candidate.endswith(path.suffix)
+            ] or candidates
+        if len(candidates) > 1:
             raise errors.InputError(
-                f"{path}: may belong to {' or '.join(claims)} in {before}; rename one"
+                f"{path}: may belong to {' or '.join(candidates)} in {before}; rename "
+                "one"
             )
-        used |= {claims[0], name} if same else {claims[0]}
-        original = originals[claims[0]]
+        used |= {candidates[0], name} if same else {candidates[0]}
+        original = originals[candidates[0]]
         sidecar = original.with_suffix(".txt")
-        remedy = "write it as UTF-8 text, or take it away"
+        remedy = "write it as UTF-8 text, or remove it"
         caption = run_files.read(sidecar, remedy).strip() if sidecar.is_file() else ""
         rows.append(gallery.Comparison(stem, original, path, caption))
     if not rows:

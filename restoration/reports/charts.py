@@ -1,4 +1,4 @@
-"""Line charts as SVG that takes its colors and fonts from the page around it.
+"""Line charts as SVG elements in the colors and fonts of the page around them.
 
 The page defines the CSS variables --sans, --quiet, --rule, --train and --accent.
 """
@@ -15,10 +15,10 @@ from etils import epy
 with epy.lazy_imports():
     from matplotlib import figure, style, ticker
 
-# At most so many validation points are drawn as dots, which tell their values.
+# Up to this many validation points are drawn as dots with their values as tooltips.
 _MOST_DOTS = 60
 
-# What chart.mplstyle and the lines are drawn with, and what the page shows.
+# Colors and fonts of chart.mplstyle and of the lines, and their replacements.
 _PAGE = {
     "#000001": "currentColor",
     "#000002": "var(--quiet)",
@@ -43,16 +43,16 @@ def draw(
     write: Callable[[float], str],
     lower_is_better: bool,
 ) -> str:
-    """Draws one chart, its best validation point marked.
+    """Draws one chart and marks its best validation point.
 
     Args:
       lines: finite points (x, y) of "train", "validation" or both.
-      id: begins every id in the SVG, so that a page can hold several.
-      x_label: what the chart is drawn over, with its unit.
-      y_label: what it shows, with its unit.
-      write: writes a value of y with its unit.
-      lower_is_better: whether the best point is the lowest; such values (losses,
-        without unit) are drawn on a logarithmic scale where they span a decade.
+      id: prefix of every id in the SVG, so that a page can have several charts.
+      x_label: label of the x axis, with the unit.
+      y_label: label of the y axis, with the unit.
+      write: formats a value of y with its unit.
+      lower_is_better: whether the best point is the lowest. Such values (losses) get a
+        logarithmic scale if they span a factor of ten.
 
     Returns:
       An `<svg>` element for an HTML page, the same for the same arguments.
@@ -90,7 +90,7 @@ def draw(
                                  xytext=(0, -19 if lower_is_better else 11),
                                  textcoords="offset points")  # fmt: skip
             text.set_ha("left" if at < 0.2 else "right" if at > 0.8 else "center")
-        if dots:  # larger ones, unseen, take the pointer
+        if dots:  # larger invisible dots show the tooltips
             _, x, y = zip(*dots, strict=True)
             axes.plot(x, y, "o", ms=16, alpha=0, gid="notes", zorder=9, clip_on=False)
         file = io.StringIO()
@@ -104,9 +104,9 @@ def draw(
 
 
 def _fit_page(svg: str, id: str, label: str, notes: list[str]) -> str:
-    """Returns an SVG file as an element in the colors and fonts of the page."""
+    """Converts an SVG file to an element in the colors and fonts of the page."""
     box = re.search('viewBox="[^"]+"', svg)[0]
-    # The style in it would be the whole page's.
+    # Its style sheet would apply to the whole page.
     others = ".*<svg[^>]*>|<metadata>.*</metadata>|<style.*</style>"
     svg = re.sub(others, "", svg, flags=re.DOTALL)
 

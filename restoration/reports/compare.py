@@ -6,14 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyvips
 
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.images import metadata, picture
 from restoration.inference.restore_file import Restored
 from restoration.reports import gallery
 
-# More pictures would make the page too large to open.
+# Number of pictures on the page, which keeps its file small, and their longest side.
 MOST = 60
-
 _SIDE = 1200
 
 
@@ -27,7 +26,7 @@ def _thumbnail(path: pathlib.Path) -> pyvips.Image:
 
 
 def _shown(path: pathlib.Path) -> np.ndarray:
-    """Returns a picture as it is shown: upright, small, in sRGB, on white."""
+    """Returns a picture for the page: upright, small, in sRGB, on white."""
     image = _thumbnail(path)
     if image.hasalpha():
         image = image.flatten(background=255)
@@ -37,11 +36,11 @@ def _shown(path: pathlib.Path) -> np.ndarray:
 
 
 def write(path: pathlib.Path, results: Sequence[Restored]) -> list[str]:
-    """Writes the page of the first pictures that were restored.
+    """Writes a page of the first restored pictures.
 
     Args:
       path: the page.
-      results: what became of the pictures; those that failed are left out.
+      results: of all pictures; those that failed are left out.
 
     Returns:
       Lines to print about pictures that are not on the page.
@@ -52,12 +51,12 @@ def write(path: pathlib.Path, results: Sequence[Restored]) -> list[str]:
         try:
             pair = _shown(result.input), _shown(result.output)
         except (pyvips.Error, errors.InputError):
-            notes.append(f"{result.input}: not on the page: it cannot be shown")
+            notes.append(f"{result.input}: not on the page, since it cannot be shown")
             continue
         caption = "; ".join(result.notes)
         rows.append(gallery.Comparison(result.input.name, *pair, caption))
     if len(done) > MOST:
         notes.append(f"the first {MOST} of {len(done)} pictures are on {path}")
     if rows:
-        config.write_text(path, gallery.compare_page(rows, "Before and after"))
+        files.write_text(path, gallery.compare_page(rows, "Before and after"))
     return notes

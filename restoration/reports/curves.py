@@ -6,34 +6,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import markupsafe
-from etils import epy
 
 from restoration.reports import charts, numbers, run_files
 
-with epy.lazy_imports():
-    pass
-
-
-# A training curve of more points is drawn as the means of equal stretches.
+# A training curve with more points is drawn as the means of equal parts.
 MOST_POINTS = 300
 
 
 def _thin(
     points: Sequence[tuple[float, float]],
 ) -> tuple[list[tuple[float, float]], int]:
-    """Returns at most MOST_POINTS means of equal stretches, and their length."""
+    """Returns at most MOST_POINTS means of equal parts, and the parts' length."""
     length = max(1, math.ceil(len(points) / MOST_POINTS))
-    stretches = [points[i : i + length] for i in range(0, len(points), length)]
+    parts = [points[i : i + length] for i in range(0, len(points), length)]
     return [
         (statistics.fmean(x for x, _ in part), statistics.fmean(y for _, y in part))
-        for part in stretches
+        for part in parts
     ], length
 
 
 def curves(
     metrics: Mapping[str, Sequence[Mapping[str, Any]]], loss_name: str
 ) -> dict[str, Any]:
-    """Returns the charts, their legend and the table of validation values."""
+    """Returns the charts of a run, their legend and the table of validation values.
+
+    Args:
+      metrics: records by split, from `run_files.read_metrics`.
+      loss_name: for the label of the loss.
+
+    Returns:
+      Context of the template.
+    """
     records = {s: metrics[s] for s in ("train", "validation") if metrics.get(s)}
     everything = [record for found in records.values() for record in found]
     by_epoch = all(run_files.finite(record.get("epoch")) for record in everything)

@@ -1,4 +1,4 @@
-"""Pictures inside a page: as JPEG data, shrunk to fit, before and after."""
+"""Pictures in a page: embedded as JPEG data, shrunk to a budget, before and after."""
 
 import base64
 import dataclasses
@@ -14,8 +14,8 @@ from PIL import Image
 from restoration.images import frames
 from restoration.reports import page
 
-# Longest side of a picture on the page, and the size of all of them together
-# as they stand in it. Above the budget all large pictures shrink alike.
+# Longest side of a picture on the page, and the size in bytes of all pictures as
+# encoded in the page. Above this budget, all large pictures are shrunk.
 LARGEST_SIDE = 1200
 SMALLEST_SIDE = 240
 BUDGET = 9_000_000
@@ -35,7 +35,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """A picture as it stands in the page, and the size it had."""
+    """A picture as embedded in the page, and its full size in pixels."""
 
     uri: str
     width: int
@@ -45,7 +45,7 @@ class Embedded:
 
     @property
     def shrunk(self) -> bool:
-        """Whether it stands there smaller than it is."""
+        """Whether the embedded picture is smaller than the full one."""
         return self.width != self.full_width or self.height != self.full_height
 
 
@@ -65,8 +65,8 @@ def _encode(picture: Picture, longest_side: int) -> Embedded:
         size = [max(1, round(side * ratio)) for side in image.size]
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    # Full-resolution color: the half-resolution default dulls red and blue specks.
-    # Not `optimize`: with it Pillow fails on frames as noisy as heavy grain.
+    # Color subsampling would weaken red and blue specks. `optimize` is not used, since
+    # Pillow then fails on very noisy images.
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return Embedded(
@@ -75,7 +75,7 @@ def _encode(picture: Picture, longest_side: int) -> Embedded:
 
 
 def embed(pictures: Sequence[Picture], budget: int = BUDGET) -> list[Embedded]:
-    """Returns all pictures of a page, shrunk until they fit the budget."""
+    """Embeds all pictures of a page, shrunk until they fit the budget."""
     side = LARGEST_SIDE
     while True:
         embedded = [_encode(picture, side) for picture in pictures]
@@ -89,15 +89,15 @@ def embed(pictures: Sequence[Picture], budget: int = BUDGET) -> list[Embedded]:
 def plates(
     labels: Sequence[str], images: Sequence[Embedded], details: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Returns pictures side by side, each with a label and a line of detail.
+    """Returns the template's context for pictures side by side.
 
     Args:
-      labels: what each is.
+      labels: of the pictures.
       images: from `embed`.
-      details: a line each; by default none.
+      details: a line for each picture; none by default.
 
     Returns:
-      What the template shows of each: "label", "image", "detail".
+      "label", "image" and "detail" of each.
     """
     details = details or [""] * len(labels)
     return [
@@ -109,7 +109,7 @@ def plates(
 def comparison_rows(
     rows: Sequence[Comparison], embedded: Sequence[Embedded]
 ) -> list[dict[str, Any]]:
-    """Returns what the template shows of pictures before and after.
+    """Returns the template's context for pictures before and after.
 
     Args:
       rows: the pictures.
@@ -129,7 +129,7 @@ def comparison_rows(
 
 
 def both(rows: Iterable[Comparison]) -> list[Picture]:
-    """Returns the pictures of all rows, each before and then after."""
+    """Returns the pictures of all rows: before and after of each."""
     return [source for row in rows for source in (row.before, row.after)]
 
 

@@ -1,18 +1,12 @@
-"""Numbers as a person reads them."""
+"""Formats numbers for people."""
 
 import math
-
-from etils import epy
-
-with epy.lazy_imports():
-    pass
-
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def fixed(value: float, digits: int, sign: bool = False) -> str:
-    """Returns a number with so many digits after the point, and its sign if asked."""
+    """Returns a number with `digits` digits after the point, with `sign` also a +."""
     if math.isnan(value):
         return "n/a"
     if math.isinf(value):
@@ -22,7 +16,7 @@ def fixed(value: float, digits: int, sign: bool = False) -> str:
 
 
 def short(value: float) -> str:
-    """Returns a number in four digits, powers of ten written out."""
+    """Returns a number with four digits, very large or small ones as a power of ten."""
     if 1e4 <= abs(value) < 1e7:
         return fixed(value, 0)
     mantissa, _, exponent = f"{value:.4g}".partition("e")
@@ -34,7 +28,7 @@ def short(value: float) -> str:
 
 
 def brief(value: float) -> str:
-    """Returns a number in three digits."""
+    """Returns a number with three digits."""
     return short(float(f"{value:.3g}"))
 
 
@@ -44,5 +38,5 @@ def mse(value: float) -> str:
 
 
 def verdict(gain: float) -> str:
-    """Returns "better", "worse" or, where nothing was gained or lost, ""."""
+    """Returns "better" for a gain, "worse" for a loss, "" for neither."""
     return "better" if gain > 0 else "worse" if gain < 0 else ""

@@ -21,15 +21,15 @@ def render(
     folder: pathlib.Path = TEMPLATES,
     **context: Any,
 ) -> str:
-    """Returns a page; text is escaped, and the browser refuses all but its script.
+    """Renders a page. Text is escaped, and the browser runs only the page's script.
 
     Args:
       template: its file, which extends `page.html.j2`.
       title: of the page.
       styles: further style sheets, beside `page.css`.
       script: file of its script; "" for none.
-      folder: of the template and the sheets, where they are not the package's.
-      **context: what the template shows.
+      folder: of the template and the style sheets; the package's by default.
+      **context: variables of the template.
 
     Returns:
       The page's text, which is valid UTF-8.
@@ -54,5 +54,5 @@ def render(
         script_hash=base64.b64encode(digest).decode("ascii"),
         **context,
     )
-    # File names that are not UTF-8 reach here as surrogates.
+    # File names that are not valid UTF-8 contain surrogates.
     return page.encode("utf-8", "replace").decode("utf-8")

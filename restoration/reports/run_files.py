@@ -1,28 +1,21 @@
-"""The files that a training run leaves, read and checked for a page."""
+"""Reads and checks the files of a training run for a page."""
 
 import pathlib
 from typing import Any
-
-from etils import epy
 
 from restoration.base import config, errors
 from restoration.data import pairs
 from restoration.evaluation import scores
 
-with epy.lazy_imports():
-    pass
-
-
-# What a line that is no metrics record raises.
+# Errors raised by a line that is not a metrics record.
 _NOT_A_RECORD = (ValueError, KeyError, TypeError, OverflowError)
 
-
-# Larger numbers stand in no file that was not tampered with.
+# Charts cannot show larger numbers.
 _LIMIT = 1e300
 
 
 def read(path: pathlib.Path, remedy: str) -> str:
-    """Returns a text file; raises InputError with the remedy where it cannot."""
+    """Reads a text file; raises InputError with the remedy if that fails."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -32,7 +25,7 @@ def read(path: pathlib.Path, remedy: str) -> str:
 
 
 def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
-    """Returns a file's JSON object; raises InputError where it holds none."""
+    """Reads a JSON object from a file; raises InputError if that fails."""
     try:
         values = config.parse(read(path, remedy))
     except ValueError as error:
@@ -43,7 +36,7 @@ def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
 
 
 def number(value: Any, where: str, remedy: str) -> float:
-    """Returns a value as float; raises InputError where it is no number."""
+    """Returns a value as float; raises InputError if it is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -53,28 +46,28 @@ def number(value: Any, where: str, remedy: str) -> float:
 
 
 def train_command(workdir: pathlib.Path) -> str:
-    """Returns the remedy for a workdir without a run: how to train."""
+    """Returns the remedy for a workdir without a run: the command to train."""
     return f"run: python -m restoration.train --workdir {workdir} --data_dir DIR"
 
 
 def evaluate_command(workdir: pathlib.Path, split: str) -> str:
-    """Returns the remedy for a run that was not measured: how to evaluate."""
+    """Returns the remedy for a missing evaluation: the command to evaluate."""
     return f"run: python -m restoration.evaluate --workdir {workdir} --split {split}"
 
 
 def read_metrics(workdir: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
-    """Reads the metrics that a run logged.
+    """Reads the metrics that a run has logged.
 
     Args:
       workdir: the run's folder, with metrics.jsonl.
 
     Returns:
-      Records by split, ordered by step. Of two records of one step the later
-      counts: a run that was killed repeats steps when it resumes.
+      Records by split, ordered by step. If two records have the same step, the later
+      one is used, since a killed run repeats steps when it resumes.
 
     Raises:
-      InputError: for a missing file, and for a line that cannot be read unless
-        it is the last, which a kill may have cut.
+      InputError: if the file is missing or a line cannot be read. The last line is
+        ignored instead, since a killed run may have cut it off.
     """
     path = workdir / "metrics.jsonl"
     remedy = train_command(workdir)
@@ -103,7 +96,7 @@ def read_metrics(workdir: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def read_evaluation(workdir: pathlib.Path, split: str) -> dict[str, Any]:
-    """Reads the averages over one split, checked to hold every metric."""
+    """Reads the means over one split; raises InputError if a metric is missing."""
     path = workdir / "evaluation" / f"{split}.json"
     remedy = evaluate_command(workdir, split)
     found = read_object(path, remedy)
@@ -120,7 +113,7 @@ def read_evaluation(workdir: pathlib.Path, split: str) -> dict[str, Any]:
 
 
 def read_scores(workdir: pathlib.Path, split: str) -> list[scores.Score]:
-    """Reads the metrics of each picture of one split, in the file's order."""
+    """Reads the metrics of each image of one split, in the file's order."""
     path = workdir / "evaluation" / f"{split}.csv"
     remedy = evaluate_command(workdir, split)
     found = scores.from_csv(read(path, remedy), source=str(path), remedy=remedy)
@@ -133,5 +126,5 @@ def read_scores(workdir: pathlib.Path, split: str) -> list[scores.Score]:
 
 
 def finite(value: Any) -> bool:
-    """Whether a value is a number that a chart or a table can show."""
+    """Returns whether a value is a number that a chart or table can show."""
     return isinstance(value, int | float) and -_LIMIT < value < _LIMIT

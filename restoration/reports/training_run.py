@@ -1,4 +1,4 @@
-"""The part of a report that shows a training run."""
+"""The part of a report on a training run."""
 
 import dataclasses
 import datetime
@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epy
 
 from restoration.base import config, errors
-from restoration.data import pairs, sources
+from restoration.data import draw_config, pairs, sources
 from restoration.evaluation import scores
 from restoration.reports import (
     curves,
@@ -22,48 +21,47 @@ from restoration.reports import (
     run_files,
 )
 
-with epy.lazy_imports():
-    pass
-
+# Settings that say nothing where no pairs are drawn.
+_OF_DRAWING = {field.name for field in dataclasses.fields(draw_config.DrawConfig)}
 
 PROTOCOL = "PSNR/SSIM: RGB in [0,1], Gaussian 11x11 sigma 1.5, per image, averaged"
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
-    """What goes on the page, and where it is written."""
+    """Options of `python -m restoration.report`."""
 
     workdir: str | None = config.option(None, help="folder of the training run")
     data_dir: str | None = config.option(
         None, help="paired folder of the run; default: the one in config.json"
     )
     split: str = config.option(
-        "test", help="split of the headline and the pictures", choices=pairs.SPLITS
+        "test", help="split of the headline and of the pictures", choices=pairs.SPLITS
     )
     input: str | None = config.option(
-        None, short="i", help="folder of pictures to restore and show, by the "
-        "workdir's network or the best shipped model; NAME.txt captions a picture",
+        None, short="i", help="folder of pictures to restore and show, with the "
+        "workdir's network or the default model; NAME.txt is a picture's caption",
     )  # fmt: skip
     before: str | None = config.option(
-        None, help="folder of pictures without truth; NAME.txt beside one captions it"
+        None, help="folder of pictures without targets; NAME.txt is a picture's caption"
     )
     after: str | None = config.option(
-        None, help="their restored versions: same names, or with _restored after them"
+        None, help="folder of their restored versions, named NAME or NAME_restored"
     )
     title: str | None = config.option(None, help="heading of the page")
     out: str | None = config.option(
-        None, short="o", help="page to write; default: report.html in workdir or "
-        "after, INPUT_report.html beside the input",
+        None, short="o", help="page to write; default: report.html in --workdir or "
+        "--after, INPUT_report.html beside --input",
     )  # fmt: skip
     cases: int = config.option(
-        4, help="pictures each of the worst, the typical and the best", minimum=0
+        4, help="number of worst, of typical and of best pictures", minimum=0
     )
 
     def __post_init__(self):
-        """Checks limits and choices."""
+        """Checks the limits and choices."""
         config.check(self)
         if self.input and (self.before or self.after):
-            raise errors.InputError("give --input, or --before and --after")
+            raise errors.InputError("give --input, or --before and --after, not both")
 
 
 def table(split: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,15 +113,14 @@ def _spread(measured: Sequence[scores.Score]) -> str:
         for gain in (statistics.median(gains), min(gains), max(gains))
     )
     return (
-        f"PSNR gained, picture by picture: median {median} dB, from {least} to "
-        f"{most} dB. "
-        f"{lost or 'None'} of {len(gains)} came out worse than the input."
+        f"PSNR gained per picture: median {median} dB, from {least} to {most} dB. "
+        f"{lost or 'None'} of {len(gains)} became worse than the input."
     )
 
 
 def _detail(metrics: Mapping[str, float]) -> str:
     psnr, ssim = numbers.fixed(metrics["psnr"], 2), numbers.fixed(metrics["ssim"], 3)
-    # No-break spaces: a narrow page breaks between the two.
+    # No-break spaces: a narrow page breaks the line between the two.
     return f"{psnr}\u00a0dB, SSIM\u00a0{ssim}"
 
 
@@ -133,16 +130,16 @@ def _pictured(
     measured: Sequence[scores.Score],
     settings: Mapping[str, Any],
 ) -> tuple[dict[str, list[scores.Score]], dict[str, list[gallery.Picture]], str]:
-    """Chooses the cases; returns them, their three files by name, and a note."""
+    """Chooses the examples; returns them, their three pictures by name, and a note."""
     folder = workdir / "evaluation" / options.split
     restored = {s.name: folder / f"{s.name}.png" for s in measured}
-    # os.path: a name may be longer than any file's.
+    # Unlike pathlib's, this `isfile` accepts a name that is too long for a file.
     kept = [score for score in measured if os.path.isfile(restored[score.name])]
     chosen = scores.choose_cases(kept, options.cases)
     if not options.cases:
         return chosen, {}, ""
     if not kept:
-        return chosen, {}, f"No restored pictures were kept in {folder.name}."
+        return chosen, {}, f"No restored pictures were saved in {folder.name}."
     remedy = "give the paired folder with --data_dir, or --cases=0 for none"
     data_dir = options.data_dir or settings.get("data_dir")
     if not isinstance(data_dir, str) or not data_dir or "\0" in data_dir:
@@ -161,14 +158,14 @@ def _pictured(
     everything = f"{len(measured)} {options.split} pictures"
     of = f"all {everything}"
     if len(kept) < len(measured):
-        of = f"the {len(kept)} of {everything} that were kept"
+        of = f"the {len(kept)} of {everything} that were saved"
     return chosen, files, f"Chosen by PSNR gained, from {of}."
 
 
 def _pictures(
     opened: sources.Source, member: Any
 ) -> tuple[gallery.Picture, gallery.Picture]:
-    """Returns worn and clean picture of a pair: its files, if it has any."""
+    """Returns the degraded and the clean picture of a pair, as files or arrays."""
     if isinstance(member, pairs.Pair):
         return member.input, member.output
     (batch,) = opened.evaluation_batches([member], batch_size=1)
@@ -185,7 +182,7 @@ def _facts(
     path: pathlib.Path,
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[tuple[str, str]]:
-    """Returns what identifies the run, as far as its files tell it."""
+    """Returns the facts about the run that its files contain."""
     modified = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     facts = [("Model", str(evaluation.get("model") or settings.get("model") or "n/a"))]
     parameters = evaluation.get("parameters", settings.get("parameters"))
@@ -200,7 +197,7 @@ def _facts(
     ]
     if speeds:
         speed = numbers.brief(statistics.median(speeds))
-        facts.append(("Training speed", f"{speed} pictures a second"))
+        facts.append(("Training speed", f"{speed} images per second"))
     date = f"{modified.day} {modified:%B %Y}"
     return [*facts, ("Evaluated", str(evaluation.get("date") or date))]
 
@@ -210,10 +207,20 @@ def run_context(
 ) -> tuple[
     dict[str, Any], Callable[[Sequence[gallery.Embedded]], None], list[gallery.Picture]
 ]:
-    """Returns the run's part of the page, and the pictures that it waits for.
+    """Returns the template's context for a run, and its pictures.
 
-    All pictures of a page share one budget, so they are embedded together; the
-    returned function puts them in their places.
+    All pictures of a page are embedded together, since they share one budget.
+
+    Args:
+      options: of the report.
+      workdir: the run's folder.
+
+    Returns:
+      The context; a function that adds the embedded pictures to it; and the pictures
+      to embed.
+
+    Raises:
+      InputError: if a file is missing or malformed; names the remedy.
     """
     settings = run_files.read_object(
         workdir / "config.json", run_files.train_command(workdir)
@@ -264,7 +271,11 @@ def run_context(
         "spread": _spread(measured),
         "cases": groups if files else [],
         "cases_note": note,
-        "config": [(name, _setting(value)) for name, value in settings.items()],
+        "config": [
+            (name, _setting(value))
+            for name, value in settings.items()
+            if settings.get("clean") or name not in _OF_DRAWING
+        ],
         **curves.curves(metrics, str(settings.get("loss", ""))),
     }
 
@@ -273,7 +284,7 @@ def run_context(
         for group in context["cases"]:
             for case in group["cases"]:
                 three = [next(images) for _ in range(3)]
-                labels = ("Input", "Restored", "Truth")
+                labels = ("Input", "Restored", "Target")
                 case["plates"] = gallery.plates(labels, three, case["details"])
 
     order = [s.name for group in chosen.values() for s in group] if files else []

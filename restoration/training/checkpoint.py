@@ -12,7 +12,6 @@ being sealed, unless there is no other.
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import math
 import os
@@ -22,13 +21,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
-from restoration import models
-from restoration.base import config, disk, errors
+from restoration.base import config, errors, files
 from restoration.devices import processes
-from restoration.training import checksums, optim, provenance, step
+from restoration.training import checksums, provenance, step, train_config
 
 # What a kill may leave behind: Orbax' unfinished folders, and half-deleted ones.
 _LEFTOVERS = ("*.orbax-checkpoint-tmp*", "*.deleted")
@@ -54,12 +51,12 @@ class Manager:
 
     def all_steps(self) -> list[int]:
         """Returns the steps of the checkpoints that are whole, in order."""
-        return _steps(self.folder)
+        return steps_in(self.folder)
 
     def wait_until_finished(self) -> None:
         """Waits until the last checkpoint is sealed; InputError if the disk is full."""
         while self.running:
-            with disk.told_when_full(self.folder.parent):
+            with files.explain_full_disk(self.folder.parent):
                 self.running.pop().result()
 
     def close(self) -> None:
@@ -71,11 +68,13 @@ class Manager:
             self.writer.close()
 
 
-def _folder(workdir: str | os.PathLike) -> pathlib.Path:
+def folder_of(workdir: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder of a run's checkpoints."""
     return pathlib.Path(workdir).resolve() / "checkpoints"
 
 
-def _steps(folder: pathlib.Path) -> list[int]:
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """Returns the steps of the checkpoints in a folder that are whole, in order."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if path.name.isdecimal())
@@ -97,10 +96,10 @@ def open_manager(workdir: str | os.PathLike, *, keep: int) -> Manager:
     Raises:
       InputError: when there are checkpoints and all are damaged.
     """
-    folder = _folder(workdir)
+    folder = folder_of(workdir)
     logging.getLogger("absl").addFilter(_is_not_raised_too)
     if processes.is_writer():
-        with disk.told_when_full(folder.parent):
+        with files.explain_full_disk(folder.parent):
             folder.mkdir(parents=True, exist_ok=True)
         _clear(folder)
         _move_damaged(folder)
@@ -137,7 +136,7 @@ def _problem(path: pathlib.Path) -> str:
     return ""
 
 
-def _choose(folder: pathlib.Path, numbers: list[int]) -> tuple[int, dict[int, str]]:
+def choose(folder: pathlib.Path, numbers: list[int]) -> tuple[int, dict[int, str]]:
     """Returns the first good checkpoint, and what is wrong with those before it.
 
     Args:
@@ -168,10 +167,10 @@ def _choose(folder: pathlib.Path, numbers: list[int]) -> tuple[int, dict[int, st
 
 def _move_damaged(folder: pathlib.Path) -> None:
     """Moves what is newer than the latest good checkpoint to `damaged/`."""
-    numbers = _steps(folder)
+    numbers = steps_in(folder)
     if not numbers:
         return
-    chosen, problems = _choose(folder, numbers[::-1])
+    chosen, problems = choose(folder, numbers[::-1])
     for number, problem in problems.items():
         target = folder.parent / "damaged" / str(number)
         shutil.rmtree(target, ignore_errors=True)
@@ -210,7 +209,7 @@ def save(
         "config": _recorded_config(manager.folder.parent),
         "packages": provenance.packages(),
     }
-    with disk.told_when_full(manager.folder.parent):
+    with files.explain_full_disk(manager.folder.parent):
         manager.writer.save(manager.folder / str(number), state)
     manager.running.append(manager.sealer.submit(_finish, manager, number, facts))
 
@@ -244,9 +243,9 @@ def _psnr(path: pathlib.Path) -> float | None:
         return None
 
 
-def _by_score(folder: pathlib.Path) -> list[int]:
+def by_score(folder: pathlib.Path) -> list[int]:
     """Returns the steps of the checkpoints: the best first, unmeasured ones last."""
-    scores = {number: _psnr(folder / str(number)) for number in _steps(folder)}
+    scores = {number: _psnr(folder / str(number)) for number in steps_in(folder)}
 
     def rank(number: int) -> tuple[float, int]:
         score = scores[number]
@@ -256,11 +255,11 @@ def _by_score(folder: pathlib.Path) -> list[int]:
 
 
 def _delete_old(manager: Manager) -> None:
-    kept = set(_steps(manager.folder)[-manager.keep :])
-    best = _by_score(manager.folder)[0]
+    kept = set(steps_in(manager.folder)[-manager.keep :])
+    best = by_score(manager.folder)[0]
     if _psnr(manager.folder / str(best)) is not None:
         kept.add(best)
-    for number in set(_steps(manager.folder)) - kept:
+    for number in set(steps_in(manager.folder)) - kept:
         # A kill in the midst must not leave half of a checkpoint under its name.
         doomed = manager.folder / f"{number}.deleted"
         os.replace(manager.folder / str(number), doomed)
@@ -291,7 +290,7 @@ def restore_latest(manager: Manager, like: step.TrainState) -> step.TrainState |
             "%s: written with other versions (%s); the run goes on, but not to the "
             "same last bit", path, ", ".join(others),
         )  # fmt: skip
-    return _restore(path, like)
+    return restore(path, like)
 
 
 def read_note(manager: Manager) -> dict[str, Any]:
@@ -317,12 +316,25 @@ def _other_packages(path: pathlib.Path) -> list[str]:
 def _other_config(path: pathlib.Path) -> list[str]:
     """Returns in words how a checkpoint's run differs from its workdir's."""
     before = checksums.facts(path)["config"] if checksums.is_sealed(path) else None
-    if before is None or not (path.parent.parent / "config.json").is_file():
+    after = _recorded_config(path.parent.parent)
+    if before is None or after is None:
         return []
-    return config.changes(before, load_config(path.parent.parent))
+    return train_config.recorded_changes(before, after)
 
 
-def _restore(path: pathlib.Path, like: Any) -> Any:
+def restore(path: pathlib.Path, like: Any) -> Any:
+    """Reads a checkpoint.
+
+    Args:
+      path: its folder.
+      like: a tree of arrays or of their shapes, with shardings.
+
+    Returns:
+      The tree, placed as `like` is.
+
+    Raises:
+      InputError: when it is of another run, model or version.
+    """
     different = _other_config(path)
     if different:
         raise errors.InputError(
@@ -340,96 +352,3 @@ def _restore(path: pathlib.Path, like: Any) -> Any:
             f"{path}: not a checkpoint of this model, or of another version ({reason})"
             f"{versions}; use another --workdir"
         ) from None
-
-
-def load_config(workdir: str | os.PathLike) -> config.TrainConfig:
-    """Returns the configuration of a training run.
-
-    Args:
-      workdir: the run's folder.
-
-    Returns:
-      The configuration that `train` saved.
-
-    Raises:
-      InputError: when there is none, or it is malformed.
-    """
-    path = pathlib.Path(workdir) / "config.json"
-    if not path.is_file():
-        raise errors.InputError(
-            f"{path}: no such file; train first: python -m restoration.train "
-            f"--workdir {workdir} --data_dir ..."
-        )
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return config.from_json(text, config.TrainConfig, source=str(path))
-
-
-def _load(
-    options: config.TrainConfig, folder: pathlib.Path, numbers: list[int]
-) -> step.TrainState:
-    """Loads the first good one of some checkpoints onto one device."""
-    # Of several processes one chooses: the others may not see the newest files yet.
-    found = _choose(folder, numbers) if processes.is_writer() else None
-    chosen, problems = processes.gather(found)[0]
-    for problem in problems.values():
-        logging.warning("%s; step %d is used", problem, chosen)
-    model = models.get_model(options.model)
-    like = jax.eval_shape(
-        lambda: step.init_state(
-            model,
-            optim.make_optimizer(options, 1),
-            jax.random.key(0),
-            ema=bool(options.ema_decay),
-        )
-    )
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like
-    )
-    return _restore(folder / str(chosen), like)
-
-
-def load_trained(workdir: str | os.PathLike) -> tuple[config.TrainConfig, Any, int]:
-    """Loads the best weights of a run: averaged ones where they are kept.
-
-    Args:
-      workdir: the run's folder.
-
-    Returns:
-      The configuration, the parameters, and the step they are of.
-
-    Raises:
-      InputError: when the workdir holds no usable checkpoint.
-    """
-    options, folder = load_config(workdir), _folder(workdir)
-    numbers = _by_score(folder)
-    if not numbers:
-        raise errors.InputError(
-            f"{folder}: no checkpoint; the run was stopped before its first one, "
-            "start it again"
-        )
-    state = _load(options, folder, numbers)
-    parameters = state.average if options.ema_decay else state.parameters
-    return options, parameters, int(state.step)
-
-
-def digest(workdir: str | os.PathLike) -> tuple[int, str]:
-    """Returns the latest step of a run and a SHA-256 of its whole state.
-
-    Args:
-      workdir: the run's folder.
-
-    Raises:
-      InputError: when the workdir holds no usable checkpoint.
-    """
-    options, folder = load_config(workdir), _folder(workdir)
-    numbers = _steps(folder)
-    if not numbers:
-        raise errors.InputError(f"{folder}: no checkpoint")
-    state = _load(options, folder, numbers[::-1])
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        leaf = np.asarray(leaf)
-        found.update(repr((path, leaf.shape, str(leaf.dtype))).encode())
-        found.update(leaf.tobytes())
-    return int(state.step), found.hexdigest()

@@ -10,7 +10,7 @@ import os
 import pathlib
 from typing import Any
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 
 NAME = "seal.json"
 
@@ -44,22 +44,14 @@ def write(folder: pathlib.Path, facts: dict[str, Any]) -> None:
     Raises:
       OSError: when the disk is full.
     """
-    files = {
+    found = {
         path.relative_to(folder).as_posix(): _digest(path, flush=True)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    content = {"facts": facts, "files": files}
+    content = {"facts": facts, "files": found}
     text = json.dumps(content | {"sha256": _own_digest(content)}, indent=1) + "\n"
-    temporary = folder / f".{NAME}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_text(folder / NAME, text, flush=True)
     _flush_folder(folder)
 
 

@@ -1,18 +1,101 @@
 """The loop of a training run: steps, and what happens between them."""
 
 import collections
+import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import tqdm
 
-from restoration.base import config
 from restoration.devices import processes
-from restoration.training import checkpoint, events, feed, guard, run_log, step
+from restoration.training import (
+    checkpoint,
+    feed,
+    guard,
+    run_log,
+    step,
+    train_config,
+    validation,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Events:
+    """After which steps to log, evaluate and save; the last step does all.
+
+    Attributes:
+      options: of the run.
+      steps_per_epoch: batches an epoch.
+      total_steps: of the run.
+    """
+
+    options: train_config.RunConfig
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def _log_every(self) -> int:
+        return self.options.log_every or self.steps_per_epoch
+
+    @property
+    def _evaluate_every(self) -> int:
+        return self.options.evaluate_every * self.steps_per_epoch
+
+    def _due(self, done: int, interval: int) -> bool:
+        return done % interval == 0 or done == self.total_steps
+
+    def logs(self, done: int) -> bool:
+        """Returns whether a line is logged after so many steps."""
+        return self._due(done, self._log_every)
+
+    def evaluates(self, done: int) -> bool:
+        """Returns whether weights are measured then."""
+        count = self.options.evaluations
+        if not count:
+            return self._due(done, self._evaluate_every)
+        # Of the stops total * n // count, n from 1 on, the first that is not before.
+        number = -(-done * count // self.total_steps)
+        return number > 0 and self.total_steps * number // count == done
+
+    def saves(self, done: int) -> bool:
+        """Returns whether a checkpoint is saved then."""
+        if self.options.checkpoint_every:
+            return self._due(done, self.options.checkpoint_every)
+        return self.evaluates(done)
+
+    def any(self, done: int) -> bool:
+        """Returns whether anything of these happens then."""
+        return self.logs(done) or self.evaluates(done) or self.saves(done)
+
+    def next_after(self, done: int) -> int:
+        """Returns the next step with an event."""
+        intervals = [self._log_every]
+        intervals += [self.options.checkpoint_every or self.total_steps]
+        coming = [(done // interval + 1) * interval for interval in intervals]
+        count = self.options.evaluations
+        if not count:
+            coming.append((done // self._evaluate_every + 1) * self._evaluate_every)
+        else:
+            number = done * count // self.total_steps + 1
+            while self.total_steps * number // count <= done:
+                number += 1
+            coming.append(self.total_steps * number // count)
+        return min(self.total_steps, *coming)
+
+
+class Log(Protocol):
+    """Takes the lines of a run's log; see `run_log.open_log`."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a line; `step`, `epoch` and `split` are in it."""
+
+    def flush(self) -> None:
+        """Makes sure that what was written is on the disk."""
 
 
 class Job(NamedTuple):
@@ -23,29 +106,44 @@ class Job(NamedTuple):
       source: of the batches.
       steps_per_epoch: batches an epoch.
       total_steps: of the run.
-      advance: takes the state and a number of steps at most; returns state, metrics,
-        steps done; see `feed.Feed.make_run`.
-      validate: (parameters, batches) -> means; None without validation pairs.
+      advance: does steps.
+      validate: measures weights; None without validation pairs.
       manager: of the checkpoints.
-      log: see `run_log.open_log`.
-      bar: of tqdm.
-      is_stopped: tells whether a signal asks to stop.
+      log: takes the lines of the log.
+      bar: shows the progress.
+      is_stopped: returns whether a signal, or the time, asks to stop.
     """
 
-    options: config.TrainConfig
+    options: train_config.RunConfig
     source: feed.Feed
     steps_per_epoch: int
     total_steps: int
-    advance: Callable
-    validate: Callable[[Any, Iterator], dict] | None
+    advance: feed.Advance
+    validate: validation.Validate | None
     manager: checkpoint.Manager
-    log: Any
-    bar: Any
+    log: Log
+    bar: tqdm.tqdm
     is_stopped: Callable[[], bool]
 
 
-class _Told(NamedTuple):
-    """What steps have told that no line of the log holds yet.
+class Ended(NamedTuple):
+    """How a loop ended.
+
+    Attributes:
+      state: after the last step.
+      step: number of steps done.
+      figures: of the last evaluation, None without one.
+      evaluated: the step of it.
+    """
+
+    state: step.TrainState
+    step: int
+    figures: dict[str, float] | None
+    evaluated: int | None
+
+
+class _Pending(NamedTuple):
+    """Metrics and events of steps that no line of the log holds yet.
 
     Attributes:
       sums: of the metrics since the last training line.
@@ -58,7 +156,7 @@ class _Told(NamedTuple):
     bad: guard.BadStep | None = None
 
 
-def train(job: Job, state: step.TrainState) -> tuple[int, float | None]:
+def train(job: Job, state: step.TrainState) -> Ended:
     """Trains until the end or a signal, then saves.
 
     Args:
@@ -66,54 +164,58 @@ def train(job: Job, state: step.TrainState) -> tuple[int, float | None]:
       state: to go on from.
 
     Returns:
-      Steps done, and validation PSNR of the last evaluation, None without one.
+      The state and what was measured last.
 
     Raises:
       InputError: at bad numbers that stop the run, bad data, a full disk.
     """
-    due = events.Events(job.options, job.steps_per_epoch, job.total_steps)
-    told = _Told(checkpoint.read_note(job.manager) or run_log.EMPTY)
+    due = Events(job.options, job.steps_per_epoch, job.total_steps)
+    pending = _Pending(checkpoint.read_note(job.manager) or run_log.EMPTY)
     calls: collections.deque = collections.deque()
     done = saved = int(state.step)
-    psnr, since = None, (done, time.monotonic())
+    figures = evaluated = None
+    since = done, time.monotonic()
     while done < job.total_steps and not job.is_stopped():
-        state, values, count = job.advance(state, due.next_after(done) - done)
+        state, values, count = job.advance(state, limit=due.next_after(done) - done)
         calls.append((done, values))
         done += count
         job.bar.update(count)
         # Between events one call stays in flight, so that no device need wait.
-        told = _settle(job, state, told, calls, waiting=0 if due.any(done) else 1)
+        pending = _settle(job, state, pending, calls, waiting=0 if due.any(done) else 1)
         if due.logs(done):
-            told = _log_means(job, told, done, since)
+            pending = _log_means(job, pending, done, since)
             since = done, time.monotonic()
-        measured = None
+        score = None
         if job.validate and due.evaluates(done):
-            measured = psnr = _validate(job, state, done)
+            figures, evaluated = _validate(job, state, done), done
+            score = validation.score(figures)
             since = done, time.monotonic()
         if due.saves(done):
-            _save(job, state, measured, told)
+            _save(job, state, score, pending)
             saved = done
-    told = _settle(job, state, told, calls, waiting=0)
+    pending = _settle(job, state, pending, calls, waiting=0)
     if saved < done:
-        _save(job, state, None, told)
-    return done, psnr
+        _save(job, state, None, pending)
+    return Ended(state, done, figures, evaluated)
 
 
 def _settle(
-    job: Job, state: Any, told: _Told, calls: collections.deque, *, waiting: int
-) -> _Told:
-    """Takes in what calls have told, but for the last few; stops at bad numbers."""
+    job: Job, state: Any, pending: _Pending, calls: collections.deque, *, waiting: int
+) -> _Pending:
+    """Takes in the metrics of calls, but of the last few; stops at bad numbers."""
     while len(calls) > waiting:
-        told = _take_in(job, told, *calls.popleft())
-        if told.bad:
-            names = feed.batch_names(job.options, job.source, told.bad.number)
-            _save(job, state, None, _write_rows(job, told))
+        pending = _take_in(job, pending, *calls.popleft())
+        if pending.bad:
+            names = feed.batch_names(job.options, job.source, pending.bad.number)
+            _save(job, state, None, _write_rows(job, pending))
             job.manager.wait_until_finished()
-            raise guard.stop(job.options.workdir, told.bad, names)
-    return told if waiting else _write_rows(job, told)
+            raise guard.stop(job.options.workdir, pending.bad, names)
+    return pending if waiting else _write_rows(job, pending)
 
 
-def _take_in(job: Job, told: _Told, first: int, values: Mapping[str, Any]) -> _Told:
+def _take_in(
+    job: Job, pending: _Pending, first: int, values: Mapping[str, Any]
+) -> _Pending:
     """Adds the metrics of some steps, and notes what was unusual about them."""
     values = {n: np.atleast_1d(v) for n, v in jax.device_get(dict(values)).items()}
     bad = guard.bad_steps(first, values)
@@ -121,7 +223,7 @@ def _take_in(job: Job, told: _Told, first: int, values: Mapping[str, Any]) -> _T
     if stop:  # the steps after it have done nothing
         values = {n: steps[: stop.number - first] for n, steps in values.items()}
     flags = values.pop("bad")
-    rows = list(told.rows)
+    rows = list(pending.rows)
     for number in range(first, first + len(flags)):
         if pairs := feed.replaced(job.options, job.source, number):
             rows.append((number, "replaced", {"pairs": pairs}))
@@ -130,42 +232,55 @@ def _take_in(job: Job, told: _Told, first: int, values: Mapping[str, Any]) -> _T
         logging.warning("skipped %s", guard.describe(one, names))
         numbers = {"loss": str(one.loss), "gradient_norm": str(one.gradient_norm)}
         rows.append((one.number, "bad numbers", numbers | {"pairs": names}))
-    return _Told(run_log.add(told.sums, values, flags), tuple(rows), stop)
+    return _Pending(run_log.add(pending.sums, values, flags), tuple(rows), stop)
 
 
-def _write_rows(job: Job, told: _Told) -> _Told:
+def _write_rows(job: Job, pending: _Pending) -> _Pending:
     """Logs what was unusual, of all processes."""
-    found = {json.dumps(row) for part in processes.gather(told.rows) for row in part}
+    found = {json.dumps(row) for part in processes.gather(pending.rows) for row in part}
     rows = sorted(map(json.loads, found), key=lambda row: (*row[:2], str(row[2])))
     for number, split, values in rows:
-        run_log.write(job.log, number + 1, job.steps_per_epoch, split, values)
-    return told._replace(rows=())
+        _log(job, number + 1, split, values)
+    return pending._replace(rows=())
 
 
-def _log_means(job: Job, told: _Told, done: int, since: tuple[int, float]) -> _Told:
+def _log_means(
+    job: Job, pending: _Pending, done: int, since: tuple[int, float]
+) -> _Pending:
     """Logs the means of the metrics and the speed; the sums begin anew."""
-    means = run_log.means(told.sums)
+    means = run_log.means(pending.sums)
     images = (done - since[0]) * job.options.batch_size
     speed = round(images / (time.monotonic() - since[1]), 2)
     line = means | {"images_per_second": speed}
-    run_log.write(job.log, done, job.steps_per_epoch, "train", line)
-    if means["loss"] is not None:
-        shown = f"{means['loss']:.5f}", f"{means['psnr']:.2f}"
-        job.bar.set_postfix(loss=shown[0], psnr=shown[1])
-    return told._replace(sums=run_log.EMPTY)
+    _log(job, done, "train", line)
+    shown = {n: f"{means[n]:.5g}" for n in ("loss", "psnr") if means.get(n) is not None}
+    job.bar.set_postfix(shown)
+    return pending._replace(sums=run_log.EMPTY)
 
 
-def _validate(job: Job, state: Any, done: int) -> float:
-    """Measures and logs the validation pairs; returns their PSNR."""
-    parameters = state.average if job.options.ema_decay else state.parameters
-    means = job.validate(parameters, job.source.validation())
-    run_log.write(job.log, done, job.steps_per_epoch, "validation", means)
-    job.bar.set_description(f"train (validation {means['psnr']:.2f} dB)")
-    return means["psnr"]
+def _log(job: Job, done: int, split: str, values: Mapping[str, Any]) -> None:
+    """Writes a line about the steps so far."""
+    epoch = round(done / job.steps_per_epoch, 4)
+    job.log.write({"step": done, "epoch": epoch, "split": split, **values})
 
 
-def _save(job: Job, state: Any, psnr: float | None, told: _Told) -> None:
+def evaluated_parameters(
+    options: train_config.RunConfig, state: step.TrainState
+) -> Any:
+    """Returns the weights that count: the averaged ones where they are kept."""
+    return state.average if options.ema_decay else state.parameters
+
+
+def _validate(job: Job, state: step.TrainState, done: int) -> dict[str, float]:
+    """Measures the weights and logs the numbers."""
+    figures = job.validate(evaluated_parameters(job.options, state))
+    _log(job, done, "validation", figures)
+    job.bar.set_description(f"train (validation {validation.score(figures):.2f})")
+    return figures
+
+
+def _save(job: Job, state: Any, psnr: float | None, pending: _Pending) -> None:
     """Starts saving; the log is on the disk before the checkpoint is."""
     if processes.is_writer():
-        run_log.flush(job.log)
-    checkpoint.save(job.manager, state, psnr, told.sums)
+        job.log.flush()
+    checkpoint.save(job.manager, state, psnr, pending.sums)

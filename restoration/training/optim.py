@@ -1,5 +1,6 @@
-"""The optimizer: Adam in Keras' form or Muon, schedules, gradient clipping."""
+"""The optimizer: Adam in Keras' form, AdamW or Muon; schedules, gradient clipping."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from restoration.base import config
+from restoration.training import train_config
 
 # Channels of a picture; a layer that has no more on one side is no hidden one.
 _COLORS = 3
@@ -116,19 +117,26 @@ def muon(
     return optax.partition(methods, _methods)
 
 
-def make_schedule(options: config.TrainConfig, total_steps: int) -> optax.Schedule:
+def make_schedule(options: train_config.RunConfig, total_steps: int) -> optax.Schedule:
     """Returns the learning rate as a function of the step.
 
     Args:
-      options: `schedule`, `learning_rate` and `warmup_steps` are read.
-      total_steps: where cosine reaches zero.
+      options: `schedule`, `learning_rate`, `warmup_steps`, `decay_from`
+        and `cosine_end` are read.
+      total_steps: where cosine ends.
 
     Returns:
       An optax schedule.
     """
     peak, warmup = options.learning_rate, min(options.warmup_steps, total_steps)
+    fall = min(max(warmup, options.decay_from), total_steps)
     if options.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup))
+        main = optax.cosine_decay_schedule(
+            peak, max(1, total_steps - fall), alpha=options.cosine_end
+        )
+        if fall > warmup:
+            flat = optax.constant_schedule(peak)
+            main = optax.join_schedules([flat, main], [fall - warmup])
     else:
         main = optax.constant_schedule(peak)
     if not warmup:
@@ -137,15 +145,58 @@ def make_schedule(options: config.TrainConfig, total_steps: int) -> optax.Schedu
     return optax.join_schedules([ramp, main], [warmup])
 
 
+def scale_parts(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of some parts of a network, so their learning rates.
+
+    Args:
+      rates: factors by the names of modules; the outermost module of a leaf that is
+        named counts, and leaves of none keep their updates.
+
+    Returns:
+      The gradient transformation, to stand after the optimizer.
+    """
+
+    def factor(path: tuple) -> float:
+        names = [getattr(key, "key", None) for key in path]
+        return next((rates[name] for name in names if name in rates), 1.0)
+
+    def update(updates, state, parameters=None):
+        del parameters
+        scaled = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: factor(path) * leaf, updates
+        )
+        return scaled, state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
 def make_optimizer(
-    options: config.TrainConfig, total_steps: int
+    options: train_config.RunConfig,
+    total_steps: int,
+    rates: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
-    """Returns the optimizer of a training run."""
-    schedule = make_schedule(options, total_steps)
+    """Returns the optimizer of a training run.
+
+    Args:
+      options: of the run.
+      total_steps: of the run.
+      rates: factors of the learning rates of parts, see `scale_parts`.
+
+    Returns:
+      The gradient transformation, learning rate and sign included.
+    """
+    schedule, decay = make_schedule(options, total_steps), options.weight_decay
     if options.optimizer == "muon":
-        parts = [muon(schedule)]
+        parts = [muon(schedule, weight_decay=decay)]
+    elif options.optimizer == "adamw":
+        adamw = optax.adamw(
+            schedule, b2=options.beta2, weight_decay=decay, mask=are_kernels
+        )
+        parts = [adamw]
     else:
         parts = [scale_by_keras_adam(), optax.scale_by_learning_rate(schedule)]
     if options.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(options.clip_norm))
+    if rates:
+        parts.append(scale_parts(rates))
     return optax.chain(*parts)

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import jax
@@ -165,7 +166,7 @@ def describe_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"fingerprint": digest.hexdigest(), "pairs": pairs}
 
 
-def now(options: config.TrainConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+def now(options: train_config.RunConfig, data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the record of a run that starts now.
 
     Args:
@@ -196,7 +197,7 @@ def append(workdir: str | os.PathLike, record: Mapping[str, Any], step: int) -> 
     path = pathlib.Path(workdir) / NAME
     starts = read(workdir) if path.is_file() else []
     starts.append({"step": step, **record})
-    config.write_text(path, json.dumps({"starts": starts}, indent=1) + "\n")
+    files.write_text(path, json.dumps({"starts": starts}, indent=1) + "\n")
 
 
 def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:

@@ -8,48 +8,48 @@ from typing import Any
 
 from etils import epy
 
-from restoration.base import config, errors
-from restoration.training import provenance, run_log
+from restoration.base import errors
+from restoration.training import provenance, run_log, train_config, trained
 
 with epy.lazy_imports():
-    from restoration.training import checkpoint, feed
+    from restoration.training import feed
 
 # What a log says of time alone.
 _TIMES = "images_per_second"
 
 
 def recorded(
-    before: str | os.PathLike, workdir: str | os.PathLike, data_dir: str = ""
-) -> config.TrainConfig:
+    before: str | os.PathLike, workdir: str | os.PathLike, **moved: str
+) -> train_config.TrainConfig:
     """Returns the options that repeat a run.
 
     Args:
       before: the run's workdir.
       workdir: of the repetition.
-      data_dir: where the data lie now; by default where they did.
+      **moved: where the data lie now, of `data_dir`, `clean` and `overlays` those
+        that are not empty; the others lie where they did.
 
     Returns:
-      The recorded options, with these two folders.
+      The recorded options, with these folders.
 
     Raises:
-      InputError: when there is no such run, or its data were never in a folder.
+      InputError: when there is no such run, or its data were in no folder.
     """
-    options = checkpoint.load_config(before)
+    options = train_config.load_config(before)
     if pathlib.Path(before).resolve() == pathlib.Path(workdir).resolve():
         raise errors.InputError(
             f"--workdir={workdir}: the run to repeat; give a new folder"
         )
-    if not (data_dir or options.data_dir):
+    moved = {name: path for name, path in moved.items() if path}
+    if not (moved or options.data_dir or options.clean):
         raise errors.InputError(
             f"--repeat={before}: it was trained on arrays in memory, by a program; "
             "start that program again"
         )
-    return dataclasses.replace(
-        options, workdir=str(workdir), data_dir=data_dir or options.data_dir
-    )
+    return dataclasses.replace(options, workdir=str(workdir), **moved)
 
 
-def warn(before: str | os.PathLike, options: config.TrainConfig) -> None:
+def warn(before: str | os.PathLike, options: train_config.RunConfig) -> None:
     """Warns of what differs by name: code, packages, devices, data.
 
     Args:
@@ -59,7 +59,7 @@ def warn(before: str | os.PathLike, options: config.TrainConfig) -> None:
     Raises:
       InputError: when the run's record or the data cannot be read.
     """
-    here = provenance.now(options, feed.describe(options))
+    here = provenance.now(options, feed.open_feed(options).describe())
     for line in provenance.differences(provenance.read(before)[-1], here):
         logging.warning("--repeat: %s", line)
 
@@ -86,7 +86,7 @@ def compare(before: str | os.PathLike, after: str | os.PathLike) -> list[str]:
     Raises:
       InputError: when one has no usable checkpoint.
     """
-    (step, state), (other_step, other_state) = map(checkpoint.digest, (before, after))
+    (step, state), (other_step, other_state) = map(trained.digest, (before, after))
     last = min(step, other_step)
     found = []
     rows, other_rows = _rows(before, last), _rows(after, last)

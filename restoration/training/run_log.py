@@ -9,12 +9,13 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
 
 import numpy as np
 
-from restoration.base import config
+from restoration.base import config, files
+from restoration.training import event_files
 
 NAME = "metrics.jsonl"
 
@@ -22,10 +23,29 @@ NAME = "metrics.jsonl"
 EMPTY: Mapping[str, Any] = {"steps": 0, "skipped": 0, "totals": {}}
 
 
+class Log:
+    """Writes the lines of a run; see `open_log`."""
+
+    def __init__(self, file: IO[str], also: Callable[[Mapping[str, Any]], object]):
+        """Takes the open file, and what is given each row besides."""
+        self._file, self._also = file, also
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a line; `step`, `epoch` and `split` are in it."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        self._also(row)
+
+    def flush(self) -> None:
+        """Makes sure that what was written is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
 @contextlib.contextmanager
 def open_log(
-    workdir: pathlib.Path, start: int, *, writer: bool = True
-) -> Iterator[Any]:
+    workdir: pathlib.Path, start: int, *, writer: bool = True, events: bool = False
+) -> Iterator[Log]:
     """Opens the log of a run for appending; drops what came after `start`.
 
     A run that was killed may have logged steps that no checkpoint holds; they
@@ -35,19 +55,27 @@ def open_log(
       workdir: the run's folder.
       start: number of steps done.
       writer: whether anything is written at all.
+      events: whether TensorBoard's event files are written too; see `event_files`.
 
     Yields:
-      The file.
+      What takes the lines.
     """
     if not writer:
         with open(os.devnull, "a", encoding="utf-8") as nowhere:
-            yield nowhere
+            yield Log(nowhere, _pass_over)
         return
     path = workdir / NAME
     kept = [row for row in read(path) if row["step"] <= start]
-    config.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-    with path.open("a", encoding="utf-8") as file:
-        yield file
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    with contextlib.ExitStack() as stack:
+        also = _pass_over
+        if events:
+            also = stack.enter_context(event_files.open_writer(workdir, kept))
+        yield Log(stack.enter_context(path.open("a", encoding="utf-8")), also)
+
+
+def _pass_over(row: Mapping[str, Any]) -> None:
+    del row
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -60,34 +88,6 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
                 if isinstance(row, dict) and isinstance(row.get("step"), int):
                     rows.append(row)
     return rows
-
-
-def write(
-    file: Any, done: int, steps_per_epoch: int, split: str, values: Mapping[str, Any]
-) -> None:
-    """Appends a line.
-
-    Args:
-      file: see `open_log`.
-      done: number of steps done.
-      steps_per_epoch: makes the epoch of it.
-      split: what the line is about.
-      values: the rest of the line.
-    """
-    row = {"step": done, "epoch": round(done / steps_per_epoch, 4), "split": split}
-    append(file, row | dict(values))
-
-
-def append(file: Any, row: Mapping[str, Any]) -> None:
-    """Appends a line as it is; `step` must be in it."""
-    file.write(json.dumps(row) + "\n")
-    file.flush()
-
-
-def flush(file: Any) -> None:
-    """Makes sure that what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def add(

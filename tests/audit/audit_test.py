@@ -1,4 +1,4 @@
-"""The audit's measures, and its workers."""
+"""The similarity measures of the audit, and its worker processes."""
 
 import io
 import math
@@ -22,9 +22,9 @@ def crop(right=0, down=0, side=140):
 
 
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (2, 0), (-3, 5), (6, -5)])
-def test_shift_of_a_worn_picture(right, down):
+def test_shift_of_a_degraded_image(right, down):
     rng = np.random.default_rng(0)
-    # Where the content of a crop further right lies further left.
+    # In a crop further right, the content is further left.
     degraded = 0.5 * crop(-right, -down) + 60 + rng.normal(0, 10, (140, 140, 3))
     degraded[:, 40:43] = 255
     found = similarity.shift(
@@ -34,7 +34,7 @@ def test_shift_of_a_worn_picture(right, down):
     assert found[2] > survey.SURE_SHARPNESS
 
 
-def test_shift_of_different_pictures_is_not_sharp():
+def test_shift_of_different_images_is_not_sharp():
     other = skimage.data.coffee()[100:240, 200:340]
     lumas = similarity.luma(grey(crop())), similarity.luma(grey(other))
     assert similarity.shift(*lumas)[2] < 10
@@ -81,17 +81,17 @@ def test_near_of_hashes_equals_all_comparisons():
     assert found == [(i, i + 300) for i in range(300)]
 
 
-def test_exchanged_needs_a_set_that_agrees():
+def test_exchanged_needs_pairs_with_the_same_kind_of_damage():
     rng = np.random.default_rng(0)
     wear = rng.normal((0.6, 0.8, 0.3, 0, 0), 0.15, (60, 5))
     assert not similarity.exchanged(wear).any()
     wear[[7, 21]] *= -1
     assert np.flatnonzero(similarity.exchanged(wear)).tolist() == [7, 21]
-    # A pair that hardly differs is no evidence, nor is a handful of pairs.
+    # A pair that hardly differs is not enough, nor are few pairs.
     wear[30] *= -0.1
     assert np.flatnonzero(similarity.exchanged(wear)).tolist() == [7, 21]
     assert not similarity.exchanged(wear[:10]).any()
-    # A set of two kinds of wear, one adds grain and one blurs, agrees on nothing.
+    # Two opposite kinds of damage, such as grain and blur, do not count.
     mixed = np.concatenate([wear[:30], -wear[:25]])
     assert not similarity.exchanged(mixed).any()
 
@@ -100,7 +100,7 @@ def test_shown_names_are_valid_unicode():
     assert finding.shown("a\udcff\n√") == "a\\xff\n√"
 
 
-def test_place():
+def test_split_stem_and_side_of_a_path():
     assert listing.pair_name("train/input/a/b_1.png") == ("train", "a/b_1")
     assert listing.pair_name("output/b.c.png") == ("", "b.c")
     assert listing.side_of("test/output/x.png") == "output"
@@ -116,7 +116,7 @@ def save_pairs(root, count):
             Image.fromarray(pixels).save(root / side / f"x_{index:03d}.png")
 
 
-def test_callers_lenient_pillow_does_not_matter(tmp_path, monkeypatch):
+def test_lenient_settings_of_pillow_are_ignored(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     save_pairs(tmp_path, 2)
@@ -127,10 +127,10 @@ def test_callers_lenient_pillow_does_not_matter(tmp_path, monkeypatch):
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
-def test_a_crashing_decoder_is_survived(tmp_path, monkeypatch):
+def test_audit_survives_a_crashing_decoder(tmp_path, monkeypatch):
     save_pairs(tmp_path, 80)
     (tmp_path / "input/x_033.png").write_bytes(b"crash")
-    # Workers are new processes: this is how to get at their Pillow.
+    # Workers are new processes; this changes Pillow in them.
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n"
         "from PIL import Image\n"

@@ -281,7 +281,7 @@ def small(tmp_path):
     return root
 
 
-def test_every_defect_is_found_and_no_other(defective, template):
+def test_exactly_the_defects_are_found(defective, template):
     before = tree(defective)
     summary = clean.clean(options(defective, dry_run=True))
     found = {(f.file, f.reason) for f in summary.findings}
@@ -300,7 +300,7 @@ def test_every_defect_is_found_and_no_other(defective, template):
     assert tree(defective) == before
 
 
-def test_moves_what_it_says_and_undo_restores_every_byte(defective):
+def test_files_are_moved_and_undo_restores_every_byte(defective):
     before = tree(defective)
     summary = clean.clean(options(defective))
     assert summary.failed == ()
@@ -394,7 +394,7 @@ def kill(root, call, count, *arguments):
 
 def test_killed_run_is_finished_or_undone(small):
     before = tree(small)
-    # After the second file has got its new name, before it loses the old one.
+    # Killed when the second file has both its new and its old name.
     kill(small, "link", 2)
     assert (small / "Disregard/output/sub/lone_1.png").exists()
     assert (small / "output/sub/lone_1.png").exists()
@@ -416,7 +416,7 @@ def test_killed_run_is_finished_or_undone(small):
     assert tree(copy) == before
 
 
-def test_killed_undo_is_gone_on_with(small):
+def test_killed_undo_is_continued(small):
     before = tree(small)
     clean.clean(options(small))
     kill(small, "link", 2, "undo")
@@ -452,7 +452,7 @@ def test_killed_while_planning_moves_nothing(small, monkeypatch):
     assert tree(small) == before
 
 
-def test_full_disk(small, monkeypatch):
+def test_full_disk_loses_nothing(small, monkeypatch):
     before = tree(small)
 
     def full(*args, **kwargs):
@@ -478,7 +478,7 @@ def test_full_disk(small, monkeypatch):
     assert tree(small) == before
 
 
-def test_never_overwrites(small):
+def test_nothing_is_overwritten(small):
     clean.clean(options(small))
     save(small / "output/sub/lone_0.png", photo("chelsea"))
     second = clean.clean(options(small))
@@ -488,17 +488,17 @@ def test_never_overwrites(small):
     assert len(report(small)) == 4
     undone = clean.clean(options(small, undo=True))
     assert undone.put_back == 3
-    assert "in the way" in undone.failed[0]
+    assert "exists already" in undone.failed[0]
     assert [row["now_at"] for row in report(small)] == [
         "Disregard/output/sub/lone_0.png"
     ]
-    # What was changed aside is not put back either.
+    # A file that was changed after the move is not put back.
     (small / "output/sub/lone_0.png").unlink()
     (small / "Disregard/output/sub/lone_0.png").write_bytes(b"changed")
     assert "changed" in clean.clean(options(small, undo=True)).failed[0]
 
 
-def test_links_are_never_followed_out(small):
+def test_links_are_never_followed(small):
     (small / "Disregard").symlink_to(small.parent)
     with pytest.raises(errors.InputError, match="link"):
         clean.clean(options(small))
@@ -510,7 +510,7 @@ def test_links_are_never_followed_out(small):
         clean.clean(options(small))
 
 
-def test_somebody_elses_folder_stays(small):
+def test_files_of_other_origin_stay(small):
     save(small / "Disregard/old.png", photo("coffee"))
     before = tree(small)
     clean.clean(options(small))
@@ -521,7 +521,7 @@ def test_somebody_elses_folder_stays(small):
         clean.clean(options(small))
 
 
-def test_bad_folders(small, tmp_path, monkeypatch):
+def test_bad_folders_are_refused(small, tmp_path, monkeypatch):
     with pytest.raises(errors.InputError, match="no such folder"):
         clean.clean(options(tmp_path / "absent"))
     with pytest.raises(errors.InputError, match="nothing to undo"):
@@ -550,7 +550,7 @@ def test_bad_folders(small, tmp_path, monkeypatch):
         clean.clean(options(small))
 
 
-def test_bad_options():
+def test_bad_options_are_refused():
     for bad in (
         {"move": ("nonsense",)},
         {"move": ("leak",), "keep": ("leak",)},
@@ -561,7 +561,7 @@ def test_bad_options():
             options("x", **bad)
 
 
-def test_unreadable_file_is_told(small, monkeypatch, capsys):
+def test_unreadable_file_is_reported(small, monkeypatch, capsys):
     real = survey._read
 
     def failing(path):
@@ -576,7 +576,7 @@ def test_unreadable_file_is_told(small, monkeypatch, capsys):
 
 
 def test_command_line_with_tensorflow(small):
-    # TensorFlow wants the chunk that ends a PNG, Pillow does not.
+    # TensorFlow needs the chunk that ends a PNG file, Pillow does not.
     path = small / "input/coffee_1.png"
     path.write_bytes(path.read_bytes()[:-12])
 

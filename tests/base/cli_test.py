@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 
 from restoration.base import cli, config, errors
+from restoration.training import train_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,24 +53,30 @@ def test_bad_flags_are_one_line(arguments, message):
 
 
 def test_json_round_trip():
-    options = config.TrainConfig(data_dir="d", workdir="w", learning_rate=1, epochs=3)
-    back = config.from_json(config.to_json(options), config.TrainConfig, source="x")
+    options = train_config.TrainConfig(
+        data_dir="d", workdir="w", learning_rate=1, epochs=3
+    )
+    back = config.from_json(
+        config.to_json(options), train_config.TrainConfig, source="x"
+    )
     assert back == options
 
 
 def test_runs_of_before_an_option_had_its_default():
-    options = config.TrainConfig(data_dir="d", workdir="w", seed=3)
+    options = train_config.TrainConfig(data_dir="d", workdir="w", seed=3)
     before = json.loads(config.to_json(options))
     del before["optimizer"]
     text = json.dumps(before)
-    assert config.from_json(text, config.TrainConfig, source="x") == options
+    assert config.from_json(text, train_config.TrainConfig, source="x") == options
     assert config.differences(before, options) == []
     muon = dataclasses.replace(options, optimizer="muon")
     assert config.differences(before, muon) == ["optimizer adam -> muon"]
 
 
 def test_bad_json_is_told():
-    good = json.loads(config.to_json(config.TrainConfig(data_dir="d", workdir="w")))
+    good = json.loads(
+        config.to_json(train_config.TrainConfig(data_dir="d", workdir="w"))
+    )
     bad = {
         "not JSON": "{",
         "not a JSON object": "[1]",
@@ -83,4 +90,4 @@ def test_bad_json_is_told():
     }
     for message, text in bad.items():
         with pytest.raises(errors.InputError, match=message):
-            config.from_json(text, config.TrainConfig, source="config.json")
+            config.from_json(text, train_config.TrainConfig, source="config.json")

@@ -30,33 +30,35 @@ BASIC = (
 )
 
 
-def test_floor_of_the_basic_model_is_that_of_its_layers_by_hand():
+def test_floor_of_the_basic_model_is_the_sum_of_its_layers():
     batch, side = 2, 64
     pixels = batch * side**2
     model = models.get_model("basic", dtype=jnp.bfloat16)
     operations = moved = 0
     for number, (ins, outs, taps, before, after) in enumerate(BASIC):
         # A transposed convolution has nine taps for each pixel of its input.
-        places = min(before, after)
-        operations += 2 * ins * outs * taps * places * pixels
+        positions = min(before, after)
+        operations += 2 * ins * outs * taps * positions * pixels
         seen, made = 2 * ins * before * pixels, 2 * outs * after * pixels
         weights = 2 * ins * outs * taps
         moved += seen + weights + made
         found = roofline.layers(model, batch, side)[number]
-        assert found.operations == 2 * ins * outs * taps * places * pixels
+        assert found.operations == 2 * ins * outs * taps * positions * pixels
         assert (found.input, found.weights, found.output) == (seen, weights, made)
     assert roofline.inference(model, batch, side) == (operations, moved)
 
 
 @pytest.mark.parametrize(("name", "width"), [("basic", 32), ("dncnn", 64)])
-def test_training_takes_three_times_the_operations_but_for_the_first_layer(name, width):
+def test_training_needs_three_times_the_operations_except_in_the_first_layer(
+    name, width
+):
     model = models.get_model(name)
     forwards = roofline.inference(model, 2, 32).operations
     first = 2 * 27 * width * 2 * 32**2  # no gradient of the pictures
     assert roofline.training(model, 2, 32).operations == 3 * forwards - first
 
 
-def test_training_reads_and_writes_each_thing_once_each_way():
+def test_training_reads_and_writes_each_array_once_per_pass():
     model = models.get_model("dncnn")  # float32, twenty layers of the image's size
     pixels, wide, parameters = 2 * 32**2, 64, 668_227
     forwards = 4 * pixels * (3 + 19 * wide + 19 * wide + 3)
@@ -68,7 +70,7 @@ def test_training_reads_and_writes_each_thing_once_each_way():
 
 
 @pytest.mark.parametrize(("name", "width"), [("nafnet_s", 32), ("nafnet_m", 80)])
-def test_floor_of_nafnet_leaves_out_what_is_depthwise(name, width):
+def test_floor_of_nafnet_ignores_depthwise_convolutions(name, width):
     model = models.get_model(name)
     side = 16 * model.stride
     found = roofline.inference(model, 1, side).operations / 2 / side**2
@@ -87,7 +89,7 @@ def test_floor_grows_with_the_batch_and_halves_in_bfloat16(name):
     assert [x.input / 2 for x in one] == [x.input for x in narrow]
 
 
-def test_row_divides_by_the_devices_limits():
+def test_row_has_shares_of_the_devices_limits():
     limits = {"bytes_per_second": 1e12, "operations_per_second": 1e14}
     ours = {
         "per_second": 800.0,
@@ -108,11 +110,11 @@ def test_row_divides_by_the_devices_limits():
 
 
 @pytest.mark.parametrize("side", [128, 256, 512])
-def test_batches_have_as_many_pixels_as_restoring_computes_at_once(side):
+def test_batches_have_as_many_pixels_as_those_of_restore(side):
     assert gpu_cases.batch_size(side, quick=False) * side**2 == 16 * 512**2
 
 
-def test_a_case_does_all_its_calls_and_waits_for_the_last():
+def test_a_case_makes_all_calls_and_waits_for_the_last():
     calls, waited = [], []
 
     def call():
@@ -124,7 +126,7 @@ def test_a_case_does_all_its_calls_and_waits_for_the_last():
     assert calls == [0, 1, 2] and waited == [0, 2]
 
 
-def test_a_program_that_fails_is_told_and_does_not_stop_the_others():
+def test_a_failing_program_is_reported_and_does_not_stop_the_others():
     programs = {"none": interleaved.start("experiments.no_such", [], os.environ)}
     found = interleaved.measure_and_stop(programs, rounds=1, seconds=0.0)
     assert set(found) == {"start"}
@@ -159,9 +161,7 @@ def test_quick_run_measures_without_a_gpu_and_without_pytorch(measured):
     assert found["limits"]["platform"] == "cpu"
 
 
-def test_what_was_measured_is_kept_and_only_what_is_missing_is_measured(
-    measured, monkeypatch
-):
+def test_only_missing_results_are_measured(measured, monkeypatch):
     found, out = measured
     monkeypatch.setattr(gpu, "_measure_limits", lambda quick: found["limits"])
     monkeypatch.setattr(gpu, "has_torch", lambda: False)
@@ -194,13 +194,13 @@ def test_damage_on_the_host_keeps_shape_and_range():
         assert 0 < np.abs(degraded - image).mean() < 0.2
 
 
-def test_there_is_no_other_benchmark():
+def test_unknown_benchmark_is_refused():
     with pytest.raises(errors.InputError, match="gpu, damage"):
         benchmark.BenchmarkOptions(what=("tpu",))
 
 
 @pytest.mark.slow
-def test_input_is_measured_kept_on_the_device_and_streamed():
+def test_input_is_measured_on_the_device_and_streamed():
     found = gpu._measure_input(True)["basic"]
     assert set(found["waiting_share"]) == {"device", "npy"}
     assert all(found[what] > 0 for what in ("one batch", "device", "npy"))

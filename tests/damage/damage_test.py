@@ -1,4 +1,4 @@
-"""Damage: exact effects against references, and what all kinds promise."""
+"""Damage: exact effects against references, and properties of all kinds."""
 
 import functools
 import inspect
@@ -41,7 +41,7 @@ def _pair(result):
 def _batch(kinds):
     """Returns a kind, or damage of several kinds, jitted for a batch of 16 keys.
 
-    Compiling is what these tests spend their time on: they share these.
+    Tests share these, since compiling takes most of their time.
     """
 
     def one(key, image, severity):
@@ -55,7 +55,7 @@ def _batch(kinds):
 KEYS = jax.random.split(KEY, 16)
 
 
-# --- What all kinds promise -------------------------------------------------
+# --- Properties of all kinds ------------------------------------------------
 
 
 @random_kind
@@ -80,9 +80,9 @@ def test_image_comes_first_and_options_by_name(name):
     assert function.__doc__
 
 
-def test_every_random_form_is_a_kind_and_groups_name_kinds():
-    random_forms = {name for name in damage.__all__ if name.startswith("random_")}
-    assert {f.__name__ for f in damage.KINDS.values()} == random_forms
+def test_every_random_effect_is_a_kind_and_groups_contain_kinds():
+    random_effects = {name for name in damage.__all__ if name.startswith("random_")}
+    assert {f.__name__ for f in damage.KINDS.values()} == random_effects
     assert set(damage.FILM) < set(damage.PHOTO) <= set(damage.KINDS)
 
 
@@ -125,13 +125,13 @@ def test_eager_jit_and_vmap_draw_the_same(name):
         batch = jax.tree.leaves(_batch(name)(KEYS, image, severity))
         for one, two, three in zip(eager, alone, batch, strict=True):
             for other in (two, three[3]):
-                # JPEG rounds: a coefficient on the brink may fall to either side.
+                # JPEG rounds: a coefficient near a half may be rounded either way.
                 close = np.isclose(one, other, atol=2e-4)
                 assert close.mean() > (0.97 if name == "jpeg" else 0.9999)
 
 
 @pytest.mark.parametrize("name", compose._DIRT)
-def test_mask_tells_where_the_picture_changed(name):
+def test_mask_shows_where_the_image_changed(name):
     after, mask = _batch(name)(KEYS, _grey(), 4.0)
     changed = np.abs(np.asarray(after) - 0.5).max(-1)
     mask = np.asarray(mask)
@@ -143,7 +143,7 @@ def test_mask_tells_where_the_picture_changed(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(damage.KINDS) - set(compose._DIRT)))
-def test_tone_kinds_change_most_of_the_picture(name):
+def test_tone_kinds_change_most_of_the_image(name):
     image = _image()
     changed = np.abs(_batch(name)(KEYS, image, 2.0) - image).max(-1) > 1e-4
     assert changed.mean() > 0.5
@@ -179,7 +179,7 @@ def test_denser_dirt_keeps_its_color():
     np.testing.assert_allclose(denser, opaque[..., None] * color, atol=1e-6)
 
 
-def test_opacity_covers_no_more_of_the_picture():
+def test_opacity_does_not_change_the_covered_area():
     key, image = jax.random.key(4), jnp.full((64, 64, 3), 0.5)
     draw = jax.jit(
         lambda opacity: damage.damage(
@@ -193,7 +193,7 @@ def test_opacity_covers_no_more_of_the_picture():
     np.testing.assert_allclose(bare, grain, atol=1e-6)
 
 
-def test_unknown_kinds_are_named():
+def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="rain"):
         damage.damage(KEY, _image(), severity=1.0, kinds=("hairs", "rain"))
 
@@ -278,7 +278,7 @@ def test_random_words_are_uniform_and_independent():
             fields.split(jax.random.key(0), 2)[1],
         )
     ]
-    # Each bit is set half of the time, whatever the neighbour's and the other's.
+    # Each bit is set half of the time, independently of its neighbor's and the other's.
     ones = np.stack(
         [np.unpackbits(w.view(np.uint8).reshape(-1, 4), axis=1) for w in words]
     )
@@ -302,7 +302,7 @@ def test_white_noise_is_white():
         assert abs((noise * shifted).mean()) < 0.02
 
 
-def test_smooth_noise_has_its_variance_and_size():
+def test_smooth_noise_has_the_right_variance_and_size():
     noise = np.asarray(fields.smooth_noise(KEY, (400, 500), cells=(5.0, 10.0)))
     assert noise.shape == (2, 400, 500)
     np.testing.assert_allclose(noise.std((1, 2)), 1, atol=0.15)
@@ -311,7 +311,7 @@ def test_smooth_noise_has_its_variance_and_size():
     assert abs(near[0] - near[1]) < 0.1
 
 
-def test_count_rounds_by_chance_and_only_adds():
+def test_count_is_rounded_at_random():
     chances = jnp.linspace(0, 1, 1001)[:-1]
     for expected in (0.0, 0.3, 2.75):
         numbers = jax.vmap(lambda c, e=expected: fields.count(c, e, 9).sum())(chances)
@@ -341,7 +341,7 @@ def test_paint_is_alpha_compositing():
     np.testing.assert_allclose(mask, 1 - np.prod(1 - opacity, axis=0), atol=1e-6)
 
 
-def test_vertical_scratch_covers_pixels_by_their_share():
+def test_vertical_scratch_is_antialiased():
     image = _grey()
     x = np.full((1, SHAPE[0]), 20.25, np.float32)
     opacity = np.linspace(0, 1, SHAPE[0], dtype=np.float32)[None]
@@ -447,7 +447,7 @@ def test_one_ball_has_an_exact_edge():
     assert (np.asarray(distance)[~near] < 0).all()
 
 
-def test_blotch_has_its_area_and_rim():
+def test_blotch_has_the_right_area_and_rim():
     distance, _ = fields.blobs(
         SHAPE,
         centre=jnp.array([[27.0, 35.0]]),
@@ -509,7 +509,7 @@ def test_crease_has_a_crack_and_a_shadow_on_one_side():
     assert not mask[:, :28].any()
 
 
-def test_missing_part_shows_what_lies_behind_and_a_rim():
+def test_missing_part_shows_the_background_and_a_rim():
     distance = jnp.broadcast_to(20.0 - jnp.arange(SHAPE[1]), SHAPE)
     after, mask = damage.missing(
         _grey(),
@@ -518,13 +518,13 @@ def test_missing_part_shows_what_lies_behind_and_a_rim():
         color=jnp.array([[1.0, 1.0, 1.0], [0.1, 0.2, 0.3]]),
     )
     np.testing.assert_allclose(after[3, :20], [[0.1, 0.2, 0.3]] * 20, atol=1e-6)
-    # Pixel 20 lies on the tear, pixel 23 on the edge of the rim.
+    # Pixel 20 is on the tear, pixel 23 on the edge of the rim.
     np.testing.assert_allclose(after[3, 21:24, 0], [1, 1, 0.75], atol=1e-6)
     np.testing.assert_allclose(after[3, 24:], 0.5)
     assert not mask[:, 24:].any()
 
 
-# --- Exact effects on the whole picture --------------------------------------
+# --- Exact effects on the whole image ----------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5, 1.3, (0.6, 1.7)])
@@ -595,7 +595,7 @@ def test_grain_follows_luminance():
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.2])
-def test_grain_noise_has_its_correlations(sigma):
+def test_grain_noise_has_the_right_correlations(sigma):
     noise = np.asarray(damage.grain_noise(KEY, (300, 300), sigma=sigma, chroma=0.25))
     np.testing.assert_allclose(noise.std((0, 1)), 1, atol=0.03)
     colors = np.corrcoef(noise.reshape(-1, 3).T)
@@ -617,7 +617,7 @@ def test_grain_noise_has_its_correlations(sigma):
 def test_jpeg_against_a_dct(quality):
     image = np.asarray(_image())
     after = damage.jpeg(image, quality=quality, subsample=False)
-    # The tables that Pillow writes for a quality are libjpeg's.
+    # Pillow writes libjpeg's tables for a quality.
     buffer = io.BytesIO()
     Image.fromarray((image * 255).astype(np.uint8)).save(
         buffer, "JPEG", quality=quality, subsampling=0
@@ -639,13 +639,13 @@ def test_jpeg_against_a_dct(quality):
     red, blue = luma + 1.402 * planes[2], luma + 1.772 * planes[1]
     green = (luma - 0.299 * red - 0.114 * blue) / 0.587
     expected = np.clip(np.stack([red, green, blue], -1) / 255, 0, 1)
-    # A coefficient on the brink may round to either side.
+    # A coefficient near a half may be rounded either way.
     assert np.isclose(after, expected, atol=1e-3).mean() > 0.97
 
 
 @pytest.mark.parametrize("quality", [20, 75])
 @pytest.mark.parametrize("subsample", [False, True])
-def test_jpeg_looks_like_pillows(quality, subsample):
+def test_jpeg_is_close_to_pillows(quality, subsample):
     image = data.astronaut()[:131, 100:237]
     after = damage.jpeg(
         jnp.asarray(image, jnp.float32) / 255, quality=quality, subsample=subsample
@@ -659,6 +659,6 @@ def test_jpeg_looks_like_pillows(quality, subsample):
     def psnr(a, b):
         return -10 * np.log10(np.mean((np.asarray(a) - np.asarray(b)) ** 2))
 
-    # libjpeg smooths the colors when it doubles them; this repeats them.
+    # libjpeg interpolates subsampled colors; ours repeats them.
     between = psnr(after, decoded / 255)
     assert between > psnr(image / 255, decoded / 255) + (3 if subsample else 10)

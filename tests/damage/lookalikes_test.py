@@ -57,7 +57,7 @@ def test_stays_finite_and_in_range(name):
 
 @random_kind
 def test_draws_something_else_for_another_key(name):
-    image = jnp.full((*SHAPE, 3), 0.03)
+    image = jnp.full((*SHAPE, 3), 0.03, jnp.float32)
     drawn = [np.asarray(_draw(name)(key, image, 4.0)) for key in KEYS]
     changed = [bool((np.abs(one - image) > 0.02).any()) for one in drawn]
     assert sum(changed) >= len(KEYS) // 2
@@ -73,8 +73,13 @@ def test_a_grey_picture_stays_grey(name):
         assert np.ptp(after, axis=-1).max() < 1e-5
 
 
+def test_shares_are_of_all_kinds():
+    assert set(lookalikes.SHARE) == set(lookalikes.KINDS)
+    np.testing.assert_allclose(sum(lookalikes.SHARE.values()), 1)
+
+
 def test_stars_are_bright_points_on_a_dark_sky():
-    image = jnp.full((96, 96, 3), 0.02)
+    image = jnp.full((*SHAPE, 3), 0.02, jnp.float32)
     for key in KEYS[:4]:
         after = np.asarray(_draw("stars")(key, image, 3.0)).mean(-1)
         if np.abs(after - 0.02).max() > 0.3:
@@ -84,7 +89,7 @@ def test_stars_are_bright_points_on_a_dark_sky():
 
 def test_dots_of_cloth_repeat():
     """The pattern's strongest frequency holds much of its energy."""
-    image = jnp.full((*SHAPE, 3), 0.5)
+    image = jnp.full((*SHAPE, 3), 0.5, jnp.float32)
     found = 0
     for key in KEYS:
         after = np.asarray(_draw("lace")(key, image, 4.0)).mean(-1)

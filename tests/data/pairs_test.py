@@ -25,7 +25,7 @@ def make(names):
         ("_7", "_7"),
     ],
 )
-def test_clip_of(name, clip):
+def test_clip_of_a_name(name, clip):
     assert pairs.clip_of(name) == clip
 
 
@@ -48,23 +48,23 @@ def test_samples_of_the_seed_report():
     clips=st.lists(st.integers(0, 500), min_size=1, max_size=12, unique=True),
     length=st.integers(1, 4),
 )
-def test_splits_hold_every_pair_once_and_no_clip_twice(clips, length):
+def test_splits_contain_every_pair_once_and_no_clip_twice(clips, length):
     every = make(f"clip{c}_{i}" for c in clips for i in range(length))
     splits = pairs.split_by_clip(every)
     assert sorted(p for s in splits.values() for p in s) == sorted(every)
-    homes = [{p.clip for p in splits[s]} for s in pairs.SPLITS]
+    train, validation, test = ({p.clip for p in splits[s]} for s in pairs.SPLITS)
     if len(clips) >= 3:
-        assert not (homes[0] & homes[1] or homes[1] & homes[2] or homes[0] & homes[2])
+        assert not (train & validation or validation & test or train & test)
     if len(every) >= 3:
         assert all(splits.values())
 
 
-def test_a_split_stays_when_files_are_added():
+def test_added_files_do_not_change_the_splits_of_others():
     before = make(f"clip{c}_{i}" for c in range(40) for i in range(3))
     after = make(f"clip{c}_{i}" for c in range(60) for i in range(5))
-    homes = {p.name: s for s, ps in pairs.split_by_clip(after).items() for p in ps}
+    split_of = {p.name: s for s, ps in pairs.split_by_clip(after).items() for p in ps}
     for split, members in pairs.split_by_clip(before).items():
-        assert all(homes[pair.name] == split for pair in members)
+        assert all(split_of[pair.name] == split for pair in members)
 
 
 def test_small_samples_leave_no_split_empty():
@@ -83,7 +83,7 @@ def test_matches_by_stem_in_sub_folders(tmp_path, photographs):
     assert found[0].output == tmp_path / "output/a/x_1.jpg"
 
 
-def test_split_folder_is_taken_as_it_is(tmp_path, photographs):
+def test_split_folder_keeps_its_splits(tmp_path, photographs):
     image = photographs["coffee"][:16, :16]
     for split, name in (("train", "a"), ("validation", "b"), ("test", "c")):
         for side in ("input", "output"):
@@ -93,11 +93,11 @@ def test_split_folder_is_taken_as_it_is(tmp_path, photographs):
         "train": ["a"], "validation": ["b"], "test": ["c"],
     }  # fmt: skip
     (tmp_path / "input").mkdir()
-    with pytest.raises(errors.InputError, match="keep one form"):
+    with pytest.raises(errors.InputError, match="keep one layout"):
         pairs.find_splits(tmp_path)
 
 
-def test_bad_folders_are_named(tmp_path, photographs):
+def test_bad_folders_are_refused(tmp_path, photographs):
     with pytest.raises(errors.InputError, match="nowhere: no such folder"):
         pairs.find_splits(tmp_path / "nowhere")
     with pytest.raises(errors.InputError, match="input: no such folder"):
@@ -109,11 +109,11 @@ def test_bad_folders_are_named(tmp_path, photographs):
     image = photographs["coffee"][:16, :16]
     for name in ("input/a.png", "input/a.jpg", "output/a.png"):
         frames.write(tmp_path / name, image)
-    with pytest.raises(errors.InputError, match="same name twice"):
+    with pytest.raises(errors.InputError, match="have the same name"):
         pairs.find_splits(tmp_path)
 
 
-def test_a_fraction_is_checked():
+def test_bad_fraction_or_empty_split_is_refused():
     splits = pairs.split_by_clip(make(["a_1", "b_1", "c_1"]))
     for fraction in (-0.1, 0, 1.5):
         with pytest.raises(errors.InputError, match="above 0"):

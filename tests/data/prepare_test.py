@@ -1,4 +1,4 @@
-"""Prepared datasets: the same pairs and batches as the folder, whole or not at all."""
+"""Prepared datasets: the pairs and batches of the folder; complete, or none at all."""
 
 import io
 import json
@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from restoration import evaluate, prepare, report, train
-from restoration.base import config, errors
+from restoration import evaluate, prepare, report
+from restoration.base import errors
 from restoration.data import paired_frames, pairs, records, sources
 from restoration.images import frames
 from restoration.reports import training_run
-from restoration.training import feed
+from restoration.training import feed, run, train_config
 
-FORMS = {
+FORMATS = {
     "tfrecord": {},
     "array_record": {"format": "array_record"},
     "npy": {"format": "npy"},
@@ -32,9 +32,9 @@ DRAWS = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, paired_folder):
-    """The paired folder in every form, by name."""
+    """The paired folder in every format, by name."""
     folders = {}
-    for name, options in FORMS.items():
+    for name, options in FORMATS.items():
         folders[name] = tmp_path_factory.mktemp(name)
         prepare.prepare(
             prepare.PrepareOptions(
@@ -44,8 +44,8 @@ def prepared(tmp_path_factory, paired_folder):
     return folders
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_every_form_gives_what_the_folder_gives(prepared, paired_folder, name):
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_batches_of_the_folder(prepared, paired_folder, name):
     folder = sources.open_source(paired_folder)
     other = sources.open_source(prepared[name])
     samples = [pairs.sample(s.splits, 0.6, seed=3) for s in (folder, other)]
@@ -73,7 +73,7 @@ def test_every_form_gives_what_the_folder_gives(prepared, paired_folder, name):
             np.testing.assert_array_equal(mine[part], theirs[part])
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_processes_share_a_batch(prepared, name):
     source = sources.open_source(prepared[name])
     members = source.splits["train"]
@@ -86,7 +86,7 @@ def test_processes_share_a_batch(prepared, name):
         np.testing.assert_array_equal(batch["output"], joined)
 
 
-def test_tfds_loads_what_was_prepared(prepared, paired_folder):
+def test_tfds_loads_a_prepared_dataset(prepared, paired_folder):
     loaded = tfds.load("paired_frames", data_dir=prepared["tfrecord"], split="train")
     members = pairs.find_splits(paired_folder)["train"]
     assert len(loaded) == len(members)
@@ -100,7 +100,7 @@ def test_tfds_loads_what_was_prepared(prepared, paired_folder):
 
 
 class PairedFramesTest(tfds.testing.DatasetBuilderTestCase):
-    """TFDS' own checks."""
+    """TFDS's own checks."""
 
     DATASET_CLASS = paired_frames.PairedFrames
     SPLITS = {"train": 1, "validation": 1, "test": 1}  # noqa: RUF012
@@ -116,18 +116,18 @@ class PairedFramesTest(tfds.testing.DatasetBuilderTestCase):
         super().setUpClass()
 
 
-def test_training_evaluation_and_report_take_every_form(
+def test_training_evaluation_and_report_accept_every_format(
     prepared, paired_folder, tmp_path
 ):
     results = {}
-    forms = {"folder": paired_folder, **prepared, "device": prepared["tfrecord"]}
-    for name, folder in forms.items():
+    folders = {"folder": paired_folder, **prepared, "device": prepared["tfrecord"]}
+    for name, folder in folders.items():
         workdir = tmp_path / name
-        options = config.TrainConfig(
+        options = train_config.TrainConfig(
             data_dir=str(folder), workdir=str(workdir), epochs=1, batch_size=4,
             image_size=32, cache="device" if name == "device" else "none",
         )  # fmt: skip
-        train.train(options)
+        run.train(options)
         measured = evaluate.EvaluateOptions(workdir=str(workdir), cases=1)
         results[name] = evaluate.evaluate(measured)["test"]["restored"]
     for name, values in results.items():
@@ -141,18 +141,18 @@ def test_training_evaluation_and_report_take_every_form(
         sorted(set(p.split('"')[0] for p in page.split('src="data:image/jpeg')[1:]))
         for page in pages
     ]
-    # The worn and the clean pictures are the same; the restored may differ by a bit.
+    # Degraded and clean pictures are equal; restored ones may differ by rounding.
     for other in pictures[1:]:
         assert len(set(pictures[0]) & set(other)) >= len(pictures[0]) * 2 // 3
 
 
-def test_names_of_any_kind(tmp_path):
+def test_unusual_names(tmp_path):
     names = ["new\nline_1", "größe_2", "画像_3", os.fsdecode(b"byte\xff_4"), "<b>_5"]
     for name in names:
         for side in ("input", "output"):
             frames_path = tmp_path / "data" / side / f"{name}.png"
             frames.write(frames_path, np.full((16, 16, 3), 0.5))
-    for form, options in FORMS.items():
+    for form, options in FORMATS.items():
         out = tmp_path / form
         prepare.prepare(
             prepare.PrepareOptions(
@@ -171,7 +171,7 @@ def options_of(paired_folder, out, **options):
     return prepare.PrepareOptions(data_dir=str(paired_folder), out=str(out), **options)
 
 
-def test_a_whole_dataset_is_left_as_it_is(prepared, paired_folder, tmp_path):
+def test_a_finished_dataset_is_kept(prepared, paired_folder, tmp_path):
     out = tmp_path / "p"
     shutil.copytree(prepared["npy"], out)
     options = options_of(paired_folder, out, format="npy")
@@ -192,13 +192,13 @@ def test_a_whole_dataset_is_left_as_it_is(prepared, paired_folder, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["tfrecord", "npy"])
-def test_a_bad_pair_is_named_and_nothing_is_left(paired_folder, tmp_path, form):
+def test_a_bad_pair_is_named_and_leaves_no_dataset(paired_folder, tmp_path, form):
     data = tmp_path / "data"
     shutil.copytree(paired_folder, data)
     options = options_of(data, tmp_path / "out", format=form)
     bad = data / "output" / "clip3_001.png"
     frames.write(bad, np.zeros((48, 44, 3)))
-    with pytest.raises(errors.InputError, match=r"clip3_001.png: a pair of different"):
+    with pytest.raises(errors.InputError, match=r"clip3_001.png: differ in size"):
         prepare.prepare(options)
     bad.write_bytes(b"no image")
     with pytest.raises(errors.InputError, match=r"clip3_001.png: not a readable image"):
@@ -207,12 +207,12 @@ def test_a_bad_pair_is_named_and_nothing_is_left(paired_folder, tmp_path, form):
     assert [p for p in left if p.suffix != ".json"] == []
     with pytest.raises(errors.InputError):
         sources.open_source(tmp_path / "out")
-    # Put right, the same command does it.
+    # When the file is repaired, the same command succeeds.
     shutil.copy(data / "input" / "clip3_001.png", bad)
     assert prepare.prepare(options).new
 
 
-def test_arrays_hold_one_size(tmp_path):
+def test_arrays_need_equal_sizes(tmp_path):
     for number, side_length in enumerate((16, 16, 20, 16, 16, 16)):
         for side in ("input", "output"):
             path = tmp_path / "data" / "train" / side / f"a_{number}.png"
@@ -221,9 +221,9 @@ def test_arrays_hold_one_size(tmp_path):
         prepare.prepare(options_of(tmp_path / "data", tmp_path / "p", format="npy"))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_full_disk_is_told(paired_folder, tmp_path, form):
-    # A limit on the size of files fails like a full disk, at the same calls.
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_is_reported(paired_folder, tmp_path, form):
+    # A limit on file sizes fails in the same calls as a full disk.
     code = (
         "import resource, signal, sys\n"
         "from restoration import prepare\nfrom restoration.base import cli\n"
@@ -232,7 +232,7 @@ def test_a_full_disk_is_told(paired_folder, tmp_path, form):
         "cli.run(prepare.main, prepare.PrepareOptions)\n"
     )
     out = tmp_path / "out"
-    flags = [f"--{k}={v}" for k, v in FORMS[form].items()]
+    flags = [f"--{k}={v}" for k, v in FORMATS[form].items()]
     run = subprocess.run(
         [sys.executable, "-c", code, f"--data_dir={paired_folder}", f"--out={out}",
          *flags],
@@ -243,7 +243,7 @@ def test_a_full_disk_is_told(paired_folder, tmp_path, form):
     assert str(out) in last
     assert "make room" in last
     assert not sources.find_prepared(out)
-    assert prepare.prepare(options_of(paired_folder, out, **FORMS[form])).new
+    assert prepare.prepare(options_of(paired_folder, out, **FORMATS[form])).new
 
 
 def test_an_interrupted_build_starts_over(prepared, paired_folder, tmp_path):
@@ -296,7 +296,7 @@ def test_a_corrupted_shard_is_named(prepared, tmp_path, form, pattern, defect):
         list(source.evaluation_batches(source.splits["train"], batch_size=4))
 
 
-def test_offsets_are_those_that_tensorflow_reads(tmp_path):
+def test_offsets_of_a_file_written_by_tensorflow(tmp_path):
     import tensorflow as tf
 
     path = tmp_path / "x.tfrecord"
@@ -309,7 +309,7 @@ def test_offsets_are_those_that_tensorflow_reads(tmp_path):
     assert offsets[-1] == path.stat().st_size
 
 
-def test_damaged_indexes_are_told(prepared, tmp_path):
+def test_damaged_indexes_are_refused(prepared, tmp_path):
     folder = tmp_path / "p"
     shutil.copytree(prepared["npy"], folder)
     index = folder / "arrays" / "index.json"
@@ -324,7 +324,7 @@ def test_damaged_indexes_are_told(prepared, tmp_path):
     np.save(folder / "arrays/train/input.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(errors.InputError, match=r"input.npy: cannot be read"):
         sources.open_source(folder)
-    # Left empty by a full disk, or another kind of file under the name.
+    # An empty file, an archive, and an array with a negative size.
     archive = io.BytesIO()
     np.savez(archive, a=np.zeros(3))
     folded = io.BytesIO()
@@ -351,7 +351,7 @@ def test_several_datasets_need_a_name(prepared, tmp_path):
     assert sources.open_source(tmp_path / "arrays").splits["train"]
 
 
-def test_checked_options(paired_folder, tmp_path):
+def test_bad_options_are_refused(paired_folder, tmp_path):
     with pytest.raises(errors.InputError, match="drop --encoding"):
         options_of(paired_folder, tmp_path, format="npy", encoding="files")
     with pytest.raises(errors.InputError, match="other than the data"):
@@ -360,13 +360,15 @@ def test_checked_options(paired_folder, tmp_path):
         prepare.prepare(options_of(tmp_path / "nothing", tmp_path / "out"))
 
 
-def test_cache_streams_what_does_not_fit(prepared, tmp_path, monkeypatch, caplog):
+def test_pairs_that_do_not_fit_into_memory_are_streamed(
+    prepared, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(feed, "_free_memory", lambda: 1000)
-    options = config.TrainConfig(
+    options = train_config.TrainConfig(
         data_dir=str(prepared["npy"]), workdir=str(tmp_path), epochs=1, batch_size=4,
         image_size=32, cache="device",
     )  # fmt: skip
-    result = train.train(options)
+    result = run.train(options)
     assert result.step == result.total_steps
     assert "streaming them instead" in caplog.text
 
@@ -374,8 +376,8 @@ def test_cache_streams_what_does_not_fit(prepared, tmp_path, monkeypatch, caplog
 def test_arrays_train_without_tensorflow(prepared, tmp_path):
     code = (
         "import sys\n"
-        "from restoration import train\nfrom restoration.base import config\n"
-        "train.train(config.TrainConfig(data_dir=sys.argv[1], workdir=sys.argv[2],"
+        "from restoration.training import run, train_config\n"
+        "run.train(train_config.TrainConfig(data_dir=sys.argv[1], workdir=sys.argv[2],"
         " epochs=1, batch_size=4, image_size=32, cache=sys.argv[3]))\n"
         "print([m for m in sys.modules if m.startswith('tensorflow')])\n"
     )

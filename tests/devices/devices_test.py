@@ -14,13 +14,13 @@ from jax.sharding import AxisType
 from restoration import models
 from restoration.base import config
 from restoration.devices import sharding
-from restoration.training import losses, optim, step
+from restoration.training import losses, optim, step, train_config
 
-options = config.TrainConfig(data_dir="", workdir="", image_size=16)
+options = train_config.TrainConfig(data_dir="", workdir="", image_size=16)
 model = models.get_model("basic")
 optimizer = optim.make_optimizer(options, 10)
 train_step = step.make_train_step(
-    model, optimizer, losses.make_loss("mse", ssim_weight=0.0)
+    model, optimizer, step.restoring(losses.make_loss("mse"))
 )
 random = np.random.default_rng(0)
 batches = [
@@ -58,7 +58,7 @@ print(json.dumps(found))
 """
 
 
-def test_devices_share_a_batch_with_one_reduction_a_step():
+def test_devices_share_a_batch_with_one_reduction_per_step():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
@@ -72,5 +72,5 @@ def test_devices_share_a_batch_with_one_reduction_a_step():
         for values, alone in zip(row["values"], found[0]["values"], strict=True):
             assert values == pytest.approx(alone, rel=1e-5)
         assert row["compiled"] == 1
-        # All gradients and the batch's means travel in one operation.
+        # One operation reduces all gradients and the batch's means.
         assert row["collectives"] == ["all-reduce"] * (devices > 1)

@@ -1,4 +1,4 @@
-"""Several processes: the same results as one, one writer, and no one left hanging."""
+"""Several processes give the results of one, with one writer; none is left hanging."""
 
 import contextlib
 import dataclasses
@@ -13,23 +13,24 @@ import time
 import numpy as np
 import pytest
 
-from restoration import evaluate, train
-from restoration.base import config, errors
+from restoration import evaluate
+from restoration.base import errors
 from restoration.data import array_files, pairs
 from restoration.devices import processes
 from restoration.images import frames
+from restoration.training import run, train_config
 
-# Shares are uneven, and of three validation pairs the last of four processes has none.
+# Uneven shares: the last of four processes has no validation pair.
 COUNTS = {"train": 10, "validation": 3, "test": 6}
 
 WORK = """
 import json, sys
-from restoration import evaluate, train
-from restoration.base import config
+from restoration import evaluate
 from restoration.devices import processes
+from restoration.training import run, train_config
 place, options, measured = map(json.loads, sys.argv[1:])
-with processes.joined(processes.Place(**place)):
-    train.train(config.TrainConfig(**options))
+with processes.joined(processes.ProcessOptions(**place)):
+    run.train(train_config.TrainConfig(**options))
     if measured:
         evaluate.evaluate(evaluate.EvaluateOptions(**measured))
 """
@@ -37,7 +38,7 @@ with processes.joined(processes.Place(**place)):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory, photographs):
-    """Small pairs, prepared as arrays, which are read without TensorFlow."""
+    """Small pairs, prepared as arrays, which need no TensorFlow."""
     folder, prepared = (tmp_path_factory.mktemp(name) for name in ("film", "prepared"))
     generator = np.random.default_rng(0)
     image = photographs["coffee"]
@@ -56,7 +57,7 @@ def options_for(data_dir, workdir, **changes):
         "data_dir": str(data_dir), "workdir": str(workdir), "epochs": 2,
         "batch_size": 8, "image_size": 16, "log_every": 1, "ema_decay": 0.9,
     }  # fmt: skip
-    return config.TrainConfig(**(values | changes))
+    return train_config.TrainConfig(**(values | changes))
 
 
 def free_port():
@@ -67,19 +68,19 @@ def free_port():
 
 @contextlib.contextmanager
 def started(tmp_path, commands):
-    """Starts commands side by side, what they say in files; none outlives this."""
-    # Compiling is most of what these processes do.
+    """Starts commands side by side, their output in files; kills them at the end."""
+    # These processes spend most of their time compiling.
     flags = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
     environment = os.environ | {"XLA_FLAGS": flags}
     running = []
     try:
         for number, command in enumerate(commands):
-            with (tmp_path / f"said{number}").open("w") as said:
+            with (tmp_path / f"output{number}").open("w") as output:
                 running.append(
                     subprocess.Popen(
                         [sys.executable, *command],
-                        stdout=said,
-                        stderr=said,
+                        stdout=output,
+                        stderr=output,
                         env=environment,
                     )
                 )
@@ -90,8 +91,8 @@ def started(tmp_path, commands):
             process.wait()
 
 
-def told(tmp_path, number):
-    return (tmp_path / f"said{number}").read_text(errors="replace")
+def read_output(tmp_path, number):
+    return (tmp_path / f"output{number}").read_text(errors="replace")
 
 
 def work_together(tmp_path, count, options, measured=None):
@@ -109,7 +110,7 @@ def work_together(tmp_path, count, options, measured=None):
     ]  # fmt: skip
     with started(tmp_path, commands) as running:
         for number, process in enumerate(running):
-            assert process.wait(timeout=240) == 0, told(tmp_path, number)
+            assert process.wait(timeout=240) == 0, read_output(tmp_path, number)
 
 
 def read_log(workdir):
@@ -121,13 +122,13 @@ def read_log(workdir):
 def alone(data_dir, tmp_path_factory):
     """A run of one process."""
     workdir = tmp_path_factory.mktemp("alone")
-    train.train(options_for(data_dir, workdir))
+    run.train(options_for(data_dir, workdir))
     return workdir
 
 
 @pytest.fixture(scope="module")
 def together(data_dir, tmp_path_factory):
-    """The same run: begun by two processes, ended and evaluated by four."""
+    """The same run, started by two processes, finished and evaluated by four."""
     workdir = tmp_path_factory.mktemp("together") / "run"
     work_together(workdir.parent, 2, options_for(data_dir, workdir, epochs=1))
     measured = {"workdir": str(workdir), "split": "all", "cases": 1, "batch_size": 1}
@@ -135,18 +136,18 @@ def together(data_dir, tmp_path_factory):
     return workdir
 
 
-def test_losses_are_those_of_one_process(alone, together):
+def test_losses_equal_those_of_one_process(alone, together):
     ours, theirs = read_log(together), read_log(alone)
-    places = [(row["step"], row["split"]) for row in ours]
-    assert places == [(row["step"], row["split"]) for row in theirs]
-    assert len(places) == len(set(places)) == 4 + 2
+    lines = [(row["step"], row["split"]) for row in ours]
+    assert lines == [(row["step"], row["split"]) for row in theirs]
+    assert len(lines) == len(set(lines)) == 4 + 2
     for one, other in zip(ours, theirs, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
         assert one["psnr"] == pytest.approx(other["psnr"], abs=1e-3)
 
 
 def test_evaluation_counts_every_image_once(together):
-    """One process measures what four have written, and gets the same numbers."""
+    """One process evaluates the run of four and gets the same numbers."""
     written = {
         path.stem: json.loads(path.read_text())
         for path in (together / "evaluation").glob("*.json")
@@ -177,7 +178,7 @@ def train_command(data_dir, workdir, coordinator, number, count=2):
 
 @contextlib.contextmanager
 def training_pair(data_dir, tmp_path):
-    """Two processes in the midst of training."""
+    """Two processes that are training."""
     workdir = tmp_path / "run"
     coordinator = f"localhost:{free_port()}"
     commands = [
@@ -188,7 +189,7 @@ def training_pair(data_dir, tmp_path):
         deadline = time.monotonic() + 240
         while not (log.is_file() and log.stat().st_size):
             for number, process in enumerate(running):
-                assert process.poll() is None, told(tmp_path, number)
+                assert process.poll() is None, read_output(tmp_path, number)
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield running
@@ -201,17 +202,17 @@ def test_the_others_stop_when_a_process_dies(data_dir, tmp_path, dying):
         running[dying].kill()
         code = running[1 - dying].wait(timeout=30)
     assert code not in (0, None)
-    said = told(tmp_path, 1 - dying)
-    assert "another process has stopped" in said or "another task died" in said
+    output = read_output(tmp_path, 1 - dying)
+    assert "another process has stopped" in output or "another task died" in output
 
 
-def test_sigterm_for_one_is_for_all(data_dir, tmp_path):
+def test_sigterm_for_one_process_stops_all(data_dir, tmp_path):
     with training_pair(data_dir, tmp_path) as running:
         running[1].send_signal(signal.SIGTERM)
         for number, process in enumerate(running):
-            assert process.wait(timeout=60) == 0, told(tmp_path, number)
-    assert "run it again to go on" in told(tmp_path, 0)
-    assert "run it again to go on" not in told(tmp_path, 1)  # the writer alone tells
+            assert process.wait(timeout=60) == 0, read_output(tmp_path, number)
+    assert "run it again to go on" in read_output(tmp_path, 0)
+    assert "run it again to go on" not in read_output(tmp_path, 1)  # not the writer
     last = read_log(tmp_path / "run")[-1]["step"]
     folders = (tmp_path / "run" / "checkpoints").iterdir()
     saved = [int(path.name) for path in folders if path.name.isdecimal()]
@@ -221,39 +222,41 @@ def test_sigterm_for_one_is_for_all(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"processes": 2}, "where is process 0"),
-        ({"processes": 2, "coordinator": "auto"}, "where is process 0"),
+        ({"processes": 2}, "needs --coordinator=HOST:PORT"),
+        ({"processes": 2, "coordinator": "auto"}, "needs --coordinator=HOST:PORT"),
         ({"coordinator": "host"}, "must be HOST:PORT"),
         ({"coordinator": "host:99999"}, "must be HOST:PORT"),
-        ({"coordinator": "h:1", "processes": 2, "process": 2}, "the last is 1"),
+        ({"coordinator": "h:1", "processes": 2, "process": 2}, "must be below"),
     ],
 )
-def test_bad_places_are_told(options, message):
+def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(errors.InputError, match=message):
-        processes.Place(**options)
+        processes.ProcessOptions(**options)
 
 
-def test_a_process_alone_needs_nothing_of_this():
+def test_a_process_works_alone():
     with processes.joined(processes.ALONE):
         assert processes.is_writer()
         assert processes.share([1, 2, 3]) == [1, 2, 3]
         assert processes.gather({"a": 1}) == [{"a": 1}]
         assert processes.make_any()(True) is True
-    with pytest.raises(errors.InputError, match="as it was"), processes.leaving():
-        raise errors.InputError("as it was")
+    with pytest.raises(errors.InputError, match="unchanged"), processes.leaving():
+        raise errors.InputError("unchanged")
 
 
-def test_launchers_are_noticed():
+def test_launchers_are_detected():
     assert processes._launched({"SLURM_STEP_NUM_TASKS": "4"})
     assert processes._launched({"OMPI_COMM_WORLD_SIZE": "2"})
     assert not processes._launched({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"})
     assert not processes._launched({})
 
 
-def test_last_words_tell_whose_fault_it_was():
-    code, text = processes._farewell(RuntimeError("Gloo all-reduce: closed by peer"))
+def test_exit_message_names_the_process_at_fault():
+    code, text = processes._exit_message(
+        RuntimeError("Gloo all-reduce: closed by peer")
+    )
     assert code == 1 and "another process has stopped" in text
-    code, text = processes._farewell(errors.InputError("a.png: damaged"))
+    code, text = processes._exit_message(errors.InputError("a.png: damaged"))
     assert code == 2 and text.startswith("error: a.png: damaged")
-    code, text = processes._farewell(ZeroDivisionError("ours"))
+    code, text = processes._exit_message(ZeroDivisionError("ours"))
     assert code == 1 and "Traceback" not in text.splitlines()[-1] and "ours" in text

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.evaluation import metrics
-from restoration.training import losses
+from restoration.training import losses, train_config
 
 
 @pytest.fixture(scope="module")
 def cases(photographs):
-    """Pairs (image, truth) from 8 to 55 dB."""
+    """Pairs (image, target) from 8 to 55 dB."""
     generator = np.random.default_rng(0)
     found = []
     for name, sigma in (
@@ -65,17 +65,17 @@ def test_equal_to_tf_image(cases):
         assert compute(metrics.ssim, image, target) == pytest.approx(ssim, abs=1e-4)
 
 
-def test_a_value_for_each_image(cases):
+def test_every_image_has_its_own_value(cases):
     (first, target), (second, other) = cases[0], cases[1]
-    images, truths = np.stack([first, second]), np.stack([target, other])
-    values = metrics.all_metrics(images, truths)
+    images, targets = np.stack([first, second]), np.stack([target, other])
+    values = metrics.all_metrics(images, targets)
     for name in ("mse", "psnr", "ssim"):
         single = metrics.all_metrics(second[None], other[None])[name]
         assert values[name].shape == (2,)
         np.testing.assert_allclose(values[name][1], single[0], rtol=1e-5)
 
 
-def test_equal_images(cases):
+def test_equal_images_have_the_highest_values(cases):
     _, target = cases[0]
     assert compute(metrics.psnr, target, target) == np.inf
     assert compute(metrics.ssim, target, target) == pytest.approx(1, abs=1e-6)
@@ -83,14 +83,14 @@ def test_equal_images(cases):
     assert float(values["psnr"][0]) == metrics.PSNR_LIMIT
 
 
-def test_too_small_for_the_window():
+def test_ssim_refuses_images_smaller_than_its_window():
     image = jnp.zeros((1, 10, 40, 3))
     with pytest.raises(errors.InputError, match="11×11 pixels, got 10×40"):
         metrics.ssim(image, image)
 
 
-def test_losses_closed_forms():
-    assert tuple(losses.LOSSES) == config.LOSSES
+def test_losses_equal_their_formulas():
+    assert tuple(losses.LOSSES) == train_config.LOSSES
     image, target = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), 0.2)
     np.testing.assert_allclose(losses.LOSSES["mse"](image, target), 0.09, rtol=1e-5)
     np.testing.assert_allclose(losses.LOSSES["l1"](image, target), 0.3, rtol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 from restoration.base import errors
 from restoration.evaluation import metrics, scores
 
-# The names that break naive tables.
+# Names that a naive CSV writer gets wrong.
 NAMES = ("reel/film_0001", 'a, "b"', "mønster-№7-写真", "two\nlines")
 
 
@@ -18,7 +18,7 @@ def _score(name, psnr):
     )
 
 
-def test_metrics_are_those_that_are_measured():
+def test_columns_are_the_computed_metrics():
     image = np.zeros((1, 16, 16, 3), np.float32)
     assert tuple(metrics.all_metrics(image, image)) == scores.METRICS
 
@@ -39,14 +39,14 @@ def test_table_round_trip():
         (",0.75", "", r"^a\.csv, line 2: restored_ssim is None, not a number; retry$"),
     ],
 )
-def test_malformed_table_is_named(old, new, message):
+def test_malformed_table_is_refused(old, new, message):
     text = scores.to_csv([_score("one", 21.0)]).replace(old, new)
     with pytest.raises(errors.InputError, match=message):
         scores.from_csv(text, source="a.csv", remedy="retry")
 
 
 @pytest.mark.parametrize("count", range(1, 12))
-def test_no_picture_is_chosen_twice(count):
+def test_no_image_is_chosen_twice(count):
     def score(i):
         return scores.Score(str(i), {"psnr": 20.0}, {"psnr": 20.0 + i})
 

@@ -1,4 +1,4 @@
-"""Films that were cut, cropped, scaled and worn are found again, frame by frame."""
+"""Degraded films that were cut, cropped and scaled are aligned frame by frame."""
 
 import itertools
 
@@ -28,7 +28,7 @@ def film():
 
 
 def degraded_copy(film, numbers, box, size):
-    """Frames of these numbers, reframed and worn; None stands for another film's."""
+    """Returns frames by number, reframed and degraded; None: of another film."""
     strange = itertools.cycle(
         synthetic_film.shot(
             "rocket", 9, size, start=(0, 0.3), end=(1, 0.6), zoom=(0.5, 0.5)
@@ -43,10 +43,7 @@ def degraded_copy(film, numbers, box, size):
     return [synthetic_film.degraded(frame, seed) for seed, frame in enumerate(frames)]
 
 
-# Cuts.
-
-
-def test_cuts_are_found_in_a_worn_film(film):
+def test_cuts_are_found_in_a_degraded_film(film):
     frames = [synthetic_film.degraded(f, k, flicker=0.2) for k, f in enumerate(film)]
     assert [shot.start for shot in shots.find(thumbnails(frames))] == [0, 26, 57]
 
@@ -71,8 +68,6 @@ def test_a_fast_pan_and_black_frames_are_no_cuts():
 def test_the_shortest_films_are_one_shot(film, length):
     assert shots.find(thumbnails(film[:length])) == (shots.Shot(0, length),)
 
-
-# Time.
 
 WHOLE = (0, 0, SIZE[1], SIZE[0])
 PART = (6.3, 4.7, 181.2, 139.1)
@@ -115,7 +110,7 @@ def test_black_bars_and_squeezed_pixels_do_not_matter(film):
         assert found.second.tolist() == numbers
 
 
-def test_of_frames_shown_twice_one_is_matched(film):
+def test_one_of_two_equal_frames_is_matched(film):
     numbers = [i for i in range(80) for _ in range(2 if i % 12 == 11 else 1)]
     frames = degraded_copy(film, numbers, PART, (108, 144))
     found = alignment.match(thumbnails(frames), thumbnails(film), (108, 144), SIZE)
@@ -123,7 +118,7 @@ def test_of_frames_shown_twice_one_is_matched(film):
     assert [numbers[k] for k in found.first] == list(range(80))
 
 
-def test_a_long_film_is_matched_as_a_short_one(monkeypatch, film):
+def test_coarse_to_fine_matching_gives_the_same_frames(monkeypatch, film):
     numbers = [*range(4, 30), *range(42, 78)]
     frames = degraded_copy(film, numbers, PART, (108, 144))
     monkeypatch.setattr(matching, "MOST_AT_ONCE", 24)
@@ -132,7 +127,7 @@ def test_a_long_film_is_matched_as_a_short_one(monkeypatch, film):
     assert len(found.first) >= len(numbers) - 2
 
 
-def test_other_films_do_not_match(film):
+def test_different_films_do_not_match(film):
     other = [
         *synthetic_film.shot(
             "rocket", 40, SIZE, start=(0, 0), end=(1, 1), zoom=(0.6, 0.8)
@@ -146,9 +141,6 @@ def test_blank_frames_match_nothing(film):
     black = np.zeros((20, *shots.SIZE), np.uint8)
     found = alignment.match(black, thumbnails(film), SIZE, SIZE)
     assert len(found.first) == 0
-
-
-# Space.
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
@@ -170,26 +162,26 @@ def test_scale_and_shift_are_found_to_a_fraction_of_a_pixel(name, scales):
     assert registration.likeness(frame, luma, found) > 0.7
 
 
-def test_geometry_follows_pictures_that_are_resized_and_cropped():
-    lying = registration.Geometry(2, 3, 10, 20)
-    assert lying.box(1, 1, 2, 2) == (12, 23, 14, 26)
-    halved = lying.resized((0.5, 0.5), (1, 1))
-    assert halved.box(0.5, 0.5, 1, 1) == lying.box(1, 1, 2, 2)
-    cropped = lying.cropped((1, 1), (5, 6))
+def test_geometry_of_resized_and_cropped_images():
+    geometry = registration.Geometry(2, 3, 10, 20)
+    assert geometry.box(1, 1, 2, 2) == (12, 23, 14, 26)
+    halved = geometry.resized((0.5, 0.5), (1, 1))
+    assert halved.box(0.5, 0.5, 1, 1) == geometry.box(1, 1, 2, 2)
+    cropped = geometry.cropped((1, 1), (5, 6))
     assert cropped.box(0, 0, 1, 1) == (12 - 5, 23 - 6, 14 - 5, 26 - 6)
 
 
-def test_the_common_part_lies_in_both_pictures():
-    lying = registration.Geometry(2, 2, -3, 5)
-    left, top, right, bottom = registration.common_box(lying, (50, 60), (90, 100))
+def test_common_box_is_inside_both_images():
+    geometry = registration.Geometry(2, 2, -3, 5)
+    left, top, right, bottom = registration.common_box(geometry, (50, 60), (90, 100))
     assert (left, top, right, bottom) == (2, 0, 51, 42)
-    inside = lying.box(left, top, right, bottom)
+    inside = geometry.box(left, top, right, bottom)
     assert inside[0] >= 0 and inside[2] <= 100 and inside[3] <= 90
 
 
-def test_cutting_out_undoes_a_shift():
+def test_cut_out_undoes_a_shift():
     image = skimage.data.astronaut()
-    lying = registration.Geometry(1, 1, 30, 40)
+    geometry = registration.Geometry(1, 1, 30, 40)
     assert np.array_equal(
-        registration.cut_out(image, lying, (0, 0, 200, 100)), image[40:140, 30:230]
+        registration.cut_out(image, geometry, (0, 0, 200, 100)), image[40:140, 30:230]
     )

@@ -102,13 +102,13 @@ def decoded_patches(path):
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
 @pytest.mark.parametrize("matrix", list(WEIGHTS))
-def test_colors_are_those_of_the_standard(tmp_path, matrix, full, bits):
+def test_colors_follow_the_standard(tmp_path, matrix, full, bits):
     path = write_patches(tmp_path / "patches.mkv", matrix, full, bits)
     assert np.abs(decoded_patches(path) - PATCHES).max() <= 2
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(32, "bt601"), (720, "bt709")])
-def test_without_a_matrix_the_size_decides(tmp_path, height, matrix):
+def test_frame_size_decides_if_no_matrix_is_given(tmp_path, height, matrix):
     path = write_patches(
         tmp_path / "patches.mkv", matrix, False, 8, tagged=False, height=height
     )
@@ -130,10 +130,10 @@ def corners(tmp_path, **stream):
     return film, video.to_rgb(next(video.decode(film)))
 
 
-def test_a_film_that_was_shot_sideways_is_turned(tmp_path):
+def test_a_film_recorded_sideways_is_rotated(tmp_path):
     film, image = corners(tmp_path, rotation=90)
     assert image.shape == (96, 64, 3) == (film.height, film.width, 3)
-    # Anticlockwise: what was on the right comes to the top.
+    # Anticlockwise: the right side becomes the top.
     assert image[4, 4].argmax() == 2 and image[-4, 4].argmax() == 0
 
 
@@ -146,7 +146,7 @@ def test_pixels_become_square(tmp_path):
     assert video.to_rgb(next(video.decode(stored))).shape == (64, 96, 3)
 
 
-def test_interlaced_films_are_warned_of(tmp_path):
+def test_interlaced_films_give_a_warning(tmp_path):
     path = synthetic_film.write(
         tmp_path / "tv.mkv", [np.zeros((64, 96, 3), np.uint8)] * 3, codec="libx264",
         options={"x264-params": "interlaced=1"},
@@ -179,7 +179,7 @@ def test_frames_are_written_by_shot_without_loss(tmp_path, film, film_file):
     assert clips == {"city/shot0001", "city/shot0002", "city/shot0003"}
 
 
-def test_some_frames_of_each_shot(tmp_path, film_file):
+def test_frames_per_shot_can_be_limited(tmp_path, film_file):
     run(film_file, output=tmp_path, per_shot=2)
     assert [int(name[-11:-4]) for name in written(tmp_path)] == [3, 10, 18, 26, 34, 40]
 
@@ -189,7 +189,7 @@ def test_without_cuts_a_film_is_one_clip(tmp_path, film_file):
     assert written(tmp_path) == [f"city/shot0001_{n:07d}.png" for n in (0, 20, 40)]
 
 
-def test_nothing_is_overwritten_unasked(tmp_path, film_file):
+def test_files_are_overwritten_only_with_overwrite(tmp_path, film_file):
     run(film_file, output=tmp_path, every=20)
     first = tmp_path / written(tmp_path)[0]
     first.write_bytes(b"mine")
@@ -200,7 +200,9 @@ def test_nothing_is_overwritten_unasked(tmp_path, film_file):
     assert read_bytes(first).shape == (*SIZE, 3)
 
 
-def test_a_broken_film_gives_what_it_has_and_stops_no_other(tmp_path, film, film_file):
+def test_a_broken_film_is_kept_up_to_its_end_and_stops_no_other(
+    tmp_path, film, film_file
+):
     broken = tmp_path / "broken.mkv"
     data = film_file.read_bytes()
     broken.write_bytes(data[: len(data) // 2])
@@ -208,9 +210,9 @@ def test_a_broken_film_gives_what_it_has_and_stops_no_other(tmp_path, film, film
     out = tmp_path / "out"
     command = [sys.executable, "-m", "restoration.extract", "-i", tmp_path / "junk.mkv",
                broken, film_file, "-o", out, "--every", "5"]  # fmt: skip
-    told = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert told.returncode == 1
-    wrong = [line for line in told.stderr.splitlines() if line.startswith("error:")]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 1
+    wrong = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "junk.mkv: not a readable film" in wrong[0]
     seen = re.search(r"broken\.mkv: ends after (\d+) of 44 frames", wrong[1])
     assert len(wrong) == 2
@@ -222,16 +224,16 @@ def test_a_broken_film_gives_what_it_has_and_stops_no_other(tmp_path, film, film
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"input": ("none.mkv",)}, "no such file"),
         ({"input": ("a/x.mkv", "b/x.mp4")}, "both would be written"),
-        ({"input": ("a.mkv", "b.mkv"), "remaster": "c.mkv"}, "one worn film"),
+        ({"input": ("a.mkv", "b.mkv"), "remaster": "c.mkv"}, "exactly one film"),
         ({"input": ("a.mkv",), "every": 0}, "at least 1"),
     ],
 )
-def test_what_cannot_start_is_told_in_one_line(tmp_path, given, told):
-    with pytest.raises(errors.InputError, match=told):
+def test_bad_options_are_refused(tmp_path, given, message):
+    with pytest.raises(errors.InputError, match=message):
         extract.extract(extract.ExtractOptions(output=str(tmp_path), **given))
 
 
@@ -240,13 +242,13 @@ def missing(name):
 
 
 @pytest.mark.parametrize("version", [missing, lambda name: "17.1.0"])
-def test_the_way_to_install_pyav_is_told(tmp_path, monkeypatch, film_file, version):
+def test_error_says_how_to_install_pyav(tmp_path, monkeypatch, film_file, version):
     monkeypatch.setattr(importlib.metadata, "version", version)
     with pytest.raises(errors.InputError, match='pip install "av>=18"'):
         run(film_file, output=tmp_path)
 
 
-def test_tags_that_are_no_utf_8_do_no_harm(tmp_path, film_file):
+def test_tags_that_are_not_utf_8_are_accepted(tmp_path, film_file):
     path, tag = tmp_path / "tagged.mkv", b"ENCODER"
     broken = b"\xff\xfe\xe9\xe8\xe4\xf6\xfc"
     path.write_bytes(film_file.read_bytes().replace(tag, broken))
@@ -262,7 +264,7 @@ BOX, WORN_SIZE = (5.3, 3.7, 121.2, 90.6), (80, 106)
 
 @pytest.fixture(scope="module")
 def paired(tmp_path_factory, film, film_file):
-    """A worn copy with another start, a part cut out, and its pairs."""
+    """Pairs of a degraded copy that starts later and has a part cut out."""
     folder = tmp_path_factory.mktemp("paired")
     numbers = [*range(4, 20), *range(24, 44)]
     degraded = [
@@ -291,7 +293,7 @@ def test_pairs_are_frames_of_the_same_instant(paired):
     names = [row["name"] for row in rows if row["status"] == "written"]
     found = pairs.match(folder)
     assert [pair.name for pair in found] == names and len(names) >= 9
-    # Where frames were cut out of it, the worn film jumps: a cut like others.
+    # The degraded film has a fourth shot: the missing part makes a cut.
     clips = {f"worn<b>/shot000{k}" for k in (1, 2, 3, 4)}
     assert {pair.clip for pair in found} == clips
 
@@ -311,7 +313,7 @@ def test_geometry_is_found_to_a_fraction_of_a_pixel(paired):
     assert runs == [(0, 4), (10, 4), (16, 8), (23, 8)]
 
 
-def test_the_remaster_is_laid_on_the_untouched_worn_frame(paired, film):
+def test_the_remaster_is_resampled_onto_the_unchanged_degraded_frame(paired, film):
     folder, numbers, degraded = paired
     for pair in pairs.match(folder):
         number = int(pair.name[-7:])
@@ -325,7 +327,7 @@ def test_the_remaster_is_laid_on_the_untouched_worn_frame(paired, film):
         assert np.sqrt((difference**2).mean()) < 3
 
 
-def test_the_page_is_whole_and_escaped(paired):
+def test_page_is_self_contained_and_escaped(paired):
     folder, _, _ = paired
     page = (folder / "worn<b>.alignment.html").read_text(encoding="utf-8")
     assert "worn<b>" not in page and "worn&lt;b&gt;" in page
@@ -333,7 +335,7 @@ def test_the_page_is_whole_and_escaped(paired):
     assert page.count("<article") == 4
 
 
-def test_a_film_that_does_not_belong_is_refused(tmp_path, film_file):
+def test_different_films_are_refused(tmp_path, film_file):
     other = synthetic_film.shot(
         "rocket", 20, SIZE, start=(0, 0), end=(1, 1), zoom=(0.6, 0.8)
     )
@@ -344,5 +346,5 @@ def test_a_film_that_does_not_belong_is_refused(tmp_path, film_file):
     )
     done, failed = extract.extract(options)
     assert not done and not out.exists()
-    assert "other.mkv" in failed[0] and "nothing in them matches" in failed[0]
+    assert "other.mkv" in failed[0] and "no frames match" in failed[0]
     assert extract.main(options) == 1

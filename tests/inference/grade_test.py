@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.pretrain import clean_pictures, pretrain_grade
+from experiments.pretrain import pretrain, pretrain_grade
 from restoration import damage
+from restoration.data import clean_pictures
 from restoration.images import frames
 from restoration.inference import batch, grade
 from restoration.models import pretrained
@@ -196,7 +197,11 @@ def test_training_learns(tmp_path, photographs):
         frames.write(tmp_path / "clean" / f"{name}.png", image)
     out = tmp_path / "grade.safetensors"
     options = pretrain_grade.GradeOptions(
-        data_dir=str(tmp_path / "clean"), out=str(out), sources="all", steps=150
+        clean=str(tmp_path / "clean"),
+        out=str(out),
+        workdir=str(tmp_path / "run"),
+        sources="all",
+        **(pretrain.read_recipe("grade") | {"steps": 150}),
     )
     pretrain_grade.main(options)
     name, parameters = pretrained.load(out)
@@ -205,7 +210,7 @@ def test_training_learns(tmp_path, photographs):
     assert card["training data"]["held out for validation"] == 1
     assert np.isfinite(list(card["figures"]["validation"].values())).all()
     # From so few photographs it learns these alone.
-    files = clean_pictures.read_files(options.data_dir, inside="")
+    files = clean_pictures.read_files(options.clean, inside="")
     learned, _ = clean_pictures.hold_out(files, options.held_out)
     masks = np.zeros((0, 1, 1), np.uint8)
     material = pretrain_grade.Material(

@@ -1,4 +1,4 @@
-"""The networks against Keras twins of the same weights, and their properties."""
+"""The networks against Keras models with the same weights, and their properties."""
 
 import os
 
@@ -30,8 +30,8 @@ WIDTHS = {
 }
 
 
-def keras_twin(name):
-    """The network as the report describes it; returns it and its convolutions."""
+def keras_reference(name):
+    """Returns the network as the report describes it, and its convolutions."""
     import keras
 
     image = x = keras.Input((None, None, 3))
@@ -56,7 +56,7 @@ def keras_twin(name):
 
 
 def to_keras(parameters, convolutions):
-    """Copies our weights into the twin's layers, in order."""
+    """Copies our weights into the Keras layers, in order."""
     stages = parameters["params"]
     ours = [
         stages[stage][layer]
@@ -86,15 +86,15 @@ def test_equals_keras_forward_and_gradient(name, photographs):
 
     model = models.get_model(name)
     parameters = random_parameters(model)
-    twin, convolutions = keras_twin(name)
+    reference, convolutions = keras_reference(name)
     to_keras(parameters, convolutions)
-    # Larger pictures hold near ties of ReLU or maximum, where the two frameworks'
-    # last bits choose different sides and either is as far from float64.
+    # A larger image may contain near ties of a ReLU or maximum, where the frameworks'
+    # rounding decides differently.
     images = photographs["coffee"][None, :32, 100:132]
     target = images[:, :, ::-1]
 
     ours = model.apply(parameters, images)
-    theirs = twin(images)
+    theirs = reference(images)
     assert np.abs(ours - theirs.numpy()).max() < 1e-5
 
     def loss(parameters):
@@ -102,8 +102,8 @@ def test_equals_keras_forward_and_gradient(name, photographs):
 
     gradients = jax.grad(loss)(parameters)["params"]
     with tf.GradientTape() as tape:
-        value = tf.reduce_mean(tf.square(twin(images) - target))
-    expected = iter(tape.gradient(value, twin.trainable_variables))
+        value = tf.reduce_mean(tf.square(reference(images) - target))
+    expected = iter(tape.gradient(value, reference.trainable_variables))
     for stage in sorted(gradients):
         for layer in ("conv_1", "conv_2", "upconv_1", "upconv_2", "conv_3"):
             for part in ("kernel", "bias"):
@@ -126,7 +126,7 @@ def test_residual_basic_adds_the_stretched_output_of_basic():
 
 
 def test_residual_advanced_is_two_residual_stages():
-    """Of a second stage that changes nothing the first one's result is left."""
+    """If the second stage changes nothing, the first stage's output is left."""
     model = models.get_model("advanced_residual")
     images = np.random.default_rng(7).random((1, 16, 16, 3), np.float32)
     parameters = random_parameters(model)
@@ -140,7 +140,7 @@ def test_residual_advanced_is_two_residual_stages():
 
 
 @pytest.mark.parametrize("name", ["basic_residual", "advanced_residual"])
-def test_residual_models_begin_by_changing_nothing(name):
+def test_untrained_residual_models_change_nothing(name):
     model = models.get_model(name)
     images = np.random.default_rng(8).random((1, 16, 16, 3), np.float32)
     parameters = model.init(jax.random.key(0), images)
@@ -169,7 +169,7 @@ def test_max_pool_equals_keras():
     np.testing.assert_array_equal(layers.max_pool(x), keras.layers.MaxPooling2D(2)(x))
 
 
-def test_every_model_is_pinned():
+def test_every_model_has_its_expected_size():
     assert set(PARAMETERS) == set(models.MODELS)
 
 
@@ -183,7 +183,7 @@ def test_parameter_count_and_depth(name):
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_halo_is_what_a_pixel_sees(name):
+def test_halo_is_the_radius_of_the_receptive_field(name):
     model = models.get_model(name)
     assert models.receptive_field(model)[1] == model.halo
 
@@ -229,6 +229,6 @@ def test_multiply_adds_of_basic():
     assert models.multiply_adds(models.get_model("basic")) == plain + up
 
 
-def test_unknown_model_lists_names():
+def test_unknown_model_is_refused():
     with pytest.raises(errors.InputError, match="advanced, advanced_residual, basic"):
         models.get_model("unet")

@@ -15,7 +15,7 @@ from restoration.models import apply, nafnet
 
 
 def random_parameters(model, seed=0):
-    """Weights of which none is zero, so that every part has its effect."""
+    """Returns weights without zeros, so that every part has an effect."""
     generator = np.random.default_rng(seed)
 
     def drawn(path, leaf):
@@ -32,7 +32,7 @@ def random_parameters(model, seed=0):
 
 
 def numpy_convolution(x, kernel, bias):
-    """3×3, zeros around: (h, w, in) and (3, 3, in, out)."""
+    """Convolves (h, w, in) with (3, 3, in, out), zero padding."""
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
     height, width = x.shape[:2]
     return bias + sum(
@@ -43,7 +43,7 @@ def numpy_convolution(x, kernel, bias):
 
 
 def numpy_block(x, weights):
-    """Equations 4 to 6 and figure 3c in float64, one picture (h, w, c)."""
+    """Equations 4 to 6 and figure 3c in float64, for one image (h, w, c)."""
 
     def norm(x, part):
         mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
@@ -90,7 +90,7 @@ def test_block_equals_the_papers_equations():
 
 
 def numpy_changes(image):
-    """Openings and closings less the image, one picture (h, w, c)."""
+    """Openings and closings minus the image, for one image (h, w, c)."""
     changes = []
     for side in (3, 7, 15):
         size = (side, side, 1)
@@ -102,7 +102,7 @@ def numpy_changes(image):
     return changes
 
 
-def test_openings_take_away_what_is_narrow():
+def test_openings_remove_narrow_lines():
     image = np.random.default_rng(5).random((2, 21, 34, 3)).astype(np.float32)
     found = nafnet.openings_and_closings(image)
     for n in range(2):
@@ -116,7 +116,7 @@ def test_openings_take_away_what_is_narrow():
 
 
 def test_network_equals_its_parts():
-    """The U: fold, down, middle, up, unfold, written again around the block."""
+    """Fold, down, middle, up and unfold, written again around the block."""
     model = nafnet.NAFNet(width=8)
     weights = random_parameters(model)["params"]
     image = np.random.default_rng(3).random((16, 24, 3))
@@ -165,7 +165,7 @@ def grouped(x, kernel):
     )
 
 
-def test_depthwise_is_the_grouped_convolution_with_its_gradients():
+def test_depthwise_equals_grouped_convolution_and_its_gradients():
     generator = np.random.default_rng(4)
     x = generator.standard_normal((2, 11, 13, 6)).astype(np.float32)
     kernel = generator.standard_normal((3, 3, 6)).astype(np.float32)
@@ -223,8 +223,8 @@ def test_bfloat16_computes_near_float32(photographs):
 
 
 @pytest.mark.parametrize(("name", "width"), [("nafnet_s", 32), ("nafnet_m", 80)])
-def test_sizes(name, width):
-    """Parameters and multiply-adds from the paper's layers, counted by hand."""
+def test_parameters_and_multiply_adds(name, width):
+    """Compared with the numbers that follow from the paper's layers."""
 
     def block(c):
         return 2 * c * c + 9 * 2 * c + c * c + c * c + 2 * c * c + c * c
@@ -234,7 +234,7 @@ def test_sizes(name, width):
 
     c, model = width, models.get_model(name)
     blocks = {c: 2, 2 * c: 2, 4 * c: 4}
-    # The picture, three openings and three closings; three channels and their shares.
+    # Input: the image, 3 openings and 3 closings. Output: 3 channels and 6 factors.
     ends = 9 * (4 * 3 * 7 + 4 * (3 + 6)) * c
     between = {c: 4 * c * 2 * c * 2, 2 * c: 8 * c * 4 * c * 2}
     parameters = sum(n * (block(c) + extra(c)) for c, n in blocks.items())
@@ -249,7 +249,7 @@ def test_sizes(name, width):
     assert models.multiply_adds(model) == pytest.approx(work)
 
 
-def test_dncnn_is_what_its_layers_say():
+def test_dncnn_equals_its_layers():
     model = models.get_model("dncnn")
     parameters = random_parameters(model)
     image = np.random.default_rng(6).random((12, 10, 3))

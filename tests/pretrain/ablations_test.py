@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from experiments.pretrain import ablations, drawn_pairs, pretrain
+from experiments.pretrain import ablations
 from restoration import damage
 from restoration.base import errors
+from restoration.data import drawn_pairs
 
-OPTIONS = ablations.AblationsOptions(data_dir="clean", quick=True, seeds=2)
+OPTIONS = ablations.AblationsOptions(clean="clean", quick=True, seeds=2)
 
 
 def test_every_arm_is_the_recipe_with_one_thing_changed():
@@ -25,22 +26,22 @@ def test_every_arm_is_the_recipe_with_one_thing_changed():
 
 def test_unknown_tables_are_named():
     with pytest.raises(errors.InputError, match="--tables=depth: choose of loss"):
-        ablations.AblationsOptions(data_dir="clean", tables=("depth",))
+        ablations.AblationsOptions(clean="clean", tables=("depth",))
 
 
 def test_arms_are_trained_once_and_shared_by_tables(tmp_path, monkeypatch, capsys):
     trained = []
 
-    def train(arm, chosen, data, base):
+    def train(arm, chosen, data, base, workdir):
         trained.append((arm.width, chosen.seed, chosen.loss, chosen.ssim_weight))
         assert base == ablations.recipe(options, {}, 0)
         score = 20.0 + chosen.seed + (chosen.loss == "mse")
         figures = dict.fromkeys(ablations._FIGURES, score)
         return figures | {"film_input_psnr": 24.0, "photo_input_psnr": 19.0}
 
-    data = pretrain.Data(None, None, {"pictures": {}})
+    data = drawn_pairs.Data(None, None, {"pictures": {}})
     monkeypatch.setattr(ablations, "train", train)
-    monkeypatch.setattr(ablations.pretrain, "load", lambda options: data)
+    monkeypatch.setattr(ablations, "load", lambda options: (data, []))
     options = dataclasses.replace(
         OPTIONS,
         tables=("loss", "width"),
@@ -66,12 +67,12 @@ def test_an_arm_is_trained_and_measured(tmp_path, photographs):
 
     for number, image in enumerate(photographs.values()):
         frames.write(tmp_path / "clean" / f"{number}.png", image[:96, :96])
-    options = dataclasses.replace(
-        OPTIONS, data_dir=str(tmp_path / "clean"), sources="all"
-    )
+    options = dataclasses.replace(OPTIONS, clean=str(tmp_path / "clean"), sources="all")
     chosen = ablations.recipe(options, {"leave_out": "dirt,lint"}, 1)
-    data = pretrain.load(chosen)
+    data, _ = ablations.load(options)
     arm = ablations.Arm("small", {}, 8)
-    figures = ablations.train(arm, chosen, data, ablations.recipe(options, {}, 0))
+    base = ablations.recipe(options, {}, 0)
+    figures = ablations.train(arm, chosen, data, base, tmp_path / "arm")
+    assert not (tmp_path / "arm").exists()
     assert figures["clean_psnr"] > 30  # it began as the identity
     assert set(ablations._FIGURES) < set(figures)

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -14,13 +13,14 @@ import scipy.ndimage
 import skimage.metrics
 from PIL import Image
 
-from experiments.pretrain import clean_pictures, drawn_pairs, pretrain, quality, writing
+from experiments.pretrain import pretrain, quality, sources
 from restoration import damage, models
-from restoration.base import config, errors
+from restoration.base import errors, files
 from restoration.damage import overlays
+from restoration.data import captions, clean_pictures, drawn_pairs
 from restoration.images import frames
 from restoration.models import pretrained
-from restoration.training import step
+from restoration.training import repeat, run, trained
 
 RECIPE = drawn_pairs.Recipe(
     image_size=32,
@@ -76,22 +76,26 @@ def overlay_folder(tmp_path_factory):
 
 
 def small_options(clean_folder, workdir, **changes):
-    options = pretrain.PretrainOptions(
-        model="basic",
-        data_dir=str(clean_folder),
-        workdir=str(workdir),
-        sources="all",
-        steps=4,
-        batch_size=4,
-        image_size=32,
-        piece_size=48,
-        warmup_steps=1,
-        log_every=2,
-        validate_every=3,
-        held_out=0.2,
-        leave_out=LEAVE_OUT,
-    )
-    return dataclasses.replace(options, **changes)
+    values = pretrain.read_recipe("film") | {
+        "model": "basic",
+        "clean": str(clean_folder),
+        "workdir": str(workdir),
+        "sources": "all",
+        "steps": 4,
+        "batch_size": 4,
+        "image_size": 32,
+        "piece_size": 48,
+        "warmup_steps": 1,
+        "log_every": 2,
+        "evaluations": 2,
+        "held_out": 0.2,
+        "leave_out": LEAVE_OUT,
+    }
+    return pretrain.PretrainOptions(**(values | changes))
+
+
+def load(options):
+    return drawn_pairs.load(options, pretrain.find_pictures(options)[0])
 
 
 # --- Which pictures, and their pieces ---------------------------------------
@@ -101,37 +105,37 @@ def test_only_listed_pictures_are_used(clean_folder, tmp_path):
     listed = tmp_path / "sources.json"
     row = {"pattern": "shots/*", "name": "a walk", "licence": "CC0"}
     listed.write_text(json.dumps([row]))
-    sources = clean_pictures.read_sources(str(listed))
-    files = clean_pictures.find(str(clean_folder), sources)
-    assert list(files) == [f"shots/walk_00{n}.png" for n in range(3)]
-    assert clean_pictures.counts(list(files), sources) == [
+    origins = sources.read_sources(str(listed))
+    found = sources.find(str(clean_folder), origins)
+    assert list(found) == [f"shots/walk_00{n}.png" for n in range(3)]
+    assert sources.counts(list(found), origins) == [
         {"name": "a walk", "licence": "CC0", "pictures": 3}
     ]
     with pytest.raises(errors.InputError, match="--sources=all"):
-        absent = clean_pictures.Source("other/*", "", "")
-        clean_pictures.find(str(clean_folder), (absent,))
+        absent = sources.Source("other/*", "", "")
+        sources.find(str(clean_folder), (absent,))
 
 
 def test_the_committed_list_names_licences():
-    sources = clean_pictures.read_sources(pretrain.SOURCES)
-    assert all(source.licence and source.name for source in sources)
+    origins = sources.read_sources(sources.SOURCES)
+    assert all(origin.licence and origin.name for origin in origins)
     names = ["bsds500/2092.jpg", "film_frames/bikes_0002.png", "cid22/1.jpg"]
-    found = clean_pictures.counts(names, sources)
+    found = sources.counts(names, origins)
     assert [row["pictures"] for row in found] == [1]
 
 
 def test_wheel_photographs_are_added(clean_folder):
-    source = clean_pictures.Source("scikit-image/*", "wheel", "its README")
-    files = clean_pictures.find(str(clean_folder), (source,))
+    source = sources.Source("scikit-image/*", "wheel", "its README")
+    files = sources.find(str(clean_folder), (source,))
     assert "scikit-image/astronaut.png" in files
     assert all(name.startswith("scikit-image/") for name in files)
 
 
 def test_missing_wheel_is_told(clean_folder, monkeypatch):
-    source = clean_pictures.Source("scikit-image/*", "wheel", "its README")
+    source = sources.Source("scikit-image/*", "wheel", "its README")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(errors.InputError, match=r"pip install '\.\[dev\]'"):
-        clean_pictures.find(str(clean_folder), (source,))
+        sources.find(str(clean_folder), (source,))
 
 
 def test_packed_file_gives_what_the_folder_does(clean_folder, overlay_folder, tmp_path):
@@ -140,11 +144,11 @@ def test_packed_file_gives_what_the_folder_does(clean_folder, overlay_folder, tm
         clean_folder, tmp_path, overlays=str(overlay_folder), pack=packed
     )
     pretrain.pack(options)
-    carried = dataclasses.replace(options, data_dir=packed, overlays=packed, pack="")
-    here, there = pretrain.load(options), pretrain.load(carried)
+    carried = dataclasses.replace(options, clean=packed, overlays=packed, pack="")
+    here, there = load(options), load(carried)
     jax.tree.map(np.testing.assert_array_equal, here.material, there.material)
     jax.tree.map(np.testing.assert_array_equal, here.held_out, there.held_out)
-    assert here.card == there.card
+    assert here.described == there.described
 
 
 def test_pieces_cover_every_pixel():
@@ -168,7 +172,7 @@ def test_small_pictures_are_continued_by_reflection():
 
 def test_a_share_of_the_pieces_bears_writing():
     grey = np.full((200, 96, 96, 3), 128, np.uint8)
-    written = writing.write_on(grey, 0.3, seed=1)
+    written = captions.write_on(grey, 0.3, seed=1)
     assert written.shape == grey.shape and written.dtype == np.uint8
     changed = (written != grey).any((1, 2, 3))
     # Some captions lie outside of their piece.
@@ -176,14 +180,14 @@ def test_a_share_of_the_pieces_bears_writing():
     # Ink and paper are lighter or darker than what they stand on, not noise all over.
     spread = np.abs(written[changed].astype(int) - 128).max((1, 2, 3))
     assert (spread > 25).all()
-    np.testing.assert_array_equal(writing.write_on(grey, 0.3, seed=1), written)
-    assert (writing.write_on(grey, 0.3, seed=2) != written).any()
-    np.testing.assert_array_equal(writing.write_on(grey, 0.0, seed=1), grey)
+    np.testing.assert_array_equal(captions.write_on(grey, 0.3, seed=1), written)
+    assert (captions.write_on(grey, 0.3, seed=2) != written).any()
+    np.testing.assert_array_equal(captions.write_on(grey, 0.0, seed=1), grey)
 
 
 def test_held_out_pictures_bear_no_writing(clean_folder, tmp_path):
-    plain = pretrain.load(small_options(clean_folder, tmp_path, writing_share=0.0))
-    written = pretrain.load(small_options(clean_folder, tmp_path, writing_share=1.0))
+    plain = load(small_options(clean_folder, tmp_path, writing_share=0.0))
+    written = load(small_options(clean_folder, tmp_path, writing_share=1.0))
     jax.tree.map(np.testing.assert_array_equal, plain.held_out, written.held_out)
     assert (plain.material.pieces != written.material.pieces).any()
 
@@ -428,42 +432,38 @@ def test_crops_are_cut_anywhere_from_both_sides_alike(material, monkeypatch):
 # --- Runs --------------------------------------------------------------------
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_run_in_parts_is_the_same_run(optimizer, clean_folder, tmp_path):
+def test_a_run_in_parts_is_the_same_run(optimizer, clean_folder, tmp_path, monkeypatch):
     whole, parts = (
         small_options(clean_folder, tmp_path / name, optimizer=optimizer)
         for name in ("whole", "parts")
     )
     path, done = pretrain.pretrain(whole)
-    assert done == 4
+    assert done.step == done.total_steps == 4
 
-    data = pretrain.load(parts)
-    pretrain._claim(pathlib.Path(parts.workdir), parts, data.card["sha256"])
-    calls = iter([False, False, True])
-    state, _ = pretrain._train(
-        parts, data, lambda parameters: dict(FIGURES), lambda: next(calls)
-    )
-    assert int(state.step) == 2
+    asked = iter([False, False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(run.processes, "make_any", lambda: lambda here: next(asked))
+        assert pretrain.pretrain(parts)[1].step == 2
     again, done = pretrain.pretrain(parts)
-    assert done == 4
+    assert done.step == 4
     assert path.read_bytes() == again.read_bytes()
-
-    rows = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
-    trained = [r["step"] for r in map(json.loads, rows) if r["split"] == "train"]
-    assert trained == [2, 4]
+    assert repeat.compare(whole.workdir, parts.workdir) == []
 
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["complete"]
     assert card["pairs seen"] == 16
-    assert "--steps=4" in card["command"]
+    assert "--steps=4" in card["command"] and "--loss" not in card["command"]
     name, parameters = pretrained.load(path)
     assert name == "basic"
     assert models.count_parameters(parameters) == 29_507
+    # What reads the weights of a run of restoration.train reads these too.
+    assert trained.load_trained(parts.workdir)[0] == pretrain.train_options(parts)
 
     with pytest.raises(errors.InputError, match="another run"):
         pretrain.pretrain(dataclasses.replace(parts, learning_rate=0.5))
     with pytest.raises(errors.InputError, match="other pictures"):
         other = str(clean_folder / "stills")
-        pretrain.pretrain(dataclasses.replace(parts, data_dir=other))
+        pretrain.pretrain(dataclasses.replace(parts, clean=other))
 
 
 def test_the_card_tells_what_a_run_began_with(clean_folder, tmp_path):
@@ -472,20 +472,21 @@ def test_the_card_tells_what_a_run_began_with(clean_folder, tmp_path):
     pretrained.save(start, "basic", basic_parameters(), card)
     digest = pretrained.read_card(start.with_suffix(".json"))["sha256"]
     options = small_options(clean_folder, workdir, start=str(start))
-    pretrain._claim(workdir, options, "digest of the data")
-    pretrained.save(start, "basic", basic_parameters(), {"command": "the second"})
-    pretrain._claim(workdir, options, "digest of the data")
-
-    state = step.TrainState(4, {}, {}, basic_parameters())
-    path = pretrain.export(options, state, {}, lambda parameters: FIGURES, FIGURES)
-    found = pretrained.read_card(path.with_suffix(".json"))
     told = {"command": "the first", "pairs seen": 16, "sha256": digest}
+    assert pretrain.note_start(options) == told
+    pretrained.save(start, "basic", basic_parameters(), {"command": "the second"})
+
+    done = run.Result(4, 4, 1.0, figures=FIGURES, parameters=basic_parameters())
+    path = pretrain.export(options, done, {}, lambda parameters: FIGURES)
+    found = pretrained.read_card(path.with_suffix(".json"))
     assert found["began with"] == told
     assert found["recipe"]["start"] == "first.safetensors"
     assert "--start=first.safetensors" in found["command"]
     with pytest.raises(errors.InputError, match=r"none\.safetensors"):
-        options = dataclasses.replace(options, start="none.safetensors")
-        pretrain._claim(tmp_path / "other", options, "digest of the data")
+        other = dataclasses.replace(
+            options, start="none.safetensors", workdir=str(tmp_path / "other")
+        )
+        pretrain.note_start(other)
     assert not (tmp_path / "other").exists()
 
 
@@ -500,7 +501,7 @@ import sys
 sys.modules["tensorflow"] = sys.modules["pyvips"] = None  # importing fails
 from experiments.pretrain import pretrain
 options = pretrain.PretrainOptions(**{dataclasses.asdict(options)!r})
-print(pretrain.pretrain(options)[1])
+print(pretrain.pretrain(options)[1].step)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "4", run.stderr
@@ -633,14 +634,14 @@ def test_doing_nothing_is_told_of_each_track(scored, tmp_path):
     tracks = found["weights"]["basic"]["tracks"]
     found["weights"]["later"] = {"sha256": "", "tracks": {"prints": tracks["film"]}}
     path = tmp_path / "quality.json"
-    config.write_text(path, json.dumps(found))
+    files.write_text(path, json.dumps(found))
     nothing, basic = quality.table(path).splitlines()[2:4]
     assert nothing.count("–") == 4 and basic.count("–") == 2
 
 
 def test_kept_colors_have_a_row_of_their_own(scored, tmp_path):
     out = tmp_path / "quality.json"
-    config.write_text(out, json.dumps(scored[1]))
+    files.write_text(out, json.dumps(scored[1]))
     bench = str(scored[0] / "bench")
     quality.main(
         quality.QualityOptions(
@@ -705,7 +706,7 @@ def test_a_row_of_before_smudges_were_scored_stays(scored, tmp_path):
     found = json.loads(json.dumps(scored[1]))
     del found["weights"]["basic"]["smudges"]
     path = tmp_path / "quality.json"
-    config.write_text(path, json.dumps(found))
+    files.write_text(path, json.dumps(found))
     assert quality.table(path).splitlines()[3].endswith(" | – | – |")
 
 
@@ -731,5 +732,5 @@ def test_results_of_replaced_weights_are_dropped(scored, tmp_path):
     found = scored[1]
     found["weights"]["basic"]["sha256"] = "0" * 64
     path = tmp_path / "quality.json"
-    config.write_text(path, json.dumps(found))
+    files.write_text(path, json.dumps(found))
     assert quality.read_results(path)["weights"] == {}

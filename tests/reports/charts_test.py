@@ -32,7 +32,7 @@ def test_best_validation_point_is_marked(lower, best):
     assert "best" not in _draw({"train": TRAIN})
 
 
-def test_losses_over_a_decade_have_a_log_scale():
+def test_losses_over_a_factor_of_ten_have_a_log_scale():
     narrow = [(0, 1.0), (1, 9.9)]
     assert "Loss, log scale" in _texts(_draw({"train": TRAIN}))
     assert "Loss" in _texts(_draw({"train": narrow}))
@@ -40,7 +40,7 @@ def test_losses_over_a_decade_have_a_log_scale():
     assert "Loss" in _texts(_draw({"train": [*narrow, (2, 0.0)]}))
 
 
-def test_each_dot_tells_its_value():
+def test_each_dot_has_a_tooltip():
     svg = _draw({"train": TRAIN, "validation": VALIDATION})
     titles = re.findall("<title>(.*?)</title>", svg)
     assert titles[1] == "validation, epochs 4: 0.125 dB"
@@ -56,12 +56,12 @@ def test_label_is_a_sentence():
     assert re.match('<svg viewBox="0 0 [0-9.]+ [0-9.]+" role', svg)
 
 
-def test_words_of_matplotlib_in_a_label_stay_words():
+def test_labels_are_not_interpreted():
     label = "id=\"x $x^2$ #000001 'DejaVu Sans'"
     assert label in _texts(_draw({"train": [(1, 2.0)]}, y_label=label))
 
 
-def test_page_gives_all_colors_and_fonts():
+def test_colors_and_fonts_are_those_of_the_page():
     svg = _draw({"train": TRAIN, "validation": VALIDATION})
     css = pathlib.Path(charts.__file__).parent / "templates" / "page.css"
     defined = set(re.findall(r"(--\w+):", css.read_text(encoding="utf-8")))
@@ -71,7 +71,7 @@ def test_page_gives_all_colors_and_fonts():
     assert "DejaVu" not in svg and "#00000" not in svg
 
 
-def test_nothing_reaches_out_of_the_svg():
+def test_references_stay_inside_the_svg():
     svg = _draw({"train": TRAIN, "validation": VALIDATION}, id="one")
     assert "http" not in svg and "<style" not in svg and "<metadata" not in svg
     ids = re.findall(r'\bid="([^"]+)"', svg)
@@ -80,7 +80,7 @@ def test_nothing_reaches_out_of_the_svg():
     assert used and set(used) <= set(ids)
 
 
-def test_settings_of_the_caller_neither_matter_nor_change():
+def test_settings_of_the_caller_are_ignored_and_kept():
     lines = {"train": TRAIN, "validation": VALIDATION}
     svg = _draw(lines)
     with matplotlib.rc_context({"font.size": 30, "axes.grid.axis": "x"}):

@@ -138,14 +138,14 @@ def test_numbers_are_on_the_page(run):
         assert number in text
     assert "0.01000 0.00250 −75.0 %" in text
     assert "0.7500 0.8750 +0.1250" in text
-    assert "29,507" in text and "35 pictures a second" in text
+    assert "29,507" in text and "35 images per second" in text
     assert PROTOCOL in text
     assert "median +3.00 dB, from −1.00 to +8.00 dB" in text
-    assert "1 of 7 came out worse" in text
+    assert "1 of 7 became worse" in text
     assert "epochs 5" in text and "schedule null" in text
 
 
-def test_headline_is_one_sentence_for_screen_readers(run):
+def test_headline_has_a_label_for_screen_readers(run):
     labels = [attrs.get("aria-label", "") for attrs in _Page(_read(run)).all("p")]
     assert "input PSNR 20.12 dB -> restored PSNR 26.62 dB (+6.50 dB)" in labels
 
@@ -162,14 +162,14 @@ def test_page_requests_nothing(which, request):
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
-def test_policy_admits_the_one_script(photos):
+def test_policy_allows_only_the_script(photos):
     text = _read(photos)
     script = text.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
 
 
-def test_style_and_script_name_no_address():
+def test_style_and_script_contain_no_url():
     for path in page.TEMPLATES.iterdir():
         text = path.read_text(encoding="utf-8")
         assert "http:" not in text and "https:" not in text
@@ -221,7 +221,7 @@ def test_worst_typical_best_in_order(run):
     ]
 
 
-def test_only_kept_pictures_are_shown_and_said_so(run):
+def test_only_saved_pictures_are_shown_with_a_note(run):
     folder = pathlib.Path(run.workdir, "evaluation", "test")
     for name in ("e", "reel/film_0002", "d", "f"):
         (folder / f"{name}.png").unlink()
@@ -231,7 +231,7 @@ def test_only_kept_pictures_are_shown_and_said_so(run):
     assert any("from the 3 of 7 test pictures" in text for text in page.text)
 
 
-def test_a_name_too_long_for_a_file_is_of_no_picture(run):
+def test_a_name_too_long_for_a_file_has_no_picture(run):
     table = pathlib.Path(run.workdir, "evaluation", "test.csv")
     text = table.read_text(encoding="utf-8")
     table.write_text(text.replace('"e"', "e" * 5000), encoding="utf-8")
@@ -265,7 +265,7 @@ def test_no_two_elements_share_an_id(run):
     assert any(id.startswith("psnr-") for id in ids) and len(ids) == len(set(ids))
 
 
-def test_same_input_same_bytes(run, photos, tmp_path):
+def test_same_input_gives_the_same_bytes(run, photos, tmp_path):
     both = dataclasses.replace(run, before=photos.before, after=photos.after)
     pages = [
         report.report(dataclasses.replace(both, out=str(tmp_path / name))).read_bytes()
@@ -274,14 +274,14 @@ def test_same_input_same_bytes(run, photos, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_cut_last_line_is_passed_over(run):
+def test_incomplete_last_line_is_ignored(run):
     path = pathlib.Path(run.workdir, "metrics.jsonl")
     whole = _read(run)
     path.write_bytes(path.read_bytes() + '{"step": 60, "split": "é'.encode()[:-1])
     assert _read(run) == whole
 
 
-def test_broken_middle_line_is_named(run):
+def test_malformed_middle_line_is_refused(run):
     path = pathlib.Path(run.workdir, "metrics.jsonl")
     lines = _metrics()
     lines[2] = lines[2][:20]
@@ -290,7 +290,7 @@ def test_broken_middle_line_is_named(run):
         report.report(run)
 
 
-def test_steps_repeated_after_a_kill_count_once(run):
+def test_steps_repeated_after_a_kill_are_used_once(run):
     path = pathlib.Path(run.workdir, "metrics.jsonl")
     again = {"step": 40, "epoch": 4.0, "split": "validation", "psnr": 23.5}
     path.write_text("\n".join([*_metrics(), json.dumps(again)]))
@@ -299,12 +299,12 @@ def test_steps_repeated_after_a_kill_count_once(run):
     assert found[3] == again
 
 
-def test_run_without_metrics_yet(run):
+def test_run_that_has_logged_no_metrics(run):
     pathlib.Path(run.workdir, "metrics.jsonl").write_text("")
     assert "The run has logged no metrics yet." in _Page(_read(run)).text
 
 
-def test_values_that_are_no_numbers_leave_gaps(run):
+def test_values_that_are_not_numbers_leave_gaps(run):
     path = pathlib.Path(run.workdir, "metrics.jsonl")
     lines = [
         '{"step": 1, "epoch": 0.1, "split": "train", "loss": NaN, "psnr": null}',
@@ -337,7 +337,7 @@ def test_many_records_are_drawn_as_means(run):
         ("evaluation/test.csv", "python -m restoration.evaluate"),
     ],
 )
-def test_missing_file_and_the_command_that_makes_it(run, file, command):
+def test_missing_file_is_named_with_the_command_that_makes_it(run, file, command):
     pathlib.Path(run.workdir, file).unlink()
     with pytest.raises(errors.InputError) as caught:
         report.report(run)
@@ -359,14 +359,14 @@ def test_missing_file_and_the_command_that_makes_it(run, file, command):
         ("evaluation/test.csv", "name,input_mse\n", "no column input_psnr"),
     ],
 )
-def test_malformed_file_is_named(run, file, text, message):
+def test_malformed_file_is_refused(run, file, text, message):
     pathlib.Path(run.workdir, file).write_text(text)
     with pytest.raises(errors.InputError, match=message) as caught:
         report.report(run)
     assert file in str(caught.value)
 
 
-def test_pictures_that_data_dir_lacks(run, tmp_path):
+def test_missing_pictures_are_reported(run, tmp_path):
     with pytest.raises(errors.InputError, match=r"no such folder.*--data_dir"):
         report.report(dataclasses.replace(run, data_dir=str(tmp_path / "gone")))
     data = tmp_path / "data" / "test"
@@ -391,7 +391,7 @@ def test_gallery_alone(photos):
     assert len(page.all("img")) == 3 * (2 + 2)
 
 
-def test_gallery_joins_a_run(run, photos):
+def test_page_of_a_run_with_a_gallery(run, photos):
     both = dataclasses.replace(run, before=photos.before, after=photos.after)
     page = _Page(_read(both))
     assert len([a for a in page.all("input") if a["type"] == "range"]) == 9
@@ -429,14 +429,14 @@ def test_gallery_errors_name_the_remedy(tmp_path, photos):
     assert "street.bmp or street.jpg" in match(photos.before, photos.after)
 
 
-def test_options_that_say_too_little(tmp_path):
+def test_missing_options_are_refused(tmp_path):
     with pytest.raises(errors.InputError, match="--workdir"):
         report.report(training_run.ReportOptions())
     with pytest.raises(errors.InputError, match="go together"):
         report.report(training_run.ReportOptions(before=str(tmp_path)))
 
 
-def test_large_pictures_shrink_and_say_so():
+def test_large_pictures_are_shrunk_with_a_note():
     pair = gallery.Comparison("wide", np.zeros((10, 2400, 3)), np.zeros((10, 2400, 3)))
     page = _Page(gallery.compare_page([pair], "Wide"))
     assert {img.get("width") for img in page.all("img") if "src" in img} == {"1200"}
@@ -451,7 +451,7 @@ def test_page_keeps_to_its_budget():
     assert kept[0].shrunk and kept[0].full_width == 300
 
 
-def test_compare_page_mixes_files_and_arrays(tmp_path):
+def test_compare_page_accepts_files_and_arrays(tmp_path):
     frames.write(tmp_path / "a.png", _picture(1))
     rows = [
         gallery.Comparison("first", tmp_path / "a.png", _picture(2), "taken in 1902"),
@@ -465,7 +465,7 @@ def test_compare_page_mixes_files_and_arrays(tmp_path):
     assert text == gallery.compare_page(rows, "Ten & <two>")
 
 
-def test_import_waits_with_matplotlib():
+def test_import_does_not_load_matplotlib():
     program = (
         "import sys; from restoration import report; "
         "assert not {'jax', 'tensorflow', 'matplotlib'} & set(sys.modules)"
@@ -512,7 +512,7 @@ def test_a_folder_is_restored_and_shown(tmp_path, capsys, photographs):
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_folder_to_restore_that_is_none(tmp_path):
+def test_bad_input_folder_is_refused(tmp_path):
     with pytest.raises(errors.InputError, match="no such folder"):
         report.main(training_run.ReportOptions(input=str(tmp_path / "no")))
     with pytest.raises(errors.InputError, match="--input, or --before"):

@@ -29,6 +29,7 @@ from restoration.images import frames
 from restoration.images.metadata import png
 from restoration.models import pretrained
 from restoration.reports import training_run
+from restoration.training import train_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -43,7 +44,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-FIELDS = [field.name for field in dataclasses.fields(config.TrainConfig)]
+FIELDS = [field.name for field in dataclasses.fields(train_config.TrainConfig)]
 
 
 def refused_or_taken(call):
@@ -58,18 +59,20 @@ def refused_or_taken(call):
 
 @QUICK
 @hypothesis.given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.text())
-def test_configurations(changes, text):
-    good = dataclasses.asdict(config.TrainConfig(data_dir="d", workdir="w"))
+def test_hostile_configurations_are_refused(changes, text):
+    good = dataclasses.asdict(train_config.TrainConfig(data_dir="d", workdir="w"))
     for data in (json.dumps(good | changes), text, json.dumps(good) + text):
         refused_or_taken(
-            lambda data=data: config.from_json(data, config.TrainConfig, source="x")
+            lambda data=data: config.from_json(
+                data, train_config.TrainConfig, source="x"
+            )
         )
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000])
 def test_configurations_that_exhaust_a_parser(text):
     assert not refused_or_taken(
-        lambda: config.from_json(text, config.TrainConfig, source="x")
+        lambda: config.from_json(text, train_config.TrainConfig, source="x")
     )
 
 
@@ -87,7 +90,7 @@ def test_cards_and_headers_that_exhaust_a_parser(tmp_path):
 @hypothesis.given(
     st.sampled_from(fuzz_targets.COMMANDS), st.integers(0, 10**6), st.lists(st.text())
 )
-def test_command_lines(command, seed, more):
+def test_hostile_command_lines_are_refused(command, seed, more):
     options_class = fuzz_targets.options_of(command)
     values = flags.FlagValues()
     cli.define_flags(options_class, values)
@@ -101,7 +104,7 @@ def test_command_lines(command, seed, more):
 
 @QUICK
 @hypothesis.given(st.binary(max_size=200), st.integers(0, 10**6))
-def test_weights(tmp_path, data, seed):
+def test_damaged_weights_are_refused(tmp_path, data, seed):
     whole = (pretrained.FOLDER / "basic.safetensors").read_bytes()
     head = fuzz_restore.damaged(whole[:2000], np.random.default_rng(seed))
     path = tmp_path / "a.safetensors"
@@ -113,7 +116,7 @@ def test_weights(tmp_path, data, seed):
 @pytest.mark.parametrize(
     "name", ["config", "frames", "pairs", "journal", "arrays", "report", "names"]
 )
-def test_a_few_hostile_inputs(tmp_path, name):
+def test_some_hostile_inputs_of_each_target(tmp_path, name):
     counts = fuzz.fuzz(name, rounds=12, seed=7, folder=tmp_path)
     assert counts["tried"] == 12
     assert not fuzz.bad({name: counts}), counts
@@ -141,7 +144,7 @@ fuzz._try_all("unsafe", range(fuzz_targets.WARM + 1), 0, str(around / "inside"),
 """
 
 
-def test_the_watch_sees_what_it_should(tmp_path):
+def test_watch_counts_changes_outside_the_folder(tmp_path):
     """The counts of the fuzzer are not 0 because it is blind."""
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, str(tmp_path)], capture_output=True, text=True
@@ -157,7 +160,7 @@ def test_the_watch_sees_what_it_should(tmp_path):
 @pytest.mark.parametrize(
     "name", ["header.png", "header.jpg", "header.bmp", "header.tif"]
 )
-def test_headers_of_four_gigapixels(tmp_path, name):
+def test_headers_of_four_gigapixels_are_refused(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(fuzz_bombs.claiming(name.partition(".")[2]))
     for read in (frames.read, frames.size):
@@ -167,7 +170,7 @@ def test_headers_of_four_gigapixels(tmp_path, name):
             read(path)
 
 
-def test_a_block_that_inflates_to_gigabytes(tmp_path):
+def test_a_block_that_decompresses_to_gigabytes_is_refused(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(fuzz_bombs.with_profile(1 << 28))
     with pytest.raises(ValueError, match="too large"):
@@ -177,7 +180,7 @@ def test_a_block_that_inflates_to_gigabytes(tmp_path):
 # Names that are markup.
 
 
-def test_pages_hold_no_markup_of_names(tmp_path):
+def test_names_are_escaped_on_pages(tmp_path):
     for number, name in enumerate(fuzz_targets.NAMES):
         for side in ("before", "after"):
             frames.write(tmp_path / side / f"{name.strip('.')}_{number}.png",
@@ -206,7 +209,7 @@ def test_pages_hold_no_markup_of_names(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "", "a\0b", None, 3])
-def test_names_that_lead_elsewhere(tmp_path, name):
+def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     assert not pairs.is_inside(name)
     with pytest.raises((ValueError, TypeError)):
         empty = {split: [] for split in pairs.SPLITS}
@@ -226,21 +229,21 @@ def prepared_index(tmp_path):
 @pytest.mark.parametrize("number", [2**32, 2**64, -1])
 def test_an_index_of_impossible_checksums_is_refused(tmp_path, number):
     index = prepared_index(tmp_path)
-    told = json.loads(index.read_text())
-    told["checksums"]["train"][0][0] = number
-    index.write_text(json.dumps(told))
+    content = json.loads(index.read_text())
+    content["checksums"]["train"][0][0] = number
+    index.write_text(json.dumps(content))
     with pytest.raises(errors.InputError, match="cannot be read"):
         array_files.open_arrays(tmp_path / "prepared")
 
 
-def test_an_index_that_leads_elsewhere_is_refused(tmp_path):
+def test_an_index_that_leads_out_of_the_folder_is_refused(tmp_path):
     index = prepared_index(tmp_path)
     index.write_text(index.read_text().replace("a1_1", "../../../a1_1"))
     with pytest.raises(errors.InputError, match="leads out of its folder"):
         array_files.open_arrays(tmp_path / "prepared")
 
 
-def test_a_journal_with_a_name_that_no_file_can_have_is_refused(tmp_path):
+def test_a_journal_with_an_impossible_name_is_refused(tmp_path):
     journal = tmp_path / quarantine.JOURNAL
     journal.parent.mkdir()
     move = {"source": "input/\ud800", "target": f"{quarantine.FOLDER}/x",
@@ -250,7 +253,7 @@ def test_a_journal_with_a_name_that_no_file_can_have_is_refused(tmp_path):
         quarantine.read_journal(str(tmp_path))
 
 
-def test_a_journal_that_leads_elsewhere_is_refused(tmp_path):
+def test_a_journal_that_leads_out_of_the_folder_is_refused(tmp_path):
     for side in ("input", "output"):
         frames.write(tmp_path / "film" / side / "a_1.png", np.zeros((8, 8, 3)))
     aside = tmp_path / "film" / quarantine.FOLDER
@@ -286,24 +289,26 @@ def calls(path):
             yield "import", [module] if module else names
 
 
-def test_no_pickle_is_ever_loaded():
+def test_no_code_loads_pickles():
     """Nor anything else that runs what a file holds."""
     folders = (ROOT / "restoration", ROOT / "experiments")
     for path in (path for folder in folders for path in folder.rglob("*.py")):
-        for name, told in calls(path):
-            where = f"{path}: {name} {told}"
+        for name, keywords in calls(path):
+            where = f"{path}: {name} {keywords}"
             if name == "import":
-                assert not FORBIDDEN & {module.split(".")[0] for module in told}, where
+                assert not FORBIDDEN & {module.split(".")[0] for module in keywords}, (
+                    where
+                )
                 continue
             assert name not in ("eval", "exec", "compile", "torch.load"), where
             assert not name.endswith((".read_pickle", ".load_model")), where
             if name in ("np.load", "numpy.load"):
-                allowed = told.get("allow_pickle")
+                allowed = keywords.get("allow_pickle")
                 assert isinstance(allowed, ast.Constant) and not allowed.value, where
 
 
 @pytest.mark.parametrize("name", ["config", "array", "restore tif"])
-def test_steered_inputs_are_refused_in_one_line(name, tmp_path):
+def test_guided_inputs_are_refused_in_one_line(name, tmp_path):
     pytest.importorskip("atheris", reason="no atheris: pip install '.[fuzz]'")
     options = fuzz_guided.GuidedOptions(runs=200, out=str(tmp_path / "f.json"))
     counts = fuzz_guided.fuzz(name, options)

@@ -28,60 +28,64 @@ def conclude(psnr):
     return {one["name"]: one for one in findings.conclude(cells_of(psnr))}
 
 
-def test_the_report_s_own_numbers_agree_with_its_best_runs():
-    told = conclude(as_reported)
+def test_the_reports_own_numbers_agree_with_its_best_runs():
+    answers = conclude(as_reported)
     for model in ("basic", "advanced"):
-        best = told[f"best {model} run"]
+        best = answers[f"best {model} run"]
         assert best["agrees"]
         assert best["numbers"]["behind"] == 0
         assert best["numbers"]["rank_correlation_with_steps"] == pytest.approx(
             best["numbers"]["rank_correlation_in_report"]
         )
-    larger = told["a larger model needs more data and longer training"]
+    larger = answers["a larger model needs more data and longer training"]
     assert larger["agrees"]
     assert larger["numbers"]["behind_at_2_percent"] == pytest.approx(30.06 - 25.69)
     assert larger["numbers"]["gain_advanced"] == pytest.approx(27.67 - 25.69)
-    more = told["more data and training would improve both"]
+    more = answers["more data and training would improve both"]
     assert more["agrees"]
     assert more["numbers"]["basic, 100 to 300 epochs"]["gain"] == pytest.approx(1.85)
 
 
 def test_other_numbers_disagree():
-    told = conclude(lambda row, kind: 25 + row.fraction + (row.model == "advanced"))
-    best = told["best basic run"]
+    answers = conclude(lambda row, kind: 25 + row.fraction + (row.model == "advanced"))
+    best = answers["best basic run"]
     assert not best["agrees"]
     assert best["numbers"]["behind"] == pytest.approx(0.32 - 0.12)
     assert "32% at" in best["answer"]
-    assert not told["a larger model needs more data and longer training"]["agrees"]
-    assert not told["more data and training would improve both"]["agrees"]
+    assert not answers["a larger model needs more data and longer training"]["agrees"]
+    assert not answers["more data and training would improve both"]["agrees"]
 
 
 @pytest.mark.parametrize(("gain", "basic", "advanced"), [(3.5, True, True),
                          (1.5, True, False), (0.5, False, False)])  # fmt: skip
-def test_better_recipe_is_held_to_the_wanted_gain(gain, basic, advanced):
-    told = conclude(lambda row, kind: row.epochs / 1e9 + 25 + gain * (kind == "better"))
+def test_better_recipe_needs_the_wanted_gain(gain, basic, advanced):
+    answers = conclude(
+        lambda row, kind: row.epochs / 1e9 + 25 + gain * (kind == "better")
+    )
     for model, expected in (("basic", basic), ("advanced", advanced)):
-        one = told[f"better recipe, {model}"]
+        one = answers[f"better recipe, {model}"]
         assert one["agrees"] == expected
         assert one["numbers"]["gain"] == pytest.approx(gain)
         assert f"{gain:+.2f} dB" in one["answer"]
 
 
 @pytest.mark.parametrize(("apart", "agrees"), [(0.1, True), (0.2, False)])
-def test_peers_are_held_to_the_spread(apart, agrees):
+def test_peers_must_agree_within_the_spread(apart, agrees):
     # Two standard deviations of 0.1 make a spread of 0.14.
     peers = ("twin", "bfloat16")
-    told = conclude(lambda row, kind: row.epochs / 1e9 + 25 + apart * (kind in peers))
+    answers = conclude(
+        lambda row, kind: row.epochs / 1e9 + 25 + apart * (kind in peers)
+    )
     for name in (
         "the Keras twin, basic",
         "the Keras twin, advanced",
         "bfloat16, basic",
     ):
-        assert told[name]["agrees"] == agrees
-    assert told["bfloat16, basic"]["agrees"] == agrees
+        assert answers[name]["agrees"] == agrees
+    assert answers["bfloat16, basic"]["agrees"] == agrees
 
 
-def test_a_few_pictures_are_refused(tmp_path, photographs):
+def test_too_few_images_are_refused(tmp_path, photographs):
     for number in range(4):
         frames.write(tmp_path / f"{number}.png", photographs["rocket"][:40, :40])
     with pytest.raises(errors.InputError, match="4 pictures; a few cannot show"):

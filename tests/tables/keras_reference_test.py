@@ -1,4 +1,4 @@
-"""The Keras twin is the report's program, and ours trains as it does."""
+"""The report's program in Keras: our training gives the same losses."""
 
 import numpy as np
 import pytest
@@ -24,10 +24,8 @@ def data(photographs):
     return found
 
 
-# Rounding alone parts the two: in float64 nothing is seen of it in 50 steps. In float32
-# Adam enlarges it, now and then a hundredfold where a ReLU is at its edge: the first
-# ten losses of the advanced model part by 1.7e-5 with seed 0, and by 1e-7 to 4e-7 with
-# seeds 1 to 4.
+# The two differ by rounding only: in float64 they agree for 50 steps. In float32 Adam
+# amplifies rounding errors, most where a ReLU is near zero.
 @pytest.mark.parametrize(
     ("name", "double", "early", "late"),
     [
@@ -38,7 +36,7 @@ def data(photographs):
     ],
 )
 def test_same_weights_and_batches_give_the_same_losses(name, double, early, late, data):
-    options = keras_reference.TwinOptions(
+    options = keras_reference.LockstepOptions(
         model=name, steps=50, batch_size=8, image_size=16, seed=1, double=double
     )
     seen = keras_reference.lockstep(options, data["train"])
@@ -58,19 +56,19 @@ def test_fit_learns_repeats_and_measures_every_split(data):
     assert set(first.scores) == {"train", "validation", "test"}
 
 
-def test_score_is_what_keras_measures_but_for_the_surroundings(data):
-    twin, members = keras_reference.build("basic"), data["test"]
-    twin.compile(loss="mse")
+def test_score_without_context_equals_keras(data):
+    model, members = keras_reference.build("basic"), data["test"]
+    model.compile(loss="mse")
     degraded, target = (side / np.float32(255) for side in members)
-    found = keras_reference.score(twin, members, 4, 0)
+    found = keras_reference.score(model, members, 4, 0)
     assert found["mse"] == pytest.approx(
-        twin.evaluate(degraded, target, verbose=0), 1e-4
+        model.evaluate(degraded, target, verbose=0), 1e-4
     )
-    # What reflection adds is cut off again: a twin that sees one pixel alone.
+    # Context is cropped off: it does not change a model that sees single pixels.
     point = keras_reference.keras.Sequential(
         [keras_reference.keras.layers.Conv2D(3, 1)]
     )
-    alone, amid = (
+    without, padded = (
         keras_reference.score(point, members, 4, context) for context in (0, 12)
     )
-    assert amid == pytest.approx(alone, rel=1e-5)
+    assert padded == pytest.approx(without, rel=1e-5)

@@ -14,13 +14,14 @@ from experiments.figures import readme
 from experiments.tables import runs, standin, tables
 from restoration import models
 from restoration.base import errors
+from restoration.models import identity_init
 
 OPTIONS = tables.TablesOptions(
     table="3", quick=True, pairs=75, image_size=16, batch_size=8, seeds=2
 )
 
 
-def test_the_rows_are_the_report_s():
+def test_rows_are_the_reports():
     rows = tables.rows_of("all")
     assert len(rows) == 10
     named = {(r.table, r.fraction, s) for r in rows
@@ -33,7 +34,7 @@ def test_the_rows_are_the_report_s():
     assert tables.seed_numbers()["4", 0.12, "test"]["psnr"] == 27.67
 
 
-def test_what_the_report_could_not_afford():
+def test_tables_beyond_the_report():
     wanted = [
         tables.row_config(tables.TablesOptions(table=t), tables.rows_of(t)[0])
         for t in ("6", "7")
@@ -44,7 +45,7 @@ def test_what_the_report_could_not_afford():
 
 
 @pytest.fixture(scope="module")
-def with_twin():
+def with_keras():
     quick = dataclasses.replace(tables.QUICK, twin=("3",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "QUICK", quick)
@@ -53,7 +54,7 @@ def with_twin():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, with_twin):
+def finished(tmp_path_factory, with_keras):
     folder = tmp_path_factory.mktemp("tables")
     options = dataclasses.replace(
         OPTIONS,
@@ -83,7 +84,7 @@ def test_a_second_call_recomputes_nothing(finished, monkeypatch):
         tables.main(options)
 
 
-def test_results_hold_what_they_are(finished):
+def test_results_contain_their_configuration(finished):
     _, folder = finished
     found = json.loads((folder / "t3_basic_12_24.json").read_text())
     assert found["quick"]
@@ -106,7 +107,7 @@ def test_results_hold_what_they_are(finished):
     assert not list((folder.parent / "work").glob("t3*"))  # runs are cleared away
 
 
-def test_tables_are_written_row_for_row(finished):
+def test_every_row_is_written(finished):
     options, folder = finished
     out = pathlib.Path(options.out)
     result = json.loads((folder / "t3_basic_12_24.json").read_text())
@@ -125,7 +126,7 @@ def test_tables_are_written_row_for_row(finished):
     assert "Table 3: basic, 200 epochs" in markdown
 
 
-def test_the_readme_s_block_holds_the_results(finished, monkeypatch):
+def test_readme_block_contains_the_results(finished, monkeypatch):
     _, folder = finished
     result = json.loads((folder / "t3_basic_12_24.json").read_text())
     monkeypatch.setattr(tables, "committed", lambda quick: [result] if quick else [])
@@ -133,30 +134,32 @@ def test_the_readme_s_block_holds_the_results(finished, monkeypatch):
                        "tables", source="README")  # fmt: skip
     assert text.startswith("a\n<!-- tables: x -->\n| table |")
     assert text.endswith("\n<!-- end of tables -->\nb")
-    ours, twin = (
+    ours, keras = (
         f"{result[who]['test']['psnr']['mean']:.2f} ±" for who in ("ours", "twin")
     )
     assert "old" not in text
     assert ours in text
-    assert twin in text
+    assert keras in text
     with pytest.raises(errors.InputError, match="README: holds no <!-- tables"):
         readme.fill("a", "tables", source="README")
 
 
-def test_a_cut_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, finished):
+def test_an_interrupted_run_continues_to_the_same_numbers(
+    tmp_path, monkeypatch, finished
+):
     data, _ = tables.pairs_source()(tables.row_config(OPTIONS, tables.rows_of("3")[0]))
     recipe = runs.Recipe(start="carry", ema_decay=0.9, learning_rate=3e-3)
     run = runs.Run("basic", recipe, 4, 8, 16, seed=0)
     whole = runs.result(run, data, tmp_path / "whole")
 
-    def cut(options, data):  # as a signal would, after two of four epochs
-        return train(dataclasses.replace(options, epochs=2), data)
+    def cut(options, data, *, task):  # as a signal would, after two of four epochs
+        return train(dataclasses.replace(options, epochs=2), data, task=task)
 
-    train = runs.train.train
-    monkeypatch.setattr(runs.train, "train", cut)
+    train = runs.training.train
+    monkeypatch.setattr(runs.training, "train", cut)
     runs.result(run, data, tmp_path / "cut")
     (tmp_path / "cut" / "result.json").unlink()
-    monkeypatch.setattr(runs.train, "train", train)
+    monkeypatch.setattr(runs.training, "train", train)
     resumed = runs.result(run, data, tmp_path / "cut")
     assert resumed["scores"] == whole["scores"]
     assert resumed["curves"] == whole["curves"]
@@ -168,7 +171,7 @@ def test_carrying_weights_show_the_picture(name, photographs):
     model = models.get_model(name)
     images = photographs["coffee"][None, :256:2, :256:2]
     shapes = models.abstract_parameters(model)
-    start = runs.carry(shapes, 0)
+    start = identity_init.autoencoder(shapes, 0)
     sizes = [leaf.shape for leaf in jax.tree.leaves(start)]
     assert sizes == [leaf.shape for leaf in jax.tree.leaves(shapes)]
     restored = np.asarray(model.apply(start, images))

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from restoration.base import config, disk, errors
-from restoration.training import checkpoint, checksums, provenance, step
+from restoration.base import config, errors, files
+from restoration.training import checkpoint, checksums, provenance, step, train_config
 
 
 def state_of(number, seed=0):
@@ -142,13 +142,13 @@ def test_other_versions_are_told(tmp_path, monkeypatch, caplog):
 
 
 def test_another_run_is_told(tmp_path):
-    options = config.TrainConfig(data_dir="d", workdir=str(tmp_path))
-    config.write_text(tmp_path / "config.json", config.to_json(options))
+    options = train_config.TrainConfig(data_dir="d", workdir=str(tmp_path))
+    files.write_text(tmp_path / "config.json", config.to_json(options))
     write(tmp_path, [(1, None)])
-    changed = config.TrainConfig(
+    changed = train_config.TrainConfig(
         data_dir="e", workdir=str(tmp_path), learning_rate=0.5, model="advanced"
     )
-    config.write_text(tmp_path / "config.json", config.to_json(changed))
+    files.write_text(tmp_path / "config.json", config.to_json(changed))
     with pytest.raises(errors.InputError, match="model basic -> advanced, learning_r"):
         latest(tmp_path)
 
@@ -187,9 +187,9 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     ],
 )
 def test_errors_of_a_full_disk_are_known(error, full):
-    assert disk.is_full(error) == full
+    assert files.is_full(error) == full
     expected = errors.InputError if full else type(error)
-    with pytest.raises(expected), disk.told_when_full("x"):
+    with pytest.raises(expected), files.explain_full_disk("x"):
         raise error
 
 

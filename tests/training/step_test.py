@@ -11,12 +11,12 @@ import optax
 import pytest
 
 from restoration import models
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.data import arrays, bad_pairs, input_pipeline, pairs, sampling
 from restoration.images import frames
-from restoration.training import guard, losses, optim, run_log, step
+from restoration.training import guard, loop, losses, optim, run_log, step, train_config
 
-OPTIONS = config.TrainConfig(data_dir="", workdir="")
+OPTIONS = train_config.TrainConfig(data_dir="", workdir="")
 
 
 def test_adam_equals_keras():
@@ -59,7 +59,9 @@ def test_muon_makes_every_direction_of_a_kernel_as_long():
 def test_muon_trains_and_decays_kernels_alone():
     options = dataclasses.replace(OPTIONS, optimizer="muon", learning_rate=1e-2)
     model, optimizer = models.get_model("basic"), optim.make_optimizer(options, 10)
-    run = jax.jit(step.make_train_step(model, optimizer, losses.make_loss("mse")))
+    run = jax.jit(
+        step.make_train_step(model, optimizer, step.restoring(losses.make_loss("mse")))
+    )
     state, found = step.init_state(model, optimizer, jax.random.key(0), ema=False), []
     for _ in range(10):
         state, values = run(state, random_batch())
@@ -86,11 +88,92 @@ def test_schedules():
     assert float(schedule(100)) == pytest.approx(0, abs=1e-9)
 
 
+def test_adamw_decays_kernels_alone_and_parts_have_rates_of_their_own():
+    """By optax' own AdamW with the schedule scaled for the part."""
+    generator = np.random.default_rng(0)
+    parameters = {
+        part: {
+            "kernel": jnp.asarray(generator.standard_normal((3, 4)), jnp.float32),
+            "bias": jnp.asarray(generator.standard_normal(4), jnp.float32),
+        }
+        for part in ("encoder", "rest")
+    }
+    gradients = jax.tree.map(lambda leaf: 0.1 * jnp.cos(leaf), parameters)
+    options = dataclasses.replace(
+        OPTIONS, optimizer="adamw", weight_decay=0.5, beta2=0.99, learning_rate=1e-2
+    )
+    ours = optim.make_optimizer(options, 10, {"encoder": 0.25})
+    updates, _ = ours.update(gradients, ours.init(parameters), parameters)
+    for part, rate in (("encoder", 2.5e-3), ("rest", 1e-2)):
+        for leaf, decay in (("kernel", 0.5), ("bias", 0.0)):
+            theirs = optax.adamw(rate, b2=0.99, weight_decay=decay)
+            only, weights = gradients[part][leaf], parameters[part][leaf]
+            expected, _ = theirs.update(only, theirs.init(weights), weights)
+            np.testing.assert_allclose(updates[part][leaf], expected, rtol=1e-5)
+
+
+def test_cosine_falls_late_and_ends_above_zero():
+    options = dataclasses.replace(
+        OPTIONS, schedule="cosine", warmup_steps=10, decay_from=50, cosine_end=0.1
+    )
+    schedule = optim.make_schedule(options, 100)
+    assert float(schedule(5)) == pytest.approx(5e-4)
+    assert float(schedule(10)) == float(schedule(49)) == pytest.approx(1e-3)
+    assert float(schedule(75)) == pytest.approx(5.5e-4, rel=1e-3)
+    assert float(schedule(100)) == pytest.approx(1e-4)
+    # As optax' own, without the flat part.
+    options = dataclasses.replace(options, decay_from=0)
+    theirs = optax.warmup_cosine_decay_schedule(0.0, 1e-3, 10, 100, end_value=1e-4)
+    for number in (0, 3, 10, 47, 99, 100):
+        ours = float(optim.make_schedule(options, 100)(number))
+        assert ours == pytest.approx(float(theirs(number)), rel=1e-6, abs=1e-12)
+
+
+def test_evaluations_are_spread_over_the_steps():
+    options = dataclasses.replace(OPTIONS, evaluations=4, log_every=1000)
+    events = loop.Events(options, 7, 250)
+    stops = [number for number in range(1, 251) if events.evaluates(number)]
+    assert stops == [62, 125, 187, 250]
+    done, seen = 0, []
+    while done < 250:
+        done = events.next_after(done)
+        seen.append(done)
+    assert seen == stops
+    events = loop.Events(dataclasses.replace(options, evaluations=10), 7, 2)
+    assert [number for number in (1, 2) if events.evaluates(number)] == [1, 2]
+
+
+def test_the_objective_of_a_step_is_given_keys_and_microbatches():
+    """One key a microbatch, other ones at the next step; metrics are averaged."""
+    seen = []
+
+    def objective(model, parameters, batch, *, key, microbatch):
+        del model
+        seen.append((microbatch, batch["input"].shape))
+        noise = jax.random.uniform(key)
+        value = (parameters["w"] * batch["input"]).mean()
+        return value, {"noise": noise} | ({"first": noise} if not microbatch else {})
+
+    optimizer = optim.make_optimizer(OPTIONS, 10)
+    run = step.make_train_step(None, optimizer, objective, accumulate=2, seed=3)
+    state = step.state_of({"w": jnp.ones([])}, optimizer, ema=False)
+    found = []
+    for _ in range(2):
+        state, values = run(state, {"input": jnp.arange(4.0)[:, None]})
+        found.append(values)
+    assert seen[:2] == [(0, (2, 1)), (1, (2, 1))]
+    assert float(found[0]["loss"]) == pytest.approx(1.5)
+    assert float(found[0]["noise"]) != float(found[0]["first"])
+    assert float(found[0]["first"]) != float(found[1]["first"])
+    key = jax.random.fold_in(jax.random.key(3), 0)
+    assert float(found[0]["first"]) == float(jax.random.uniform(key))
+
+
 def new_step(**options):
     model = models.get_model("basic")
     optimizer = optim.make_optimizer(OPTIONS, 10)
     train_step = step.make_train_step(
-        model, optimizer, losses.make_loss("mse"), **options
+        model, optimizer, step.restoring(losses.make_loss("mse")), **options
     )
     ema = bool(options.get("ema_decay"))
     return train_step, step.init_state(model, optimizer, jax.random.key(0), ema=ema)

@@ -16,10 +16,18 @@ import numpy as np
 import pytest
 
 from restoration import train
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.data import arrays, pairs, sampling
+from restoration.devices import backend
 from restoration.images import frames
-from restoration.training import checkpoint, provenance, repeat
+from restoration.training import (
+    checkpoint,
+    provenance,
+    repeat,
+    run,
+    train_config,
+    trained,
+)
 
 
 def options_for(folder, workdir, **changes):
@@ -27,11 +35,11 @@ def options_for(folder, workdir, **changes):
         "data_dir": str(folder), "workdir": str(workdir), "epochs": 2,
         "batch_size": 8, "image_size": 24, "ema_decay": 0.9,
     }  # fmt: skip
-    return config.TrainConfig(**(values | changes))
+    return train_config.TrainConfig(**(values | changes))
 
 
 def parameters_of(workdir):
-    return checkpoint.load_trained(workdir)[1]
+    return trained.load_trained(workdir)[1]
 
 
 def assert_equal(first, second):
@@ -47,7 +55,7 @@ def read_log(workdir):
 @pytest.fixture(scope="module")
 def whole_run(paired_folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, train.train(options_for(paired_folder, workdir))
+    return workdir, run.train(options_for(paired_folder, workdir))
 
 
 def test_log_and_checkpoints(whole_run):
@@ -62,11 +70,11 @@ def test_log_and_checkpoints(whole_run):
 
 
 def test_resumed_run_equals_the_whole_one(paired_folder, whole_run, tmp_path):
-    train.train(options_for(paired_folder, tmp_path, epochs=1))
+    run.train(options_for(paired_folder, tmp_path, epochs=1))
     # A killed run may have logged steps that no checkpoint holds.
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 3, "split": "train"}\n{"step": 4, "spl')
-    train.train(options_for(paired_folder, tmp_path))
+    run.train(options_for(paired_folder, tmp_path))
     assert_equal(parameters_of(tmp_path), parameters_of(whole_run[0]))
     assert read_log(tmp_path) == read_log(whole_run[0])
 
@@ -84,7 +92,7 @@ def test_arrays_equal_the_folder(paired_folder, whole_run, tmp_path):
         )
         for split, members in splits.items()
     }
-    train.train(options_for(paired_folder, tmp_path), data)
+    run.train(options_for(paired_folder, tmp_path), data)
     for ours, theirs in zip(
         jax.tree.leaves(parameters_of(tmp_path)),
         jax.tree.leaves(parameters_of(whole_run[0])),
@@ -100,8 +108,8 @@ def test_many_steps_in_one_call_equal_single_ones(paired_folder, tmp_path, monke
     results = []
     for on_cpu in (True, False):
         workdir = tmp_path / str(on_cpu)
-        monkeypatch.setattr(train.backend, "is_cpu", lambda on_cpu=on_cpu: on_cpu)
-        train.train(
+        monkeypatch.setattr(backend, "is_cpu", lambda on_cpu=on_cpu: on_cpu)
+        run.train(
             options_for("", workdir, batch_size=4, image_size=16, accumulate=1), data
         )
         results.append(parameters_of(workdir))
@@ -113,20 +121,20 @@ def test_a_workdir_of_another_run_is_refused(paired_folder, whole_run):
         paired_folder, whole_run[0], learning_rate=0.5, model="advanced"
     )
     with pytest.raises(errors.InputError, match="model basic -> advanced, learning_r"):
-        train.train(changed)
+        run.train(changed)
 
 
 def test_bad_options_and_workdirs(paired_folder, tmp_path):
     with pytest.raises(errors.InputError, match="unknown model 'unet'"):
-        train.train(options_for(paired_folder, tmp_path / "a", model="unet"))
+        run.train(options_for(paired_folder, tmp_path / "a", model="unet"))
     with pytest.raises(errors.InputError, match="--accumulate=3"):
-        train.train(options_for(paired_folder, tmp_path / "b", accumulate=3))
+        run.train(options_for(paired_folder, tmp_path / "b", accumulate=3))
     with pytest.raises(errors.InputError, match="train first"):
-        checkpoint.load_trained(tmp_path / "c")
+        trained.load_trained(tmp_path / "c")
     good = options_for(paired_folder, tmp_path / "d")
-    config.write_text(tmp_path / "d" / "config.json", config.to_json(good))
+    files.write_text(tmp_path / "d" / "config.json", config.to_json(good))
     with pytest.raises(errors.InputError, match="no checkpoint"):
-        checkpoint.load_trained(tmp_path / "d")
+        trained.load_trained(tmp_path / "d")
 
 
 def test_checkpoint_of_another_model(paired_folder, whole_run, tmp_path):
@@ -134,14 +142,14 @@ def test_checkpoint_of_another_model(paired_folder, whole_run, tmp_path):
     (run).mkdir()
     (run / "checkpoints").symlink_to(whole_run[0] / "checkpoints")
     other = dataclasses.replace(options_for(paired_folder, run), model="advanced")
-    config.write_text(run / "config.json", config.to_json(other))
+    files.write_text(run / "config.json", config.to_json(other))
     with pytest.raises(errors.InputError, match="model basic -> advanced"):
-        checkpoint.load_trained(run)
+        trained.load_trained(run)
 
 
 def test_the_best_checkpoint_is_kept_and_loaded(paired_folder, tmp_path):
     options = options_for(paired_folder, tmp_path, ema_decay=0.0)
-    train.train(options)
+    run.train(options)
     manager = checkpoint.open_manager(tmp_path, keep=1)
     state = checkpoint.restore_latest(manager, _abstract(options))
     for number, psnr in ((10, 90.0), (11, 20.0), (12, 30.0), (13, None)):
@@ -150,9 +158,9 @@ def test_the_best_checkpoint_is_kept_and_loaded(paired_folder, tmp_path):
         manager.wait_until_finished()
     assert set(manager.all_steps()) == {10, 13}
     manager.close()
-    assert checkpoint.load_trained(tmp_path)[2] == 10
+    assert trained.load_trained(tmp_path)[2] == 10
     (tmp_path / "checkpoints" / "10" / "_METADATA").write_text("{}")
-    assert checkpoint.load_trained(tmp_path)[2] == 13
+    assert trained.load_trained(tmp_path)[2] == 13
 
 
 def _abstract(options):
@@ -191,14 +199,14 @@ def test_stopped_anywhere_a_run_goes_on_exactly(tmp_path, monkeypatch):
         "", tmp_path / "whole", batch_size=4, image_size=16, epochs=4, log_every=5,
         checkpoint_every=3, evaluate_every=2, schedule="cosine", clip_norm=1.0,
     )  # fmt: skip
-    train.train(options, data)
+    run.train(options, data)
     parts = dataclasses.replace(options, workdir=str(tmp_path / "parts"))
     ends = []
     for steps in (1, 3, 100):
         with monkeypatch.context() as patch:
             signals = contextlib.nullcontext(Countdown(steps))
-            patch.setattr(train, "_stop_signals", lambda signals=signals: signals)
-            ends.append(train.train(parts, data).step)
+            patch.setattr(run, "_stop_signals", lambda signals=signals: signals)
+            ends.append(run.train(parts, data).step)
     assert ends == [1, 4, 12]
     assert repeat.compare(tmp_path / "whole", tmp_path / "parts") == []
     assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
@@ -216,7 +224,7 @@ def drawn(options, number, count):
 
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_bad_numbers_are_caught_at_their_step(tmp_path, monkeypatch, on_cpu):
-    monkeypatch.setattr(train.backend, "is_cpu", lambda: on_cpu)
+    monkeypatch.setattr(backend, "is_cpu", lambda: on_cpu)
     options = options_for(
         "", tmp_path / "stop", batch_size=4, image_size=16, epochs=4, accumulate=1
     )
@@ -228,16 +236,16 @@ def test_bad_numbers_are_caught_at_their_step(tmp_path, monkeypatch, on_cpu):
     data = random_pairs(split=("train",))
     data["train"].input[place] = np.nan
     with pytest.raises(errors.InputError) as error:
-        train.train(options, data)
+        run.train(options, data)
     said = str(error.value)
     name = f"{place:06d}"
     assert f"step {expected[0] + 1}: loss nan, gradient norm nan, on the" in said
     assert name in said and "--bad_numbers=skip" in said
-    assert checkpoint.digest(options.workdir)[0] == expected[0]
+    assert trained.digest(options.workdir)[0] == expected[0]
 
     # It goes on from there, and ends as a run does that skipped from the start.
     skipping = dataclasses.replace(options, bad_numbers="skip")
-    result = train.train(skipping, data)
+    result = run.train(skipping, data)
     assert (result.step, result.skipped) == (12, len(expected))
     rows = [row for row in read_log(options.workdir) if row["split"] == "bad numbers"]
     assert [row["step"] for row in rows] == [number + 1 for number in expected]
@@ -246,7 +254,7 @@ def test_bad_numbers_are_caught_at_their_step(tmp_path, monkeypatch, on_cpu):
     assert sum(row.get("skipped", 0) for row in means) == len(expected)
     assert all(np.isfinite(row["loss"]) for row in means)
     whole = dataclasses.replace(skipping, workdir=str(tmp_path / "skip"))
-    train.train(whole, data)
+    run.train(whole, data)
     if on_cpu:  # other calls, other programs: equal up to rounding alone
         assert repeat.compare(options.workdir, whole.workdir) == []
     assert_close(parameters_of(options.workdir), parameters_of(whole.workdir))
@@ -284,7 +292,7 @@ def test_bad_pairs_are_replaced_counted_and_named(
 ):
     damaged, mended, bad, instead = damaged_folder
     options = options_for(damaged, tmp_path / "a", cache=cache, batch_size=8)
-    result = train.train(options)
+    result = run.train(options)
     assert result.replaced == tuple(bad)
     for name in bad:
         assert caplog.text.count(f"the training pair {name} cannot be read (") == 1
@@ -296,12 +304,12 @@ def test_bad_pairs_are_replaced_counted_and_named(
         places = drawn(options, row["step"] - 1, len(members))
         assert {n for n, _ in row["pairs"]} <= {members[p].name for p in places}
 
-    train.train(options_for(mended, tmp_path / "b", cache=cache, batch_size=8))
+    run.train(options_for(mended, tmp_path / "b", cache=cache, batch_size=8))
     assert_equal(parameters_of(tmp_path / "a"), parameters_of(tmp_path / "b"))
 
     # A resumed run replaces the same pairs and logs the same lines.
     for epochs in (1, 2):
-        train.train(dataclasses.replace(
+        run.train(dataclasses.replace(
             options, workdir=str(tmp_path / "c"), epochs=epochs
         ))  # fmt: skip
     assert repeat.compare(tmp_path / "a", tmp_path / "c") == []
@@ -310,7 +318,7 @@ def test_bad_pairs_are_replaced_counted_and_named(
         options, workdir=str(tmp_path / "d"), bad_pairs="stop"
     )
     with pytest.raises(errors.InputError, match=bad[0]):
-        train.train(stopping)
+        run.train(stopping)
 
 
 def test_when_most_pairs_are_bad_training_stops(paired_folder, tmp_path):
@@ -318,7 +326,7 @@ def test_when_most_pairs_are_bad_training_stops(paired_folder, tmp_path):
     for path in (tmp_path / "data" / "input").iterdir():
         path.write_bytes(b"no image")
     with pytest.raises(errors.InputError, match="training pairs cannot be read"):
-        train.train(options_for(tmp_path / "data", tmp_path / "run"))
+        run.train(options_for(tmp_path / "data", tmp_path / "run"))
 
 
 def test_a_recorded_run_can_be_repeated(paired_folder, tmp_path, capsys, caplog):
@@ -352,7 +360,7 @@ def test_what_cannot_be_repeated_is_told(tmp_path):
         train.TrainOptions(workdir="b")
     with pytest.raises(errors.InputError, match="train first"):
         train.command(train.TrainOptions(repeat=str(tmp_path), workdir="b"))
-    train.train(options_for("", tmp_path, batch_size=3, image_size=16), random_pairs(3))
+    run.train(options_for("", tmp_path, batch_size=3, image_size=16), random_pairs(3))
     with pytest.raises(errors.InputError, match="give a new folder"):
         train.command(train.TrainOptions(repeat=str(tmp_path), workdir=str(tmp_path)))
     with pytest.raises(errors.InputError, match="arrays in memory"):
@@ -399,5 +407,5 @@ def test_sigterm_saves_and_exits_cleanly(paired_folder, tmp_path):
     assert process.returncode == 0, err
     assert "run it again to go on" in out
     assert "Traceback" not in err
-    saved = checkpoint.load_trained(workdir)[2]
+    saved = trained.load_trained(workdir)[2]
     assert saved == read_log(workdir)[-1]["step"] > 0

@@ -58,14 +58,14 @@ def plain_network(image, layers):
 def write_safetensors(path, layers, prefix="layers", first=0):
     tensors = {}
     for number, (kernel, bias) in enumerate(layers):
-        place = f"{prefix}.{first + 2 * number}"
-        tensors[f"{place}.weight"] = np.ascontiguousarray(kernel, np.float32)
-        tensors[f"{place}.bias"] = np.asarray(bias, np.float32)
+        layer = f"{prefix}.{first + 2 * number}"
+        tensors[f"{layer}.weight"] = np.ascontiguousarray(kernel, np.float32)
+        tensors[f"{layer}.bias"] = np.asarray(bias, np.float32)
     safetensors.numpy.save_file(tensors, path)
 
 
 def matlab_kernel(kernel):
-    """(height, width, in, out), in MATLAB's way: a last 1 is no dimension."""
+    """Returns a kernel as MATLAB stores it, which drops a last dimension of 1."""
     kernel = np.float32(kernel.transpose(2, 3, 1, 0))
     return kernel[..., 0] if kernel.shape[3] == 1 else kernel
 
@@ -114,7 +114,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize(("depth", "channels"), [(20, 3), (20, 1), (17, 1)])
-def test_dncnn_of_every_format_takes_the_noise_away(name, depth, channels, tmp_path):
+def test_dncnn_of_every_format_removes_noise(name, depth, channels, tmp_path):
     layers = random_layers(depth, channels, 64, channels)
     WRITERS[name](tmp_path / name, layers)
     model, parameters = denoisers.load(tmp_path / name)
@@ -135,12 +135,12 @@ def test_the_color_network_is_the_model_dncnn(tmp_path):
     )
 
 
-def test_batch_normalisation_is_folded_into_the_convolution(tmp_path):
+def test_batch_normalization_is_folded_into_the_convolution(tmp_path):
     """Against the network with the normalisations written out."""
     layers, generator = random_layers(20, 1, 64, 1), np.random.default_rng(2)
-    norms, tensors, place = {}, {}, 0
+    norms, tensors, index = {}, {}, 0
     for number, (kernel, _) in enumerate(layers):
-        tensors[f"module.dncnn.{place}.weight"] = np.float32(kernel)
+        tensors[f"module.dncnn.{index}.weight"] = np.float32(kernel)
         if 0 < number < 19:
             norms[number] = {
                 "weight": generator.uniform(0.5, 1.5, 64),
@@ -148,12 +148,12 @@ def test_batch_normalisation_is_folded_into_the_convolution(tmp_path):
                 "running_mean": generator.normal(0, 0.1, 64),
                 "running_var": generator.uniform(0.5, 1.5, 64),
             }
-            place += 1
+            index += 1
             tensors |= {
-                f"module.dncnn.{place}.{key}": np.float32(values)
+                f"module.dncnn.{index}.{key}": np.float32(values)
                 for key, values in norms[number].items()
             }
-        place += 2
+        index += 2
     safetensors.numpy.save_file(tensors, tmp_path / "b.safetensors")
 
     image = x = generator.random((8, 8, 1))
@@ -179,21 +179,21 @@ def test_ffdnet_equals_its_description(tmp_path):
     folded = [image[r::2, c::2, k] for k in range(3) for r, c in offsets]
     x = plain_network(np.stack([*folded, np.full((4, 3), 0.1)], -1), layers)
     expected = np.empty_like(image)
-    for place in range(12):
-        row, column = offsets[place % 4]
-        expected[row::2, column::2, place // 4] = x[..., place]
+    for channel in range(12):
+        row, column = offsets[channel % 4]
+        expected[row::2, column::2, channel // 4] = x[..., channel]
     found = jax.jit(model.apply)(parameters, np.float32(image)[None])[0]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_ffdnet_is_as_large_and_sees_as_far_as_it_says():
+def test_size_and_halo_of_ffdnet():
     model = ffdnet.FFDNet(sigma=0.1)
     parameters = models.abstract_parameters(model)
     assert models.count_parameters(parameters) == 852_108
     assert models.receptive_field(model)[1] == model.halo
 
 
-def test_folding_is_undone_and_odd_sizes_keep_their_size():
+def test_unfold_inverts_fold_and_odd_sizes_are_kept():
     images = np.random.default_rng(0).random((2, 4, 6, 3), np.float32)
     np.testing.assert_array_equal(ffdnet.unfold(ffdnet.fold(images)), images)
     model = ffdnet.FFDNet(sigma=0.1)
@@ -202,12 +202,12 @@ def test_folding_is_undone_and_odd_sizes_keep_their_size():
     assert restored.shape == odd.shape
 
 
-def refused(path, told, **options):
-    with pytest.raises(errors.InputError, match=told):
+def refused(path, message, **options):
+    with pytest.raises(errors.InputError, match=message):
         denoisers.load(path, **options)
 
 
-def test_what_is_no_denoiser_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     refused(path, "no such file")
     refused(tmp_path / "a.pth", "can run code")
@@ -218,18 +218,18 @@ def test_what_is_no_denoiser_is_refused(tmp_path):
     write_safetensors(path, [*random_layers(1, 3, 8, 8), *random_layers(1, 9, 8, 8)])
     refused(path, "gives 8 channels, the next takes 9")
     safetensors.numpy.save_file({"a.weight": np.zeros((1, 1, 3, 3), "f4")}, path)
-    refused(path, "no numbered layer")
+    refused(path, "not a numbered layer")
     safetensors.numpy.save_file({"a.0.gamma": np.zeros(3, "f4")}, path)
     refused(path, "neither a convolution nor")
     safetensors.numpy.save_file({"a.0.weight": np.zeros((3, 3), "f4")}, path)
-    refused(path, "is no convolution")
+    refused(path, "is not a convolution")
     layers = random_layers(20, 3, 64, 3)
     layers[4][0][0, 0, 0, 0] = np.inf
     write_safetensors(path, layers)
     refused(path, "not finite")
 
 
-def test_sigma_is_for_ffdnet_and_for_it_alone(tmp_path):
+def test_only_ffdnet_needs_sigma(tmp_path):
     path = tmp_path / "a.safetensors"
     write_safetensors(path, random_layers(12, 13, 96, 12))
     refused(path, "give its sigma")
@@ -259,7 +259,7 @@ def test_other_matlab_files_are_refused(name, tmp_path):
     reason=f"takes minutes; set {WEIGHTS} and {PICTURES} to the folders",
 )
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_weights_reach_their_published_score(name):
+def test_published_weights_reach_the_published_score(name):
     from experiments.transfer import reproduce
 
     path = pathlib.Path(os.environ[WEIGHTS]) / name

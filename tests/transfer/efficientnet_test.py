@@ -140,7 +140,7 @@ def test_every_stage_equals_keras_with_the_rescaling_of_imagenet(
     check_stages(encoder, parameters, model, images)
 
 
-def test_counts_are_those_of_keras(saved):
+def test_number_of_parameters_is_that_of_keras(saved):
     model, path = saved
     parameters = keras_weights.load_efficientnet(path)
     assert models.count_parameters(parameters["params"]) == 4_007_548
@@ -161,7 +161,7 @@ def test_the_layout_of_save_weights_is_read(saved, tmp_path):
     )
 
 
-def test_the_names_of_old_tensorflow_and_a_classifier_are_read(copied, saved):
+def test_old_names_and_a_classifier_are_accepted(copied, saved):
     """TensorFlow 2 wrote `kernel:0`, and depthwise kernels under a name of theirs."""
     with h5py.File(copied, "r+") as file:
         layers = file["model_weights"]
@@ -187,7 +187,7 @@ def replace(group, values):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda g: g.__delitem__("kernel"), "params/stem_conv/kernel missing"),
         (
@@ -206,17 +206,17 @@ def replace(group, values):
         ),
     ],
 )
-def test_a_file_that_differs_is_refused(copied, change, told):
+def test_a_file_that_differs_is_refused(copied, change, message):
     spoil(copied, change)
-    with pytest.raises(errors.InputError, match=told):
+    with pytest.raises(errors.InputError, match=message):
         keras_weights.load_efficientnet(copied)
 
 
-def test_a_link_out_of_the_file_is_not_followed(copied, saved):
+def test_links_to_other_files_are_not_followed(copied, saved):
     def link(group):
-        place = group.name
+        name = group.name
         del group["kernel"]
-        group["kernel"] = h5py.ExternalLink(str(saved[1]), f"{place}/kernel")
+        group["kernel"] = h5py.ExternalLink(str(saved[1]), f"{name}/kernel")
 
     spoil(copied, link)
     with pytest.raises(errors.InputError, match="stem_conv/kernel missing"):
@@ -257,13 +257,13 @@ def fresh():
     return jax.tree_util.tree_map_with_path(drawn, models.abstract_parameters(model))
 
 
-def test_the_model_begins_as_the_identity_at_any_size(fresh, photographs):
+def test_the_untrained_model_is_the_identity_at_any_size(fresh, photographs):
     images = photographs["astronaut"][None, :41, :50]
     restored = compiled(efficientnet.EfficientNet().apply)(fresh, images)
     np.testing.assert_array_equal(restored, images)
 
 
-def test_calibrated_features_are_normalised(fresh, photographs):
+def test_calibrated_features_are_normalized(fresh, photographs):
     images = np.stack([p[40:104, 40:104] for p in photographs.values()])
     encoder = efficientnet.Encoder()
     parameters = {
@@ -281,7 +281,7 @@ def test_calibrated_features_are_normalised(fresh, photographs):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gradients_reach_what_is_trained_and_nothing_else(frozen, fresh, photographs):
+def test_gradients_reach_only_trained_weights(frozen, fresh, photographs):
     """Of the encoder its last layer is looked at, which all others go through."""
     images = photographs["rocket"][None, 100:132, 200:232]
     model = efficientnet.EfficientNet(frozen=frozen)
@@ -310,7 +310,7 @@ def test_gradients_reach_what_is_trained_and_nothing_else(frozen, fresh, photogr
     assert deepest > 0
 
 
-def test_an_encoder_is_put_in_its_place(fresh, saved):
+def test_with_encoder_replaces_the_encoder(fresh, saved):
     encoder = keras_weights.load_efficientnet(saved[1])
     found = efficientnet.with_encoder(fresh, encoder)
     assert jax.tree.structure(found) == jax.tree.structure(fresh)

@@ -17,7 +17,7 @@ from restoration import models
 from restoration.base import errors
 from restoration.data import arrays
 from restoration.images import frames
-from restoration.training import step
+from restoration.training import losses, optim, step
 
 BUDGET = fitting.Budget(
     steps=6, batch_size=2, image_size=16, ema_decay=0.5, points=3, loss="mse"
@@ -47,13 +47,8 @@ def fit(basic, squares, workdir, measure=lambda _: 1.0, draw=fitting.crops):
     )
 
 
-def test_stops_are_spread_over_the_steps():
-    assert BUDGET.stops == [0, 2, 4, 6]
-    assert fitting.Budget(2, 1, 1, points=10).stops == [0, 1, 2]
-
-
 @pytest.mark.slow
-def test_a_run_that_was_cut_ends_with_the_same_weights(basic, squares, tmp_path):
+def test_an_interrupted_run_ends_with_the_same_weights(basic, squares, tmp_path):
     whole = fit(basic, squares, tmp_path / "whole")
     assert [step for step, _ in whole.curve] == [0, 2, 4, 6]
     calls = []
@@ -70,7 +65,7 @@ def test_a_run_that_was_cut_ends_with_the_same_weights(basic, squares, tmp_path)
     assert again.curve == whole.curve
     jax.tree.map(np.testing.assert_array_equal, again.parameters, whole.parameters)
     # And once more it is only read.
-    read = fit(basic, squares, tmp_path / "cut", measure=None)
+    read = fit(basic, squares, tmp_path / "cut")
     jax.tree.map(np.testing.assert_array_equal, read.parameters, whole.parameters)
     changed = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), whole.parameters, basic[1]
@@ -78,7 +73,7 @@ def test_a_run_that_was_cut_ends_with_the_same_weights(basic, squares, tmp_path)
     assert min(jax.tree.leaves(changed)) > 0
 
 
-def test_crops_are_pairs_and_follow_from_the_key(squares):
+def test_crops_are_pairs_and_depend_on_the_key(squares):
     draw = lambda seed: fitting.crops(  # noqa: E731
         jax.random.key(seed), squares, batch_size=8, image_size=12
     )
@@ -90,7 +85,7 @@ def test_crops_are_pairs_and_follow_from_the_key(squares):
 
 
 @pytest.mark.slow
-def test_pretraining_takes_noise_and_blur_away(squares):
+def test_pretraining_batches_have_noise_and_blur(squares):
     sizes = {"batch_size": 64, "image_size": 16}
     noisy = fitting.noisy_crops(jax.random.key(0), squares, **sizes)
     sigma = 255 * np.std(noisy["input"] - noisy["output"], axis=(1, 2, 3))
@@ -146,7 +141,7 @@ def some_runs():
     ]
 
 
-def test_gains_follow_from_the_runs():
+def test_gains_are_computed_from_the_runs():
     cells = transfer_report.cells_of(some_runs())
     assert [cell["psnr"] for cell in cells] == [25, 27, 28, 28.5]
     assert {cell["std"] for cell in cells} == {1.0}
@@ -157,7 +152,7 @@ def test_gains_follow_from_the_runs():
     assert many["gain"] == 0.5 and not many["pays"]
 
 
-def test_a_start_without_its_baseline_is_not_judged():
+def test_a_start_without_a_baseline_has_no_gain():
     runs = [run for run in some_runs() if run["arm"] == "dncnn_published"]
     assert transfer_report.gains_of(transfer_report.cells_of(runs)) == []
 
@@ -183,7 +178,7 @@ def found_of(runs):
     }
 
 
-def test_the_table_and_the_answer_say_what_was_measured():
+def test_table_and_answer_contain_the_measurements():
     text = transfer_report.to_markdown(found_of(some_runs()))
     assert (
         "| DnCNN | published denoiser | 20.00 | 27.00 ± 1.00 | 28.50 ± 1.00 |" in text
@@ -225,7 +220,7 @@ def write_dncnn(path, channels=3):
     return str(path)
 
 
-def test_arms_without_their_weights_are_left_out_and_said():
+def test_arms_without_weights_are_left_out_with_a_reason():
     arms, left_out = transfer.arms_of(transfer.TransferOptions())
     names = [arm.name for arm in arms]
     assert "dncnn_published" in left_out and "dncnn_published" not in names
@@ -248,7 +243,7 @@ def test_networks_and_the_budget_can_be_chosen():
     assert (chosen.budget.steps, chosen.budget.learning_rate) == (7, 1e-4)
     assert chosen.budget.batch_size == plain.budget.batch_size
     assert chosen.pairs == plain.pairs
-    with pytest.raises(errors.InputError, match="--networks=unet: choose of dncnn"):
+    with pytest.raises(errors.InputError, match="--networks=unet: choose one of dncnn"):
         transfer.TransferOptions(networks=("unet",))
 
 
@@ -258,17 +253,19 @@ def test_networks_and_the_budget_can_be_chosen():
     [arm for arm in transfer.ARMS if arm.start != "scratch"],
     ids=lambda arm: arm.name,
 )
-def test_a_step_of_every_arm_fits_its_weights(arm, squares):
+def test_every_arm_can_take_a_step(arm, squares):
     """By shapes alone: to compile the large networks takes long."""
     model = transfer.build(arm, transfer.TransferOptions(imagenet="some.h5"))
     budget = fitting.Budget(2, 2, 16)
     like = models.abstract_parameters(model)
-    optimizer = fitting._optimizer(budget)
-    state = jax.eval_shape(
-        lambda p: step.TrainState(jax.numpy.int32(0), p, optimizer.init(p), p), like
-    )
-    advance = functools.partial(fitting._advance(model, fitting.crops, budget), count=1)
-    after = jax.eval_shape(advance, state, squares, jax.random.key(0))
+    options = fitting.run_options(model, budget, seed=0, workdir="")
+    optimizer = optim.make_optimizer(options, budget.steps)
+    objective = step.restoring(losses.make_loss(options.loss))
+    train_step = step.make_train_step(model, optimizer, objective, ema_decay=0.9)
+    state = jax.eval_shape(lambda p: step.state_of(p, optimizer, ema=True), like)
+    draw = functools.partial(fitting.crops, batch_size=2, image_size=16)
+    batch = jax.eval_shape(draw, jax.random.key(0), squares)
+    after, _ = jax.eval_shape(train_step, state, batch)
     assert jax.tree.map(np.shape, after) == jax.tree.map(np.shape, state)
     frozen = getattr(model, "frozen", False), getattr(model, "imagenet", False)
     assert frozen == (arm.start == "frozen", arm.start in ("imagenet", "frozen"))
@@ -286,7 +283,7 @@ def test_another_denoiser_than_the_color_one_is_refused(tmp_path):
         transfer.read_denoiser(grey)
 
 
-def test_samples_lie_inside_each_other_and_pairs_are_measured_alike(monkeypatch):
+def test_samples_are_nested_and_share_the_measured_pairs(monkeypatch):
     """With pairs that show their number, in place of pictures."""
     splits = standin.lay_out(["a", "b", "c", "d"], 1000)
 
@@ -312,7 +309,7 @@ def test_samples_lie_inside_each_other_and_pairs_are_measured_alike(monkeypatch)
 
 
 @pytest.mark.slow
-def test_the_experiment_runs_goes_on_and_is_read(
+def test_the_experiment_runs_continues_and_is_read(
     tmp_path, monkeypatch, capsys, squares
 ):
     """With the smallest network in place of the large ones, and a few squares."""
@@ -387,7 +384,7 @@ def folders(tmp_path_factory, photographs):
     return root
 
 
-def test_squares_of_clean_pictures_lie_in_one_picture(folders):
+def test_squares_are_cut_from_one_image(folders):
     sources = standin.find_sources(str(folders / "train"))
     clean = standin.load_clean(sources, 50)
     squares = reproduce.clean_crops(
@@ -403,7 +400,7 @@ def test_squares_of_clean_pictures_lie_in_one_picture(folders):
     assert len({square.tobytes() for square in np.asarray(squares)}) > 8
 
 
-def test_noise_is_of_the_strength_that_is_asked_for(folders):
+def test_noise_has_the_wanted_level(folders):
     found = reproduce.psnr_of(
         lambda noisy: noisy, str(folders / "test"), sigma=10.0, seed=0
     )
@@ -413,7 +410,7 @@ def test_noise_is_of_the_strength_that_is_asked_for(folders):
     assert found["psnr"] == found["input"]
 
 
-def test_patches_are_as_large_as_the_papers():
+def test_patches_have_the_papers_size():
     options = reproduce.ReproduceOptions(pictures=("folder",), train_on="folder")
     blind = reproduce.budget_of(options)
     assert (blind.image_size, blind.batch_size) == (50, 128)

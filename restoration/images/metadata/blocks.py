@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from restoration.base import files
+
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
@@ -42,13 +44,12 @@ def take(file: BinaryIO, count: int) -> bytes:
 def rewriting(path: str | os.PathLike) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Gives a file to read and a file to write that then takes its place."""
     path = pathlib.Path(path)
-    changed = path.with_name(f"{path.name}.new")
-    try:
-        with path.open("rb") as old, changed.open("wb") as new:
-            yield old, new
-        os.replace(changed, path)
-    finally:
-        changed.unlink(missing_ok=True)
+    with (
+        files.replacing(path) as changed,
+        path.open("rb") as old,
+        changed.open("wb") as new,
+    ):
+        yield old, new
 
 
 def copy_rest(old: BinaryIO, new: BinaryIO) -> None:

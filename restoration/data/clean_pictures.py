@@ -1,14 +1,11 @@
-"""Clean pictures to pretrain on: which may be used, and cut into pieces of one size.
+"""Clean pictures that pairs are drawn from: read, held out, cut into pieces.
 
-Pictures come from a folder or from a `.zip` that `pack` wrote of one, so that they
-can be carried to another machine. Files are decoded with Pillow here, and not by
-`restoration.images.frames`, because the machines that train need not have libvips.
+Pictures come from a folder, or from a `.zip` that `experiments.pretrain` packs of one,
+so that they can be carried to another machine. Files are decoded with Pillow, and not
+by `restoration.images.frames`, since the machines that train need not have libvips.
 """
 
-import dataclasses
-import fnmatch
 import hashlib
-import importlib.util
 import io
 import os
 import pathlib
@@ -18,16 +15,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from restoration.base import config, errors
+from restoration.base import errors
 from restoration.data import pairs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
-# Photographs of scikit-image's wheel that show what photographs do.
-_WHEEL = "scikit-image/"
-_PHOTOGRAPHS = (
-    "astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg",
-)  # fmt: skip
 
 # Folders inside a packed file.
 PICTURES, OVERLAYS = "pictures/", "overlays/"
@@ -37,48 +28,6 @@ _OVERLAY_SIDE = 400
 
 # Names of pictures to the bytes of their files.
 Files = dict[str, bytes]
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Pictures of one origin that may be used.
-
-    Attributes:
-      pattern: of their names, as a shell matches.
-      name: what they are.
-      licence: its name, or where it stands.
-    """
-
-    pattern: str
-    name: str
-    licence: str
-
-
-def read_sources(path: str) -> tuple[Source, ...]:
-    """Reads the list of origins.
-
-    Args:
-      path: a JSON list of objects with the attributes of `Source`; "all" stands
-        for every picture, of an unstated licence.
-
-    Returns:
-      The origins.
-
-    Raises:
-      InputError: for a missing or malformed file.
-    """
-    if path == "all":
-        return (Source("*", "all pictures of the folder", "not stated"),)
-    try:
-        rows = config.parse(pathlib.Path(path).read_text(encoding="utf-8"))
-        return tuple(Source(**row) for row in rows)
-    except OSError as error:
-        raise errors.InputError(f"{path}: {error.strerror}; check --sources") from None
-    except (ValueError, TypeError) as error:
-        raise errors.InputError(
-            f"{path}: not a list of sources ({error}); see "
-            "experiments/pretrain_sources.json"
-        ) from None
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -121,59 +70,6 @@ def read_files(path: str, *, inside: str) -> Files:
     return files
 
 
-def _of_the_wheel() -> Files:
-    found = importlib.util.find_spec("skimage")
-    if found is None:
-        raise errors.InputError(
-            "scikit-image's photographs are among --sources, and it is not installed; "
-            "pip install '.[dev]', or leave them out of --sources"
-        )
-    folder = pathlib.Path(found.origin).parent / "data"
-    return {_WHEEL + name: (folder / name).read_bytes() for name in _PHOTOGRAPHS}
-
-
-def find(data_dir: str, sources: tuple[Source, ...]) -> Files:
-    """Returns the files of the pictures that may be used.
-
-    Args:
-      data_dir: a folder or a packed file.
-      sources: origins; one that names scikit-image takes its photographs from the
-        installed wheel, unless they are packed.
-
-    Returns:
-      The files by name, in order.
-
-    Raises:
-      InputError: where no picture is of these origins.
-    """
-    files = read_files(data_dir, inside=PICTURES)
-    named = any(source.pattern.startswith(_WHEEL) for source in sources)
-    if named and not any(name.startswith(_WHEEL) for name in files):
-        files |= _of_the_wheel()
-    used = {
-        name: data
-        for name, data in files.items()
-        if any(fnmatch.fnmatch(name, source.pattern) for source in sources)
-    }
-    if not used:
-        raise errors.InputError(
-            f"{data_dir}: no picture is of --sources; --sources=all takes every one"
-        )
-    return used
-
-
-def counts(names: list[str], sources: tuple[Source, ...]) -> list[dict]:
-    """Returns, for a card, each origin that is used and how many pictures it gave."""
-    found = []
-    for source in sources:
-        count = len(fnmatch.filter(names, source.pattern))
-        if count:
-            found.append(
-                {"name": source.name, "licence": source.licence, "pictures": count}
-            )
-    return found
-
-
 def digest(*files: Files) -> str:
     """Returns a SHA-256 of files and their names, the same packed or not."""
     found = hashlib.sha256()
@@ -182,17 +78,6 @@ def digest(*files: Files) -> str:
             found.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\0".encode())
         found.update(b"\0")
     return found.hexdigest()
-
-
-def pack(path: str, pictures: Files, overlays: Files) -> None:
-    """Writes pictures and overlays into one file, their bytes as they are."""
-    try:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for folder, files in ((PICTURES, pictures), (OVERLAYS, overlays)):
-                for name, data in files.items():
-                    archive.writestr(folder + name, data)
-    except OSError as error:
-        raise errors.InputError(f"{path}: {error.strerror}; check --pack") from None
 
 
 def _decoded(name: str, data: bytes, mode: str) -> Image.Image:

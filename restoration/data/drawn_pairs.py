@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from restoration import damage
 from restoration.base import errors
 from restoration.damage import compose, fields, overlays
-from restoration.data import arrays, sampling
+from restoration.data import arrays, captions, clean_pictures, draw_config, sampling
 
 # What no network could undo from a crop of one picture alone.
 _NEVER = ("weave", "flicker", "contrast", "fading", "cast")
@@ -114,6 +114,71 @@ class Material(NamedTuple):
 
     pieces: Any
     masks: Any
+
+
+class Data(NamedTuple):
+    """What a run draws its pairs from, and what identifies it.
+
+    Attributes:
+      material: for the training pairs, on the host.
+      held_out: the same of the pictures kept for validation.
+      described: "fingerprint", a SHA-256 of the pictures and scans; "pairs", the
+        pieces of each split; "pictures" and "overlays", their numbers.
+    """
+
+    material: Material
+    held_out: Material
+    described: dict[str, Any]
+
+
+def recipe_of(options: draw_config.DrawConfig) -> Recipe:
+    """Returns how the options of a run want pairs drawn.
+
+    Args:
+      options: they have `image_size` too.
+
+    Raises:
+      InputError: for kinds of damage to leave out that are none.
+    """
+    names = [name for name in Recipe._fields if hasattr(options, name)]
+    return Recipe(
+        film=kinds_of(damage.FILM, options.leave_out),
+        photo=kinds_of(damage.PHOTO, options.leave_out),
+        **{name: getattr(options, name) for name in names},
+    )
+
+
+def load(
+    options: draw_config.DrawConfig, pictures: clean_pictures.Files | None = None
+) -> Data:
+    """Reads and cuts clean pictures, and reads scanned dirt.
+
+    Args:
+      options: they have `seed` too.
+      pictures: the clean pictures; by default all of `options.clean`.
+
+    Returns:
+      What to draw from.
+
+    Raises:
+      InputError: for folders without usable pictures.
+    """
+    if pictures is None:
+        pictures = clean_pictures.read_files(
+            options.clean, inside=clean_pictures.PICTURES
+        )
+    train, held = clean_pictures.hold_out(pictures, options.held_out)
+    scans, masks = clean_pictures.read_overlays(options.overlays)
+    pieces = clean_pictures.cut(train, options.piece_size)
+    pieces = captions.write_on(pieces, options.writing_share, options.seed)
+    kept = clean_pictures.cut(held, options.piece_size)
+    described = {
+        "fingerprint": clean_pictures.digest(pictures, scans),
+        "pairs": {"train": len(pieces), "validation": len(kept)},
+        "pictures": {"train": len(train), "validation": len(held)},
+        "overlays": len(masks),
+    }
+    return Data(Material(pieces, masks), Material(kept, masks), described)
 
 
 def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
@@ -302,7 +367,7 @@ def draw_pairs(
     """
     # JPEG's squares begin at the corner of what is drawn. If the crop always did too, a
     # network would learn to see them by where they lie, and take a picture that was
-    # compressed for a worn one (docs/quality.md).
+    # compressed for a worn one.
     size = recipe.image_size
     recipe = recipe._replace(image_size=size + _JPEG_SIDE - 1)
     crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)

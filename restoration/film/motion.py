@@ -1,0 +1,179 @@
+"""Motion between frames: dense optical flow, and frames seen along it.
+
+Flow is that of OpenCV's Dense Inverse Search (Kroeger et al. 2016, "Fast Optical Flow
+using Dense Inverse Search", arXiv 1603.03590), preset 'fast', on 8-bit luma. A flow
+from frame t to frame n is float32 (height, width, 2): what frame t shows at (x, y)
+lies in frame n at (x, y) + flow, in pixels.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epy
+
+from restoration.base import errors
+
+with epy.lazy_imports():
+    import cv2
+
+# Rows of a list of points that is sampled as a picture: OpenCV's sides are limited.
+_ROW = 1024
+
+# The least side of a frame whose motion can be measured, pixels.
+LEAST_SIDE = 24
+
+
+def require_opencv() -> None:
+    """Raises InputError with the way to install OpenCV where it is missing."""
+    if importlib.util.find_spec("cv2") is None:
+        raise errors.InputError(
+            "restoring films needs OpenCV for motion: pip install "
+            "opencv-python-headless"
+        )
+
+
+def smoothed(grey: np.ndarray) -> np.ndarray:
+    """Returns luma without grain, as motion is measured on: a 3×3 median."""
+    return cv2.medianBlur(grey, 3)
+
+
+def flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Measures motion from one frame to another.
+
+    Args:
+      start: uint8 (height, width), luma.
+      end: of the same shape.
+
+    Returns:
+      float32 (height, width, 2), (right, down) in pixels.
+    """
+    height, width = start.shape
+    if min(height, width) < LEAST_SIDE:
+        return np.zeros((height, width, 2), np.float32)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return search.calc(start, end, None)
+
+
+def filled_from_around(
+    field: np.ndarray, hidden: np.ndarray, sigma: float = 8.0
+) -> np.ndarray:
+    """Replaces motion under a mask, which dirt spoils, by that of its surroundings.
+
+    Args:
+      field: a flow.
+      hidden: bool (height, width).
+      sigma: how far is looked, pixels.
+
+    Returns:
+      The flow, changed only where `hidden`; where nothing is known near, as it was.
+    """
+    if not hidden.any():
+        return field
+    known = (~hidden).astype(np.float32)
+    # At a quarter of the size: what is wanted is smooth.
+    size = (max(1, field.shape[1] // 4), max(1, field.shape[0] // 4))
+    weighted = np.dstack([field * known[..., None], known])
+    small = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
+    wide = cv2.GaussianBlur(small, (0, 0), sigma / 4)
+    total = cv2.resize(wide, field.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    sound = hidden & (total[..., 2] > 1e-3)
+    result = field.copy()
+    result[sound] = total[sound][:, :2] / total[sound][:, 2:]
+    return result
+
+
+def places(field: np.ndarray) -> np.ndarray:
+    """Returns where each pixel lies in the other frame, float32 (height, width, 2)."""
+    height, width = field.shape[:2]
+    place = field.copy()
+    place[..., 0] += np.arange(width, dtype=np.float32)
+    place[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return place
+
+
+def warped(image: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Returns another frame as it looks from the frame that a flow starts in.
+
+    Args:
+      image: (height, width), the frame that the flow leads to.
+      field: the flow.
+
+    Returns:
+      Of the image's shape and type; beyond its border the border goes on.
+    """
+    return cv2.remap(
+        image,
+        places(field),
+        None,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def sampled(plane: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Samples a plane bicubically.
+
+    Args:
+      plane: (height, width).
+      place: float32 (n, 2), (x, y) in pixels of the plane.
+
+    Returns:
+      float32 (n,); beyond the border the border goes on.
+    """
+    count = len(place)
+    if not count:
+        return np.empty(0, np.float32)
+    padded = np.zeros((-(-count // _ROW) * _ROW, 2), np.float32)
+    padded[:count] = place
+    found = cv2.remap(
+        plane,
+        padded.reshape(-1, _ROW, 2),
+        None,
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return found.reshape(-1)[:count].astype(np.float32)
+
+
+def spikes(
+    grey: np.ndarray,
+    references: Sequence[np.ndarray],
+    *,
+    high: float = 12.0,
+    low: float = 5.0,
+    agreement: float = 14.0,
+) -> np.ndarray:
+    """Finds what a frame shows and neither of two references does.
+
+    Storey's spike detector (1985; Kokaram's SDIp), with motion: a pixel counts where it
+    is brighter, or darker, than all of the 3×3 pixels around it in both references,
+    which must agree; hysteresis joins fainter pixels to those that are sure.
+
+    Args:
+      grey: uint8 (height, width).
+      references: two frames as they look from this one, uint8.
+      high: by how many levels of 255 a pixel lies outside, to be sure.
+      low: the same for pixels that touch sure ones.
+      agreement: by how much the means of the references may differ there.
+
+    Returns:
+      bool (height, width).
+    """
+    square = np.ones((3, 3), np.uint8)
+    one, other = references
+    low_end = np.minimum(cv2.erode(one, square), cv2.erode(other, square))
+    high_end = np.maximum(cv2.dilate(one, square), cv2.dilate(other, square))
+    excess = np.maximum(cv2.subtract(grey, high_end), cv2.subtract(low_end, grey))
+    difference = cv2.blur(cv2.absdiff(one, other), (5, 5))
+    allowed = difference < agreement
+    return grown((excess > high) & allowed, (excess > low) & allowed)
+
+
+def grown(sure: np.ndarray, possible: np.ndarray) -> np.ndarray:
+    """Returns the connected regions of `possible` that hold a pixel of `sure`."""
+    count, labels = cv2.connectedComponents(possible.astype(np.uint8), connectivity=8)
+    keep = np.zeros(count, bool)
+    keep[labels[sure]] = True
+    keep[0] = False
+    return keep[labels]

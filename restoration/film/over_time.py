@@ -1,0 +1,467 @@
+"""Dirt found and filled with what the neighbouring frames show.
+
+Dirt on a film lasts for one frame. Two passes go over each shot: the first finds
+spikes (`motion.spikes`) with motion measured on the film as it is, and fills them; the
+second measures motion again, on that cleaner film, as far as two frames away, finds
+damage anew, by spikes or by a learned finder, and fills it from whichever frames agree.
+Only what is found is changed. Everything is a stream: a frame needs three before and
+three after it, whatever the length of the film.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from etils import epy
+
+from restoration.film import motion, scratches, stills
+
+with epy.lazy_imports():
+    import cv2
+
+# Frames on each side that the restored frame depends on.
+REACH = 3
+
+# The four frames that a frame is compared with are called references: the nearest
+# before and after it, then the next ones.
+REFERENCES = 4
+
+# Brightness of references is matched on pixels that differ by less, of 255.
+_MATCHED = 40
+
+# How fast a reference loses weight in a fill: levels of 255.
+_TRUST = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Passed:
+    """A frame after the first pass.
+
+    Attributes:
+      still: the frame as it is on the film.
+      planes: with what was found filled.
+      grey: their luma.
+      smooth: luma on which motion is measured.
+      mask: what was found, bool (height, width).
+    """
+
+    still: stills.Still
+    planes: tuple[np.ndarray, ...]
+    grey: np.ndarray
+    smooth: np.ndarray
+    mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Another frame, seen from this one.
+
+    Attributes:
+      frame: the frame.
+      offset: how many frames later it is shown.
+      field: the motion to it.
+      gain: what its brightness is multiplied with to be like this frame's.
+      grey: its luma as it looks from this frame, at this frame's brightness.
+    """
+
+    frame: Passed
+    offset: int
+    field: np.ndarray
+    gain: float
+    grey: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the second pass found in a frame.
+
+    Attributes:
+      mask: bool (height, width).
+      weights: float32 (height, width, references), how much of each reference fills a
+        pixel; they add to 1.
+    """
+
+    mask: np.ndarray
+    weights: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A restored frame.
+
+    Attributes:
+      still: the frame as it was.
+      planes: as it is now.
+      mask: what was changed, bool (height, width).
+      references: what it was compared with.
+    """
+
+    still: stills.Still
+    planes: tuple[np.ndarray, ...]
+    mask: np.ndarray
+    references: tuple[Reference, ...] = ()
+
+
+# What finds damage in a frame, given its references.
+Finder = Callable[[stills.Still, Sequence[Reference]], Found]
+
+
+def offsets(before: int, after: int) -> tuple[int, ...]:
+    """Returns which frames are a frame's references.
+
+    Args:
+      before: how many frames the shot has before this one.
+      after: how many after it.
+
+    Returns:
+      Four offsets in frames, the nearest two first, some twice near the ends of a
+      shot, where one side must do; none in a shot of one or two frames, which does
+      not show what belongs to it.
+    """
+    earlier = [-step for step in (1, 2) if step <= before]
+    later = [step for step in (1, 2) if step <= after]
+    if earlier and later:
+        far = [earlier[-1], later[-1]]
+        if len(earlier) < 2:
+            far[0] = later[-1]
+        if len(later) < 2:
+            far[1] = earlier[-1]
+        return (-1, 1, *far)
+    one_side = earlier or later
+    return (*one_side, *one_side) if len(one_side) == 2 else ()
+
+
+def _gain(grey: np.ndarray, other: np.ndarray) -> float:
+    """Returns what `other` is multiplied with to be as bright as `grey`."""
+    one, two = (x[::4, ::4].astype(np.float32) for x in (grey, other))
+    near = np.abs(one - two) < _MATCHED
+    if near.mean() < 0.25:
+        return 1.0
+    total = float((two[near] ** 2).sum())
+    return float((one[near] * two[near]).sum() / total) if total else 1.0
+
+
+def _seen(
+    current: Passed, others: Sequence[tuple[int, Passed]]
+) -> tuple[Reference, ...]:
+    """Measures motion from a frame to others, and looks along it; a frame once."""
+    found: dict[int, Reference] = {}
+    for offset, other in others:
+        if offset in found:
+            continue
+        field = motion.flow(current.smooth, other.smooth)
+        field = motion.filled_from_around(field, current.mask)
+        looked = motion.warped(other.grey, field)
+        gain = _gain(current.grey, looked)
+        if abs(gain - 1) > 2e-3:
+            looked = cv2.convertScaleAbs(looked, alpha=gain)
+        found[offset] = Reference(other, offset, field, gain, looked)
+    return tuple(found[offset] for offset, _ in others)
+
+
+def spike_finder(high: float = 12.0, low: float = 5.0) -> Finder:
+    """Returns the finder without learning: spikes, widened by a pixel.
+
+    Args:
+      high: see `motion.spikes`.
+      low: the same.
+    """
+
+    def find(still: stills.Still, references: Sequence[Reference]) -> Found:
+        near = [reference.grey for reference in references[:2]]
+        mask = motion.spikes(still.grey, near, high=high, low=low)
+        mask = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        return Found(mask, trust(still.grey, references, mask))
+
+    return find
+
+
+def trust(
+    grey: np.ndarray, references: Sequence[Reference], mask: np.ndarray
+) -> np.ndarray:
+    """Returns how much of each reference to fill with, without learning.
+
+    A reference counts as far as it agrees with this frame around the mask, and with
+    the other references inside.
+
+    Args:
+      grey: uint8 (height, width).
+      references: four.
+      mask: bool (height, width), where this frame cannot be asked.
+
+    Returns:
+      float32 (height, width, 4); they add to 1 at each pixel.
+    """
+    sound = cv2.blur((~mask).astype(np.float32), (9, 9)) + 1e-3
+    median = _median([reference.grey for reference in references])
+    weights = []
+    for reference in references:
+        apart = cv2.absdiff(reference.grey, grey)
+        apart[mask] = 0
+        around = cv2.blur(apart.astype(np.float32), (9, 9)) / sound
+        alone = cv2.blur(cv2.absdiff(reference.grey, median).astype(np.float32), (3, 3))
+        weights.append(1 / (_TRUST**2 + around * around + alone * alone) ** 2)
+    stacked = np.stack(weights, -1)
+    return stacked / stacked.sum(-1, keepdims=True)
+
+
+def _median(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the mean of the middle two of four images, uint8."""
+    one, two, three, four = images
+    low = np.maximum(np.minimum(one, two), np.minimum(three, four))
+    high = np.minimum(np.maximum(one, two), np.maximum(three, four))
+    return cv2.addWeighted(low, 0.5, high, 0.5, 0)
+
+
+def filled(
+    planes: Sequence[np.ndarray],
+    found: Found,
+    references: Sequence[Reference],
+    layout: stills.Layout,
+    grain: np.ndarray | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Returns planes whose masked pixels show what the references show there.
+
+    Args:
+      planes: of the frame.
+      found: what to fill, and from where.
+      references: the frames to fill from, which have been cleaned once.
+      layout: how planes are to be read.
+      grain: float32 (height, width) in samples, what is added to the filled pixels of
+        luma, green, blue and red; None for none.
+
+    Returns:
+      The planes; pixels outside the mask, and opacity, as they were.
+    """
+    if not found.mask.any():
+        return tuple(planes)
+    height, width = found.mask.shape
+    results = []
+    for index, plane in enumerate(planes):
+        if index >= stills.colored(planes, layout):
+            results.append(plane)
+            continue
+        rows, columns = np.nonzero(stills.mask_at(found.mask, plane.shape))
+        # The pixel of luma in the middle of each pixel of this plane.
+        high, wide = height / plane.shape[0], width / plane.shape[1]
+        down = np.minimum(((rows + 0.5) * high).astype(np.intp), height - 1)
+        across = np.minimum(((columns + 0.5) * wide).astype(np.intp), width - 1)
+        weights = found.weights[down, across]
+        base = stills.zero(index, layout)
+        total = np.zeros(len(rows), np.float32)
+        for number, reference in enumerate(references):
+            place = reference.field[down, across] / np.float32([wide, high])
+            place += np.stack([columns, rows], -1).astype(np.float32)
+            values = motion.sampled(reference.frame.planes[index], place)
+            values = (values - base) * np.float32(reference.gain) + base
+            total += weights[:, number] * values
+        if grain is not None and (index == 0 or layout.colors == "rgb"):
+            # References that are averaged have less grain than one.
+            lost = np.sqrt(np.maximum(1 - (weights**2).sum(-1), 0))
+            total += grain[rows, columns] * lost
+        result = plane.copy()
+        result[rows, columns] = np.clip(total + 0.5, 0, layout.top)
+        results.append(result)
+    return tuple(results)
+
+
+def grain_of(
+    still: stills.Still,
+    references: Sequence[Reference],
+    mask: np.ndarray,
+    layout: stills.Layout,
+) -> np.ndarray:
+    """Returns grain like this frame's own, for places that are filled.
+
+    It is the frame's own, what sets it apart from its references, moved so that what
+    is masked takes that of another place.
+
+    Returns:
+      float32 (height, width) in samples, of about the deviation of the grain.
+    """
+    near = [reference.grey for reference in references[:2]]
+    mean = cv2.addWeighted(near[0], 0.5, near[1], 0.5, 0).astype(np.float32)
+    apart = still.grey.astype(np.float32) - mean
+    apart[mask] = 0
+    # Half of the pixels lie within 0.674 deviations; edges that were not met, beyond.
+    deviation = float(np.median(np.abs(apart[::2, ::2]))) / 0.6745
+    apart = np.clip(apart, -2.5 * deviation, 2.5 * deviation)
+    shift = np.random.default_rng(still.number).integers(16, 64, 2)
+    apart = np.roll(apart, tuple(shift), (0, 1))
+    # The mean of two references has half of the grain's variance itself.
+    return apart * np.float32((1 << (layout.bits - 8)) / np.sqrt(1.5))
+
+
+def first_pass(
+    frames: Iterable[stills.Still], layout: stills.Layout, *, blind: bool = True
+) -> Iterator[Passed]:
+    """Finds spikes in the frames of a shot and fills them.
+
+    Args:
+      frames: of one shot, in order.
+      layout: how planes are to be read.
+      blind: whether spikes are looked for; else only what is marked is filled.
+    """
+
+    def unchanged(still: stills.Still) -> Passed:
+        return Passed(
+            still,
+            still.planes,
+            still.grey,
+            motion.smoothed(still.grey),
+            np.zeros(still.grey.shape, bool),
+        )
+
+    find = spike_finder()
+    for before, current, after in stills.windows(map(unchanged, frames), 2):
+        wanted = offsets(len(before), len(after))[:2]
+        if not wanted:
+            yield current
+            continue
+        references = _seen(current, _others(before, after, wanted))
+        mask = np.zeros(current.grey.shape, bool)
+        if blind:
+            mask = find(current.still, [*references, *references]).mask
+        if current.still.given is not None:
+            mask = mask | current.still.given
+        if not mask.any():
+            yield current
+            continue
+        fields = [
+            dataclasses.replace(r, field=motion.filled_from_around(r.field, mask))
+            for r in references
+        ]
+        both = Found(mask, np.full((*mask.shape, 2), 0.5, np.float32))
+        planes = filled(current.planes, both, fields, layout)
+        grey = stills.to_grey(planes, layout)
+        yield Passed(current.still, planes, grey, motion.smoothed(grey), mask)
+
+
+def _others(
+    before: Sequence[Passed], after: Sequence[Passed], wanted: Sequence[int]
+) -> list[tuple[int, Passed]]:
+    return [
+        (offset, before[offset] if offset < 0 else after[offset - 1])
+        for offset in wanted
+    ]
+
+
+def second_pass(
+    frames: Iterable[Passed],
+    layout: stills.Layout,
+    find: Finder,
+    *,
+    grain: bool = True,
+) -> Iterator[Done]:
+    """Finds damage in frames that were passed once, and fills it.
+
+    Args:
+      frames: of one shot.
+      layout: how planes are to be read.
+      find: what finds.
+      grain: whether filled places get grain.
+
+    Yields:
+      The restored frames, in order.
+    """
+    for before, current, after in stills.windows(frames, 2):
+        wanted = offsets(len(before), len(after))
+        still = current.still
+        if not wanted:
+            mask, planes = still.given, still.planes
+            if mask is None:
+                mask = np.zeros(still.grey.shape, bool)
+            elif mask.any():
+                planes = scratches.filled(planes, mask, layout, still.number)
+            yield Done(still, planes, mask)
+            continue
+        references = _seen(current, _others(before, after, wanted))
+        found = find(still, references)
+        if still.given is not None:
+            found = dataclasses.replace(found, mask=found.mask | still.given)
+        added = grain_of(still, references, found.mask, layout) if grain else None
+        planes = filled(still.planes, found, references, layout, added)
+        yield Done(still, planes, found.mask, references)
+
+
+def denoised(done: Done, layout: stills.Layout) -> tuple[np.ndarray, ...]:
+    """Averages a restored frame with its references where they show the same.
+
+    Args:
+      done: the frame.
+      layout: how planes are to be read.
+
+    Returns:
+      Its planes with less grain; opacity as it was.
+    """
+    if not done.references:
+        return done.planes
+    grey = stills.to_grey(done.planes, layout)
+    apart, seen = [], {reference.offset: reference for reference in done.references}
+    for reference in seen.values():
+        difference = cv2.absdiff(reference.grey, grey)
+        apart.append(cv2.blur(difference.astype(np.float32), (5, 5)))
+    # What most of the picture differs by is grain: 1.13 deviations on average.
+    usual = float(np.median(np.stack([x[::4, ::4] for x in apart])))
+    weights = [
+        np.exp(-np.square(np.maximum(x - 1.1 * usual, 0) / (0.5 * usual + 0.5)))
+        for x in apart
+    ]
+    results = []
+    for index, plane in enumerate(done.planes):
+        if index >= stills.colored(done.planes, layout):
+            results.append(plane)
+            continue
+        size = plane.shape[::-1]
+        base = stills.zero(index, layout)
+        total, count = plane.astype(np.float32), np.ones(plane.shape, np.float32)
+        for reference, weight in zip(seen.values(), weights, strict=True):
+            field = reference.field
+            if plane.shape != grey.shape:
+                factor = np.float32([size[0] / grey.shape[1], size[1] / grey.shape[0]])
+                field = cv2.resize(field, size, interpolation=cv2.INTER_AREA) * factor
+                weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+            other = motion.warped(reference.frame.planes[index], field)
+            other = other.astype(np.float32) - base
+            total += weight * (other * np.float32(reference.gain) + base)
+            count += weight
+        results.append(np.clip(total / count + 0.5, 0, layout.top).astype(plane.dtype))
+    return tuple(results)
+
+
+def finder_input(still: stills.Still, references: Sequence[Reference]) -> np.ndarray:
+    """Returns what a learned finder looks at.
+
+    Args:
+      still: the frame.
+      references: four.
+
+    Returns:
+      float32 (height, width, `film_finder.CHANNELS`): luma; what the references have
+      more; by how much it is brighter or darker than both near ones around; how far
+      these differ; what the median of all five has more; its bright and its dark
+      specks (openings and closings of 7×7 pixels); and how far motion is from steady.
+    """
+    grey = still.grey
+    square = np.ones((3, 3), np.uint8)
+    one, other = references[0].grey, references[1].grey
+    low = np.minimum(cv2.erode(one, square), cv2.erode(other, square))
+    high = np.maximum(cv2.dilate(one, square), cv2.dilate(other, square))
+    middle = _median([reference.grey for reference in references])
+    wide = np.ones((7, 7), np.uint8)
+    unsteady = (
+        references[0].field / references[0].offset
+        - references[1].field / references[1].offset
+    )
+    own = grey.astype(np.float32)
+    channels = [
+        own / 255,
+        *((reference.grey - own) / 64 for reference in references),
+        (cv2.subtract(grey, high) - cv2.subtract(low, grey).astype(np.float32)) / 64,
+        cv2.absdiff(one, other) / np.float32(64),
+        (middle - own) / 64,
+        cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, wide) / np.float32(64),
+        cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, wide) / np.float32(64),
+        np.minimum(np.hypot(unsteady[..., 0], unsteady[..., 1]) / 4, 4),
+    ]
+    return np.stack(channels, -1).astype(np.float32, copy=False)
