@@ -12,7 +12,6 @@ from collections.abc import Sequence
 # In the order in which a newcomer meets them.
 COMMANDS = {
     "restore": "restores photographs and films: files and folders",
-    "serve": "opens a page in the browser that restores, shows and corrects",
     "serve": "restores photographs in the browser, with a brush for damage",
     "report": "shows pictures before and after, or a training run, on one page",
     "clean": "audits a folder of paired frames and moves aside what is unusable",
@@ -22,7 +21,6 @@ COMMANDS = {
     "train": "trains a network on paired frames, or goes on with it",
     "evaluate": "measures a trained network: MSE, PSNR, SSIM",
     "models": "lists the networks",
-    "export": "writes a network as ONNX or StableHLO for other programs",
     "export": "writes a network for other programs: ONNX, StableHLO",
 }
 

@@ -1,4 +1,4 @@
-"""Small films over scikit-image's photographs, and what wears them."""
+"""Small films made from scikit-image's photographs, and their degradation."""
 
 import fractions
 

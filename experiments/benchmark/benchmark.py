@@ -5,9 +5,10 @@
     python -m experiments.benchmark restore
     python -m experiments.benchmark gpu
     python -m experiments.benchmark damage
+    python -m experiments.benchmark film --data_dir=FOLDER
 
-Each measurement runs in a process of its own. Memory is sampled, and is that of the
-process and its children together. `--quick` uses a few hundred pairs.
+Each thing measured runs in a process of its own; memory is that of the process and
+its children together, sampled. `--quick` takes a few hundred pairs.
 """
 
 import dataclasses
@@ -36,6 +37,7 @@ with epy.lazy_imports():
     )
     from experiments.benchmark import (
         damage,
+        film,
         gpu,
         layers,
         restore,
@@ -59,13 +61,15 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu, layers, restore, gpu or damage",
+        help="what to measure: data, cpu, layers, restore, gpu, damage or film",
         positional=True,
     )
     data_dir: str = config.option(
-        "", help="clean photographs to make pairs from; with --pairs=0, the pairs"
+        "",
+        help="clean photographs to make pairs of; or, with --pairs=0, the pairs; film: "
+        "the benchmark's folder",
     )
-    pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir has them")
+    pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir holds them")
     out: str = config.option(
         "", short="o", help="JSON file; default: experiments/results/WHAT.json"
     )
@@ -74,12 +78,16 @@ class BenchmarkOptions:
     )
     quick: bool = config.option(False, help="318 pairs, short runs, marked as quick")
     model: tuple[str, ...] = config.option(
-        (), help="restore: measure only these shipped models, keep the others' results"
+        (), help="restore: these shipped models alone, the others stay in the file"
     )
-    step: str = config.option("", help="used by the command's own subprocesses")
+    frames: int = config.option(
+        0, help="film: the first so many frames of each clip; 0: all", minimum=0
+    )
+    workers: int = config.option(1, help="film: ways measured at once", minimum=1)
+    step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
-        """Checks the choices."""
+        """Checks choices."""
         config.check(self)
         if len(self.what) != 1 or self.what[0] not in _BENCHMARKS:
             raise errors.InputError(
@@ -126,10 +134,10 @@ def measure(command: list[str]) -> Usage:
       command: the program and its arguments.
 
     Returns:
-      What it used.
+      The time and memory that it used.
 
     Raises:
-      InputError: when it fails, with the end of what it printed.
+      InputError: if it fails; contains the end of its output.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
@@ -225,7 +233,7 @@ def _step_pipeline(folder: str, seconds: str) -> dict[str, Any]:
 
 
 def _step_decode(folder: str, reader: str) -> dict[str, Any]:
-    """Decodes files one after the other on one core: what bounds the audit."""
+    """Decodes files one after the other on one core, the limit of the audit."""
     members = next(m for m in pairs.find_splits(folder).values() if m)[:300]
     _DECODERS[reader](members[0].input)  # imports what it needs
     start = time.process_time()
@@ -292,7 +300,7 @@ def _make_pairs(options: BenchmarkOptions, count: int, folder: pathlib.Path) -> 
     ]
     if not large:
         raise errors.InputError(f"{options.data_dir}: no image of 256×256 or more")
-    # As many photographs as divide the number of pairs.
+    # The number of pairs must be a multiple of the number of photographs.
     used = max(n for n in range(1, len(large) + 1) if count % n == 0)
     sources_folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(large[:used]):
@@ -419,6 +427,9 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     ),
     "gpu": lambda options: gpu.measure(options.quick, _out(options)),
     "damage": lambda options: damage.measure(options.quick),
+    "film": lambda options: film.measure(
+        options.data_dir, options.quick, options.frames, options.workers
+    ),
 }
 
 
@@ -427,7 +438,7 @@ def _out(options: BenchmarkOptions) -> str:
 
 
 def _measured_models(options: BenchmarkOptions) -> dict[str, Any]:
-    """Returns what the file holds of models that are not measured now."""
+    """Returns the file's results of models that are not measured now."""
     path = pathlib.Path(_out(options))
     if not options.model or not path.is_file():
         return {}

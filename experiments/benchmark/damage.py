@@ -104,15 +104,15 @@ _ON_HOST: dict[str, Callable] = {
 def on_host(
     random: np.random.Generator, image: np.ndarray, kinds: tuple[str, ...] = KINDS
 ) -> np.ndarray:
-    """Damages a picture with OpenCV and NumPy.
+    """Damages an image with OpenCV and NumPy.
 
     Args:
-      random: what is drawn comes from here.
+      random: generator of the random parameters.
       image: float32 (h, w, 3) in [0, 1].
       kinds: of `KINDS`.
 
     Returns:
-      Of the same shape.
+      float32 (h, w, 3).
     """
     for kind in kinds:
         image = _ON_HOST[kind](random, image)
@@ -130,7 +130,7 @@ def _host_case(kinds: tuple[str, ...], side: int) -> interleaved.Case:
 
 
 def _our_case(kinds: tuple[str, ...], batch: int, side: int) -> interleaved.Case:
-    """Damages a batch, each picture by a key of its own; one picture without vmap."""
+    """Damages a batch with a key for each image; a single image without vmap."""
     images = jax.numpy.asarray(_pictures(batch, side))
 
     def wear(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -166,7 +166,7 @@ def _our_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
 
 
 def _device_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
-    """Returns the makers of batches; none on a CPU, where they would take minutes."""
+    """Returns the makers of batches; none on a CPU, where they are too slow."""
     if backend.is_cpu() and not quick:
         return {}
     side = _QUICK_SIDE if quick else _SIDE
@@ -202,7 +202,7 @@ _PROGRAMS: dict[str, Callable[[bool], dict[str, Callable[[], interleaved.Case]]]
 
 def _serve(program: str, quick: bool) -> None:
     if program != "device":
-        # One core, before anything starts threads; JAX then uses it alone too.
+        # Limits the process to one core, before JAX or others start threads.
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -214,11 +214,8 @@ def _serve(program: str, quick: bool) -> None:
     interleaved.serve(_PROGRAMS[program](quick))
 
 
-# The measurement.
-
-
 def opencv_version() -> str | None:
-    """Returns OpenCV's version, None where it is not installed."""
+    """Returns OpenCV's version, None if it is not installed."""
     if importlib.util.find_spec("cv2") is None:
         return None
     for name in ("opencv-python-headless", "opencv-python"):
@@ -246,7 +243,7 @@ def _measured(programs: list[str], quick: bool) -> dict[str, Any]:
 
 
 def _speeds(found: dict[str, Any], program: str) -> dict[str, float]:
-    """Returns pictures a second by case."""
+    """Returns images per second by case."""
     own = {case: rows[program] for case, rows in found.items() if program in rows}
     for case, row in own.items():
         if "error" in row:
@@ -261,19 +258,19 @@ def _ratios(first: dict[str, float], second: dict[str, float]) -> dict[str, floa
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Measures damage on one core beside OpenCV, and batches on JAX's device.
+    """Measures damage on one core, compared with OpenCV, and batches on JAX's device.
 
     Args:
-      quick: small pictures, one short round, to see that it runs.
+      quick: small images and one short round, as a test.
 
     Returns:
-      `one_core`: pictures a second by program and kind, `ratio_to_opencv_one_core`.
-      Of an accelerator, or quick: `device`, pictures a second by kind,
-      `device_to_opencv_one_core`; and `share_of_step`, what damaging a batch takes
-      beside a training step on it.
+      `one_core`, images per second by program and kind, and
+      `ratio_to_opencv_one_core`. With an accelerator, or quick: `device`, images per
+      second by kind; `device_to_opencv_one_core`; and `share_of_step`, the time to
+      damage a batch as a share of a training step.
 
     Raises:
-      RuntimeError: where something could not be measured.
+      RuntimeError: if a measurement failed.
     """
     version = opencv_version()
     peer = {} if version is None else {"opencv": version}

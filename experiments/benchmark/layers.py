@@ -4,7 +4,7 @@
 
 What a step or an inference costs beside `experiments.benchmark cpu` splits so into
 convolutions, which each framework takes from a library, and all else. Each program
-runs in a process of its own, in turn, several times over.
+runs several times, alternately, in a process of its own.
 """
 
 import json

@@ -210,7 +210,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
 
 
 def record(run: train_config.TrainConfig, results: dict[str, dict]) -> None:
-    """Writes what the network reached, for the README."""
+    """Writes the network's scores, for the README."""
     found = {
         "command": "python -m experiments.figures.demo --record",
         "recipe": json.loads(config.to_json(run)),

@@ -150,11 +150,15 @@ def drawn_cells(options: SheetOptions) -> list[np.ndarray]:
         kinds = {
             f"print {number}": prints.random_print_damage for number in range(1, 5)
         }
+    compiled = {
+        kind: jax.jit(functools.partial(kind, severity=severity))
+        for kind in set(kinds.values())
+    }
     pictures = photographs(options.size)
     finish = jax.jit(scanned)
     cells = []
     for name, kind in tqdm.tqdm(kinds.items(), unit="kind"):
-        draw = jax.jit(functools.partial(kind, severity=severity))
+        draw = compiled[kind]
         first = jax.random.fold_in(
             jax.random.key(options.seed), zlib.crc32(name.encode())
         )

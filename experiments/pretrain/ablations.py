@@ -3,7 +3,7 @@
     python -m experiments.pretrain.ablations --clean CLEAN --overlays OVERLAYS
 
 Every arm is `experiments.pretrain`'s recipe with one thing changed, trained for the
-same steps and measured on the same held-out pairs, worn by every kind of damage.
+same steps and measured on the same held-out pairs, damaged by every kind of damage.
 Writes ablations.json and prints the tables. An arm that is done is not done again.
 """
 

@@ -109,7 +109,7 @@ class Material(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pictures seen small, worn and as they should be.
+    """Pictures seen small, damaged and as they should be.
 
     Attributes:
       degraded: (batch, cells², 3).
@@ -319,7 +319,7 @@ def validate(parameters: Any, material: Material) -> dict[str, float]:
       material: of the held-out pictures.
 
     Returns:
-      `input_psnr` and `psnr` of worn ones, of what no dirt hides, and `healthy_psnr`
+      `input_psnr` and `psnr` of damaged ones, of what no dirt hides, and `healthy_psnr`
       of healthy ones against themselves, 60 dB at most.
     """
     draw = jax.jit(draw_pairs, static_argnums=2)

@@ -1,12 +1,12 @@
-"""Breaks training runs in every way that can be thought of, and compares.
+"""Injects faults into training runs and compares them with runs without faults.
 
     python -m experiments.robustness.faults kill --rounds 50
     python -m experiments.robustness.faults damage disk
 
-`kill` ends real training commands with SIGKILL at random moments, many of them while a
-checkpoint is written, and starts them again: the end must be that of a run that was
-left alone, bit for bit. `damage` changes the files of the latest checkpoint; it must be
-noticed and named, and the one before used. `disk` lets the disk fill up.
+`kill` ends real training runs with SIGKILL at random times, often while a checkpoint is
+written, and continues them: the result must equal that of an uninterrupted run, bit for
+bit. `damage` changes the files of the latest checkpoint, which must give a warning and
+the use of the checkpoint before. `disk` lets the disk fill up.
 """
 
 import contextlib
@@ -44,18 +44,18 @@ with epy.lazy_imports():
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "faults.json"
 
-# How the runs that are killed read or draw their pairs.
+# The sources of pairs of the killed runs.
 SOURCES = ("folder", "arrays", "device", "drawn")
 
-# What is done to a checkpoint.
+# Kinds of damage to a checkpoint.
 DAMAGES = ("bit flipped", "cut short", "emptied", "file deleted", "seal changed",
            "half written")  # fmt: skip
 
 # Seconds after which a command hangs.
 _PATIENCE = 600
 
-# In a name space of its own, which needs no privilege: a small disk on which a command
-# fails, that then grows, so that the command can be started again.
+# Mounts a small disk in a name space, which needs no privilege. The command fails on
+# it; then the disk grows, and the command is started again.
 _SMALL_DISK = """
 work=$1; out=$2; small=$3; shift 3
 mount -t tmpfs -o size=${small}k tmpfs "$work" || exit 99
@@ -159,13 +159,13 @@ def _compiled(folder: pathlib.Path) -> Iterator[dict[str, str]]:
         }
 
 
-# Forked from a process that has imported these, a run starts in a fraction of the time.
+# A run starts faster if it is forked from a process that has imported these.
 _PRELOADED = ["tensorflow", "jax", "flax.linen", "optax", "orbax.checkpoint",
               "restoration.training.loop", "restoration.train"]  # fmt: skip
 
 
 def _run(options: train_config.TrainConfig, compiled: str, said: str) -> None:
-    """Trains in this process: what a run that may be killed does."""
+    """Trains in this process, which may be killed."""
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -179,10 +179,10 @@ def _run(options: train_config.TrainConfig, compiled: str, said: str) -> None:
 def _started(
     options: train_config.TrainConfig, compiled: pathlib.Path, *, keep: bool = False
 ) -> Iterator[multiprocessing.Process]:
-    """Starts a run in a process of its own, which does not outlive the context.
+    """Starts a run in a process of its own, which is killed at the end of the context.
 
-    Compiled programs are copied first, since a kill may cut one that is being
-    written; those that the run adds are kept if that is asked for.
+    The run uses a copy of the compiled programs, since a kill may damage one that is
+    being written. With `keep`, programs that the run adds are copied back.
     """
     compiled.mkdir(exist_ok=True)
     context = multiprocessing.get_context("forkserver")
@@ -202,7 +202,7 @@ def _started(
 
 
 def finish(options: train_config.TrainConfig, compiled: pathlib.Path) -> None:
-    """Starts a run, or what is left of it, and waits for its end.
+    """Starts or continues a run and waits for its end.
 
     Args:
       options: of the run.
@@ -220,7 +220,7 @@ def finish(options: train_config.TrainConfig, compiled: pathlib.Path) -> None:
 
 
 def _wait_for(running: multiprocessing.Process, seen: Callable[[], bool]) -> bool:
-    """Waits until something is seen; returns False when the run ends before."""
+    """Waits until `seen` returns True; returns False if the run ends before."""
     end = time.monotonic() + _PATIENCE
     while running.is_alive() and time.monotonic() < end:
         if seen():
@@ -230,7 +230,7 @@ def _wait_for(running: multiprocessing.Process, seen: Callable[[], bool]) -> boo
 
 
 def _left(workdir: pathlib.Path) -> str:
-    """Returns in the midst of what a run was killed."""
+    """Returns what a run was doing when it was killed."""
     folder = workdir / "checkpoints"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if any("tmp" in name for name in names):
@@ -255,12 +255,12 @@ def kill_once(
     Args:
       options: of the run.
       compiled: folder of compiled programs.
-      generator: draws the moment.
-      target: "start" kills at any moment from the start on, "training" after the
-        first checkpoint, "writing" soon after a checkpoint begins to be written.
+      generator: draws the time of the kill.
+      target: "start" kills at any time after the start, "training" after the first
+        checkpoint, "writing" soon after the start of writing a checkpoint.
 
     Returns:
-      In the midst of what it was killed; "" when it had ended before.
+      What the run was doing when it was killed; "" if it had ended before.
     """
     workdir = pathlib.Path(options.workdir)
     folder = workdir / "checkpoints"
@@ -290,19 +290,20 @@ def kill(
     sources: Sequence[str] = SOURCES,
     on_round: Callable[[dict], object] = lambda found: None,
 ) -> dict:
-    """Kills runs, starts them again, and compares their ends with one left alone.
+    """Kills runs, continues them, and compares their results with uninterrupted runs.
 
     Args:
-      rounds: how many runs; each is killed once or twice.
-      seed: of the moments.
-      folder: an empty one, to work in.
+      rounds: number of runs; each is killed once or twice.
+      seed: of the times of the kills.
+      folder: an empty folder for working files.
       epochs: of each run.
       sources: how runs read their pairs, in turn.
-      on_round: is given the counts after each run, so that a stop loses none.
+      on_round: called with the counts after each run.
 
     Returns:
-      "rounds", "kills", how many of them fell where, "equal", how many runs ended
-      with the same log and state, and "different", what differed in the others.
+      "rounds"; "kills"; "killed while", the number of kills by activity; "equal", the
+      number of runs that ended with the same log and state; and "different", the
+      differences of the others.
     """
     data, compiled = make_data(folder), folder / "compiled"
     for source in sources:
@@ -320,11 +321,11 @@ def kill(
             target = generator.choice(
                 ["start", "training", "writing"], p=[0.15, 0.35, 0.5]
             )
-            place = kill_once(options, compiled, generator, target=target)
-            if place:
+            activity = kill_once(options, compiled, generator, target=target)
+            if activity:
                 found["kills"] += 1
-                found["killed while"].setdefault(place, 0)
-                found["killed while"][place] += 1
+                found["killed while"].setdefault(activity, 0)
+                found["killed while"][activity] += 1
         finish(options, compiled)
         different = repeat.compare(folder / f"whole_{source}", workdir)
         found["equal"] += not different
@@ -336,7 +337,7 @@ def kill(
 
 
 def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> str:
-    """Damages a checkpoint; returns the name that must be told."""
+    """Damages a checkpoint; returns the name that the warning must contain."""
     files = sorted(
         (file for file in path.rglob("*") if file.is_file() and file.stat().st_size),
         key=str,
@@ -345,7 +346,7 @@ def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> st
     file = files[int(generator.integers(len(files)))]
     name = file.relative_to(path).as_posix()
     if kind == "half written":
-        # As if the system had gone down: some files, and no seal.
+        # As after a crash of the system: some files and no checksums.
         (path / "seal.json").unlink()
         for lost in generator.choice(files, len(files) // 2, replace=False):
             lost.unlink()
@@ -354,11 +355,11 @@ def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> st
         file, name = path / "seal.json", "seal.json"
     data = bytearray(file.read_bytes())
     if kind in ("bit flipped", "seal changed"):
-        place = int(generator.integers(len(data)))
-        if kind == "seal changed":  # white space between its parts means nothing
-            while chr(data[place]).isspace():
-                place = int(generator.integers(len(data)))
-        data[place] ^= 1 << int(generator.integers(8))
+        offset = int(generator.integers(len(data)))
+        if kind == "seal changed":  # white space has no meaning
+            while chr(data[offset]).isspace():
+                offset = int(generator.integers(len(data)))
+        data[offset] ^= 1 << int(generator.integers(8))
     elif kind == "cut short":
         del data[int(generator.integers(len(data))) :]
     elif kind == "emptied":
@@ -370,14 +371,14 @@ def _damage(path: pathlib.Path, kind: str, generator: np.random.Generator) -> st
 
 
 class _Warnings(logging.Handler):
-    """Keeps what is warned of."""
+    """Collects warnings."""
 
     def __init__(self):
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a line."""
+        """Adds a warning."""
         self.lines.append(record.getMessage())
 
 
@@ -443,7 +444,7 @@ def damage(rounds: int, seed: int, folder: pathlib.Path) -> dict:
 
 
 def has_small_disks() -> bool:
-    """Returns whether small disks of their own can be made here, without privilege."""
+    """Returns whether small disks can be mounted here without privilege."""
     if not shutil.which(_OWN_SPACE[0]):
         return False
     with tempfile.TemporaryDirectory() as folder:
@@ -457,7 +458,7 @@ def _fill_disk(
     out: pathlib.Path,
     kilobytes: int,
 ) -> list[tuple[int, str]]:
-    """Trains on a disk that fills up, then with room; returns codes and words."""
+    """Trains on a disk that fills up, then with room; returns exit codes and output."""
     work = pathlib.Path(options.workdir).parent
     script = ["sh", "-c", _SMALL_DISK, "sh", str(work), str(out), str(kilobytes)]
     done = subprocess.run(
@@ -473,18 +474,18 @@ def _fill_disk(
 
 
 def disk(rounds: int, seed: int, folder: pathlib.Path, epochs: int = 8) -> dict:
-    """Lets the disk fill up in the midst of training, makes room, and goes on.
+    """Lets the disk fill up during training, makes room, and continues.
 
     Args:
-      rounds: how often; the disks differ in size.
+      rounds: number of runs; the disks differ in size.
       seed: of the sizes.
-      folder: an empty one, to work in.
+      folder: an empty folder for working files.
       epochs: of each run.
 
     Returns:
-      "rounds"; "told", how many runs ended with
-      exit code 2 and one line that says why; "equal", how many of them, started
-      again, ended as a run that was left alone; and "different", what was not so.
+      "rounds"; "told", the number of runs that ended with exit code 2 and one line with
+      the reason; "equal", the number of runs that ended like an uninterrupted run after
+      they were continued; and "different", the differences of the others.
     """
     if not has_small_disks():
         raise errors.InputError(
@@ -531,14 +532,14 @@ def _keep(path: pathlib.Path, what: str, found: dict) -> None:
 
 
 def _is_kept(found: dict) -> bool:
-    """Returns whether counts say that a promise was kept every time."""
+    """Returns whether all rounds had the promised outcome."""
     tried = found["rounds"] if "rounds" in found else found["tried"]
     promised = ("equal", "told", "named", "restored")
     return all(found[name] == tried for name in promised if name in found)
 
 
 def main(options: FaultOptions) -> int:
-    """Does what is asked, writes the counts; 1 when a promise was broken."""
+    """Injects the faults and writes the counts; returns 1 after a bad outcome."""
     path = pathlib.Path(options.out)
     kept = True
     for what in options.what or ("kill", "damage", "disk"):

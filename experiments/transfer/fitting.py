@@ -1,8 +1,8 @@
-"""Trains any network, from given weights, on batches drawn on the device.
+"""Trains any network from given weights, on batches drawn on the device.
 
-`restoration.train` knows a network by its name, and a run's pairs come from files.
-Comparing ways to begin wants a network with weights of any origin, and batches that
-are drawn from pairs on the device; both go into the same training run.
+`restoration.train` starts a named network with random weights, on pairs from files. A
+comparison of initial weights needs weights of any origin, and batches drawn from pairs
+on the device; both use the same training run.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ with epy.lazy_imports():
     from restoration.evaluation import metrics
     from restoration.training import feed, run, step
 
-# A blind denoiser's noise, of 255 (Zhang et al. 2017), and a blurred picture's blur,
-# in pixels; it has a little noise too, without which it could be undone exactly.
+# Highest noise of a blind denoiser, of 255 (Zhang et al. 2017). Range of the blur in
+# pixels; a little noise is added, since blur alone could be undone exactly.
 _BLIND_NOISE = 55.0
 _BLUR, _BLUR_RADIUS, _BLUR_NOISE = (0.5, 2.5), 8, 1.0
 
@@ -40,14 +40,14 @@ class Budget:
 
     Attributes:
       steps: number of batches.
-      batch_size: pictures a step.
-      image_size: side of the pictures, pixels.
-      learning_rate: at its highest; it rises over a twentieth of the steps and falls
-        to zero as a cosine.
+      batch_size: images per step.
+      image_size: side of the images, pixels.
+      learning_rate: peak value, after a warm-up of a twentieth of the steps and before
+        a cosine decay to zero.
       optimizer: see `train_config.TrainConfig`.
       loss: see `losses`.
-      ema_decay: decay of the averaged weights, which are those that count.
-      points: how often the run is measured and saved, besides its start.
+      ema_decay: decay of the averaged weights, which are the result.
+      points: number of times that the run is measured and saved, after its start.
     """
 
     steps: int
@@ -61,11 +61,11 @@ class Budget:
 
 
 class Fitted(NamedTuple):
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
       parameters: the averaged weights after the last step.
-      curve: (step, what `measure` gave), from step 0.
+      curve: (step, value of `measure`), from step 0.
     """
 
     parameters: Any
@@ -79,7 +79,7 @@ Draw = Callable[..., Mapping[str, Any]]
 def crops(
     key: "jax.Array", data: "arrays.PairArrays", *, batch_size: int, image_size: int
 ) -> dict[str, Any]:
-    """Draws pairs, places in them and flips.
+    """Draws crops of pairs, with flips.
 
     Args:
       key: PRNG key.
@@ -112,7 +112,7 @@ def with_noise(key: "jax.Array", clean: Any, sigma: Any) -> Any:
 
 
 def with_any_noise(key: "jax.Array", clean: Any) -> dict[str, Any]:
-    """Returns a batch for a blind denoiser: noise of another strength a picture."""
+    """Returns a batch for a blind denoiser, with another noise level for each image."""
     strength, noise = jax.random.split(key)
     shape = (len(clean), 1, 1, 1)
     sigma = jax.random.uniform(strength, shape, maxval=_BLIND_NOISE)
@@ -120,13 +120,13 @@ def with_any_noise(key: "jax.Array", clean: Any) -> dict[str, Any]:
 
 
 def noisy_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> dict:
-    """Draws clean crops, and noise of any strength over them; see `crops`."""
+    """Draws clean crops and adds noise of random levels; see `crops`."""
     cut, noise = jax.random.split(key)
     return with_any_noise(noise, crops(cut, data, **sizes)["output"])
 
 
 def blurred_crops(key: "jax.Array", data: "arrays.PairArrays", **sizes: int) -> dict:
-    """Draws clean crops, and blurs each by another width; see `crops`."""
+    """Draws clean crops and blurs each by a random width; see `crops`."""
     cut, width, noise = jax.random.split(key, 3)
     clean = crops(cut, data, **sizes)["output"]
     low, high = _BLUR
@@ -166,7 +166,7 @@ def _feed(
     data: "arrays.PairArrays",
     measure: Callable[[Any], float],
 ) -> "feed.Feed":
-    """Returns what draws each step's batch on the device."""
+    """Returns the feed that draws each step's batch on the device."""
     root = jax.random.key(options.seed)
 
     def take(data: Any, number: Any) -> Mapping[str, Any]:
@@ -202,23 +202,23 @@ def fit(
     workdir: pathlib.Path,
     measure: Callable[[Any], float],
 ) -> Fitted:
-    """Trains a network, or goes on with a run that was cut, or reads what it gave.
+    """Trains a network, continues an interrupted run, or reads a finished one.
 
     Args:
       model: Flax module.
       initial: its parameters before the first step.
-      draw: gives the batches.
-      data: pairs that `draw` draws from.
-      budget: how long and how.
+      draw: draws a batch.
+      data: passed to `draw`, on the device.
+      budget: of the training.
       seed: of the batches.
-      workdir: the run's folder; it must be of this run alone.
-      measure: takes parameters, returns one finite number for the curve.
+      workdir: the run's folder, used for this run only.
+      measure: takes parameters and returns a finite number for the curve.
 
     Returns:
       The weights and the curve.
 
     Raises:
-      InputError: when the run was stopped before its end.
+      InputError: if the run was stopped before its end.
     """
     options = run_options(model, budget, seed=seed, workdir=workdir)
     first = float(measure(initial))
@@ -230,7 +230,7 @@ def fit(
     if done.step < done.total_steps:
         raise errors.InputError(
             f"{workdir}: stopped at step {done.step} of {done.total_steps}; "
-            "the same command goes on"
+            "the same command continues it"
         )
     rows = run_log.read(workdir / run_log.NAME)
     curve = [(row["step"], row["psnr"]) for row in rows if row["split"] == "validation"]
@@ -254,13 +254,13 @@ def _scores(model: Any) -> Callable:
 def score(
     model: Any, parameters: Any, members: "arrays.PairArrays", batch_size: int
 ) -> dict[str, dict[str, float]]:
-    """Measures pairs as they are trained on: whole, without context around them.
+    """Measures whole pairs, without padding, as in training.
 
     Args:
       model: Flax module.
       parameters: its parameters.
       members: the pairs.
-      batch_size: pairs a call.
+      batch_size: pairs per call.
 
     Returns:
       Means of mse, psnr and ssim of "input" and "restored".

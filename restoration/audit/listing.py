@@ -41,7 +41,8 @@ def side_of(path: str) -> str:
     return parts[parts[0] in pairs.SPLITS]
 
 
-def _is_link(path: str) -> bool:
+def is_link(path: str) -> bool:
+    """Returns whether a path is a symbolic link."""
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
     except FileNotFoundError:
@@ -77,7 +78,7 @@ def find_sides(data_dir: str | os.PathLike) -> tuple[tuple[str, str], ...]:
     )
     for folder in (*splits, *itertools.chain.from_iterable(sides)):
         path = os.path.join(root, folder)
-        if folder and _is_link(path):
+        if folder and is_link(path):
             raise errors.InputError(
                 f"{path}: a symbolic link, which clean does not follow; use the "
                 "folder itself"

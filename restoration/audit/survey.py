@@ -212,7 +212,7 @@ def look(root: str, path: str, *, tensorflow: bool) -> Look:
       The findings, and the image as RGB.
     """
     full = os.path.join(root, path)
-    if listing._is_link(full):
+    if listing.is_link(full):
         return Look((("link", f"a link to {os.readlink(full)}"),))
     try:
         data = _read(full)

@@ -47,7 +47,7 @@ def random_lettering(
         ((rows, glyphs), {"space": (0, 1), "wide": (0.75, 1.2), "capital": (0, 1)}),
         (
             (rows, glyphs, parts),
-            {"from": (0, 6), "to": (0, 6), "bulge": (-1, 1), "there": (0, 1)},
+            {"begin": (0, 6), "to": (0, 6), "bulge": (-1, 1), "there": (0, 1)},
         ),
         ((rows, 2, 60), {"chance": (0, 1)}),
     )
@@ -58,7 +58,7 @@ def random_lettering(
     corner = jnp.array(
         [[0.0, 0.0], [0.0, 1.0], [0.5, 0.0], [0.5, 1.0], [1.0, 0.0], [1.0, 1.0]]
     )
-    begin = corner[jnp.clip(getattr(part, "from").astype(jnp.int32), 0, 5)]
+    begin = corner[jnp.clip(part.begin.astype(jnp.int32), 0, 5)]
     end = corner[jnp.clip(part.to.astype(jnp.int32), 0, 5)]
     share = jnp.linspace(0, 1, steps)[:, None]
     straight = begin[..., None, :] + share * (end - begin)[..., None, :]
@@ -78,7 +78,7 @@ def random_lettering(
     present = (in_word & in_row)[..., None] & (
         (part.there < 0.75) | (jnp.arange(parts) < 2)
     )
-    present = present & (getattr(part, "from").astype(int) != part.to.astype(int))
+    present = present & (part.begin.astype(int) != part.to.astype(int))
     printed = (one.written >= 0.35) * present * there
     # Handwriting: the pen goes round and round on its way to the right.
     waves = fields.wave(hand.chance, pen)

@@ -226,7 +226,7 @@ def tree_requests(
     return (
         (
             (trunks, 1),
-            {"apart": (-5, 5), "from": (-0.2, 0.8), "reach": (0.15, 0.7)}
+            {"apart": (-5, 5), "begin": (-0.2, 0.8), "reach": (0.15, 0.7)}
             | {"split": (0, 1)},
         ),
         ((trunks, branches), grown),
@@ -292,7 +292,7 @@ def tree(
     lines = [strokes(trunk, trunk_width, opacity[:, None])]
 
     # The edge that lifted on the other side: it leaves the trunk and comes back.
-    inside = jnp.clip((even - getattr(trunks, "from")) / trunks.reach, 0, 1)
+    inside = jnp.clip((even - trunks.begin) / trunks.reach, 0, 1)
     apart = scale * trunks.apart * jnp.sin(math.pi * inside)
     split = (trunks.split < split) * jnp.clip(jnp.abs(apart) / scale, 0, 1)
     lines.append(

@@ -1,7 +1,7 @@
 """Training pairs drawn anew on the device: a crop of a clean picture, and damage.
 
 All of a pair follows from a key. Half of the crops are pieces as they are, the
-others are scaled; all are turned and flipped. Then they are worn: some as film, by
+others are scaled; all are turned and flipped. Then they are damaged: some as film, by
 what lands on it and its grain, the others as prints, by what else befalls these. What
 no network could undo from one picture alone, a film's weaving and flickering, is left
 out, or it would learn to blur; so is what fades a whole picture, which
@@ -47,7 +47,7 @@ class Recipe(NamedTuple):
     Attributes:
       image_size: side of the crops, pixels.
       severity: the greatest; it is drawn between 0 and this, lesser ones more often.
-      photo_share: of the pairs worn as prints, the others as film.
+      photo_share: of the pairs damaged as prints, the others as film.
       clean_share: of the pairs that stay clean, so that clean pictures stay so; a soft
         scan's JPEG is all that they may get.
       spotless_share: of the pairs on which nothing landed, drawn or scanned: they
@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
       grey_share: of the pairs that are grey.
       toned_share: of the pairs whose clean crop is already pale, tinted or flat, as old
         photographs are that nothing landed on: not a network's to undo.
-      soft_share: of the pairs whose two sides are blurred alike once they are worn, as
+      soft_share: of the pairs whose two sides are blurred alike once damaged, as
         by a scan or a transfer that is softer than its pixels. Without them a network
         knows dirt by its being sharper than the picture, and leaves all of it on a
         film that was copied.
@@ -220,7 +220,7 @@ def draw_clean(key: jax.Array, pieces: jax.Array, recipe: Recipe) -> jax.Array:
 
 
 def draw_tone(key: jax.Array, clean: jax.Array, recipe: Recipe) -> jax.Array:
-    """Fades and tints some of the clean crops; what they are worn by comes later.
+    """Fades and tints some of the clean crops; damage comes later.
 
     Args:
       key: PRNG key.
@@ -288,7 +288,7 @@ def draw_degraded(
       kinds: static, of `damage.KINDS`.
 
     Returns:
-      The worn crop.
+      The damaged crop.
     """
     keys, (fallen, mask) = fields.split(key, 2), dirt
 
@@ -311,7 +311,7 @@ def draw_degraded(
 def draw_scan(
     key: jax.Array, degraded: jax.Array, clean: jax.Array, recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
-    """Scans some of the pairs softly: both sides blurred; half of the worn compressed.
+    """Scans some pairs softly: both sides blurred; half of the inputs compressed.
 
     Args:
       key: PRNG key.
@@ -320,7 +320,7 @@ def draw_scan(
       recipe: `soft_share` is read.
 
     Returns:
-      The worn and the clean crop, softened or as they were.
+      The damaged and the clean crop, softened or as they were.
     """
     keys = fields.split(key, 2)
     (one,) = fields.draw(
@@ -363,14 +363,14 @@ def draw_pairs(
 
     Returns:
       {"input", "output"}: float32 (count, image_size, image_size, 3) in [0, 1], those
-      worn as film first.
+      damaged as film first.
     """
     # JPEG's squares begin at the corner of what is drawn. If the crop always did too, a
     # network would learn to see them by where they lie, and take a picture that was
-    # compressed for a worn one (docs/quality.md).
+    # compressed for a damaged one.
     size = recipe.image_size
     recipe = recipe._replace(image_size=size + _JPEG_SIDE - 1)
-    crops, severities, dirts, wears = fields.split(key, 4 * count).reshape(4, count, 2)
+    crops, severities, dirts, harms = fields.split(key, 4 * count).reshape(4, count, 2)
     clean = jax.vmap(lambda key: draw_clean(key, material.pieces, recipe))(crops)
     if recipe.toned_share:
         tone = jax.vmap(
@@ -400,10 +400,10 @@ def draw_pairs(
         if part.start < part.stop:
             pairs = jax.tree.map(
                 lambda x, part=part: x[part],
-                (wears, clean, dirt, severity, dirtiness, opacity),
+                (harms, clean, dirt, severity, dirtiness, opacity),
             )
-            wear = functools.partial(draw_degraded, kinds=kinds)
-            degraded.append(jax.vmap(wear)(*pairs))
+            harm = functools.partial(draw_degraded, kinds=kinds)
+            degraded.append(jax.vmap(harm)(*pairs))
     degraded = jnp.concatenate(degraded)
     if recipe.soft_share:
         scan = jax.vmap(

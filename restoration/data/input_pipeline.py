@@ -393,7 +393,7 @@ def evaluation_batches(reader: Reader, *, batch_size: int) -> Iterator[dict[str,
 
 
 def _batch(group: Sequence[tuple], size: int) -> dict[str, Any]:
-    """Stacks (name, worn, clean) to a batch padded to `size` rows."""
+    """Stacks (name, input, target) to a batch padded to `size` rows."""
     names, degraded, target = zip(*group, strict=True)
     stacked = {"input": np.stack(degraded), "output": np.stack(target)}
     return arrays.pad_batch(stacked, size) | {"name": list(names)}

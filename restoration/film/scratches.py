@@ -21,12 +21,23 @@ with epy.lazy_imports():
 _WIDE = 5
 _BASE = 720
 
+# What lies left and right of it differs by less than this part of its strength on
+# average: else it is what sharpening and coding leave beside an edge.
+_STEP = 0.7
+
+# The border of a picture on film is a line too: this part of the width is left.
+_EDGE = 0.035
+
 # How far a scratch may lean: pixels across for one down.
 _SLOPES = np.linspace(-0.024, 0.024, 9)
 
 # A scratch: how far it stands out on average, of 255; on what part of the rows it has
 # the same sign; and how many times as far as other columns do.
-_STRENGTH, _SHARE, _CLEAR = 3.0, 0.72, 6.0
+_STRENGTH, _SHARE, _CLEAR = 3.0, 0.75, 6.0
+
+# It runs over the whole height, where a door ends: of so many equal parts, so many
+# must show it, by so much of its mean strength.
+_PARTS, _SHOWN, _WEAKEST = 10, 9, 0.3
 
 # It stands in so many of the frames around, at most so many pixels away.
 _AROUND, _PERSISTS, _WANDERS = 4, 0.6, 3
@@ -34,11 +45,11 @@ _AROUND, _PERSISTS, _WANDERS = 4, 0.6, 3
 _Line = tuple[float, float, int]
 
 
-def _outstanding(grey: np.ndarray, wide: int) -> np.ndarray:
-    """Returns by how much pixels differ from both sides alike, float32.
+def _outstanding(grey: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns by how much pixels differ from both sides alike, and these two, float32.
 
-    Positive for bright lines and negative for dark ones; edges, which differ from one
-    side only, and wide things give nothing.
+    The first is positive for bright lines and negative for dark ones; edges, which
+    differ from one side only, and wide things give nothing.
     """
     values = cv2.GaussianBlur(grey, (1, 9), 2).astype(np.float32)
     left = np.roll(values, wide + 1, 1)
@@ -46,9 +57,10 @@ def _outstanding(grey: np.ndarray, wide: int) -> np.ndarray:
     over = values - np.maximum(left, right)
     under = values - np.minimum(left, right)
     result = np.where(over > 0, over, np.where(under < 0, under, 0))
-    result[:, : wide + 1] = 0
-    result[:, -(wide + 1) :] = 0
-    return np.clip(result, -40, 40)
+    edge = max(wide + 1, round(_EDGE * grey.shape[1]))
+    result[:, :edge] = 0
+    result[:, -edge:] = 0
+    return np.clip(result, -40, 40), np.clip(left - right, -40, 40)
 
 
 def lines(grey: np.ndarray) -> list[_Line]:
@@ -64,7 +76,7 @@ def lines(grey: np.ndarray) -> list[_Line]:
     if height < 48 or width < 48:
         return []
     wide = max(2, round(_WIDE * width / _BASE))
-    standing = _outstanding(grey, wide)
+    standing, steps = _outstanding(grey, wide)
     signs = np.sign(standing)
     found: list[tuple[float, _Line]] = []
     for slope in _SLOPES:
@@ -73,6 +85,9 @@ def lines(grey: np.ndarray) -> list[_Line]:
         upright = cv2.warpAffine(standing, matrix, (width, height), flags=flags)
         same = cv2.warpAffine(signs, matrix, (width, height), flags=flags)
         mean, share = upright.mean(0), same.mean(0)
+        step = np.abs(
+            cv2.warpAffine(steps, matrix, (width, height), flags=flags).mean(0)
+        )
         usual = np.median(np.abs(mean)) / 0.6745 + 0.15
         for sign in (1, -1):
             strength = sign * mean
@@ -80,8 +95,11 @@ def lines(grey: np.ndarray) -> list[_Line]:
                 (strength > _STRENGTH)
                 & (sign * share > _SHARE)
                 & (strength > _CLEAR * usual)
+                & (step < _STEP * strength)
             )
-            for x in np.flatnonzero(sure):
+            blocks = upright[: height // _PARTS * _PARTS].reshape(_PARTS, -1, width)
+            shown = sign * blocks.mean(1) > np.maximum(_WEAKEST * strength, 1)
+            for x in np.flatnonzero(sure & (shown.sum(0) >= _SHOWN)):
                 found.append((float(strength[x]), (float(x), float(slope), sign)))
     kept: list[_Line] = []
     for _, line in sorted(found, reverse=True):
@@ -108,7 +126,7 @@ def mask_of(
         profile = sign * np.median(values[rows[:, None], columns], 0)
         base = max(profile[0], profile[-1])
         top = profile[wide : wide + 5].max() - base
-        part = (profile - base) > 0.12 * top
+        part = (profile - base) > 0.2 * top
         # Only what hangs together with the middle.
         middle = wide + 2
         left = right = middle

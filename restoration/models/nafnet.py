@@ -141,11 +141,11 @@ def openings_and_closings(
 
     Args:
       images: (batch, height, width, channels).
-      radii: half widths of the squares; by default of 3, 7 and 15 pixels.
+      radii: of the squares in pixels; by default squares of 3, 7 and 15 pixels.
 
     Returns:
-      For each square the opening less the images, never positive,
-      and the closing less the images, never negative.
+      For each square: opening minus images, never positive, and closing minus images,
+      never negative.
     """
     largest = jnp.finfo(images.dtype).max
     changes = []

@@ -23,7 +23,7 @@ def charbonnier(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
 def psnr(image: jnp.ndarray, reference: jnp.ndarray) -> jnp.ndarray:
     """Negative PSNR, 10·log10(MSE + ε) dB, (batch,) (Chen et al. 2021, HINet).
 
-    An image counts for what it gains in dB, however worn it is. With ε = 1e-4, where
+    An image counts for what it gains in dB, however damaged it is. With ε = 1e-4, where
     theirs is 1e-8, those better than 40 dB count less and less.
     """
     return 10 * jnp.log10(metrics.mse(image, reference) + 1e-4)

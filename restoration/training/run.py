@@ -104,6 +104,10 @@ def train(
         data = feed.array_feed(options, data) if data else feed.open_feed(options)
     total_steps = feed.total_steps(options, data.count)
     workdir = pathlib.Path(options.workdir)
+    begun = checkpoint.steps_in(checkpoint.folder_of(workdir))
+    if task.initial is None and options.start != "random" and not begun:
+        # Before the workdir is claimed, so that a wrong name leaves none behind.
+        task = task._replace(initial=initial_parameters(options, task.model))
     described = data.describe()
     if processes.is_writer():
         _claim(workdir, options, described if data.fixed else None)
@@ -118,8 +122,7 @@ def train(
         stack.callback(manager.close)
         stack.enter_context(processes.leaving())
         stack.enter_context(files.explain_full_disk(workdir))
-        resumed = bool(manager.all_steps())
-        state = _initial_state(options, task, optimizer, resumed=resumed)
+        state = _initial_state(options, task, optimizer)
         state = jax.device_put(state, sharding.replicated(mesh))
         state = checkpoint.restore_latest(manager, state) or state
         start = int(state.step)
@@ -179,9 +182,9 @@ def train(
 
 
 def _initial_state(
-    options: train_config.RunConfig, task: Task, optimizer: Any, *, resumed: bool
+    options: train_config.RunConfig, task: Task, optimizer: Any
 ) -> step.TrainState:
-    """Returns the state before the first step; a resumed run needs its shapes alone."""
+    """Returns the state before the first step."""
     ema, key = bool(options.ema_decay), jax.random.key(options.seed)
     if task.initial is not None:
         # Copied, since a step gives its state away.
@@ -189,17 +192,15 @@ def _initial_state(
         return step.state_of(parameters, optimizer, ema=ema)
     # Compiled whole: one by one each of its operations would be compiled apart.
     parameters = jax.jit(lambda key: step.init_parameters(task.model, key))(key)
-    if options.start != "random" and not resumed:
-        parameters = initial_parameters(options, parameters)
     return step.state_of(parameters, optimizer, ema=ema)
 
 
-def initial_parameters(options: train_config.RunConfig, like: Any) -> Any:
+def initial_parameters(options: train_config.RunConfig, model: Any) -> Any:
     """Returns the weights that the option `start` names.
 
     Args:
       options: of the run; its `start` is not "random".
-      like: random weights of the model, for their shapes.
+      model: the Flax module.
 
     Raises:
       InputError: for weights that are missing, damaged or of another model.
@@ -209,7 +210,9 @@ def initial_parameters(options: train_config.RunConfig, like: Any) -> Any:
             raise errors.InputError(
                 f"--start=identity: for basic and advanced, not for {options.model}"
             )
-        found = identity_init.autoencoder(like, options.seed)
+        found = identity_init.autoencoder(
+            models.abstract_parameters(model), options.seed
+        )
     else:
         from_file = options.start.endswith(".safetensors")
         load = pretrained.load if from_file else pretrained.load_shipped

@@ -89,7 +89,7 @@ def test_ssim_refuses_images_smaller_than_its_window():
         metrics.ssim(image, image)
 
 
-def test_losses_closed_forms():
+def test_losses_equal_their_formulas():
     assert tuple(losses.LOSSES) == train_config.LOSSES
     image, target = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), 0.2)
     np.testing.assert_allclose(losses.LOSSES["mse"](image, target), 0.09, rtol=1e-5)

@@ -59,7 +59,7 @@ def refused_or_taken(call):
 
 @QUICK
 @hypothesis.given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.text())
-def test_configurations(changes, text):
+def test_hostile_configurations_are_refused(changes, text):
     good = dataclasses.asdict(train_config.TrainConfig(data_dir="d", workdir="w"))
     for data in (json.dumps(good | changes), text, json.dumps(good) + text):
         refused_or_taken(

@@ -14,6 +14,7 @@ from experiments.figures import readme
 from experiments.tables import runs, standin, tables
 from restoration import models
 from restoration.base import errors
+from restoration.models import identity_init
 
 OPTIONS = tables.TablesOptions(
     table="3", quick=True, pairs=75, image_size=16, batch_size=8, seeds=2
@@ -151,8 +152,8 @@ def test_an_interrupted_run_continues_to_the_same_numbers(
     run = runs.Run("basic", recipe, 4, 8, 16, seed=0)
     whole = runs.result(run, data, tmp_path / "whole")
 
-    def cut(options, data):  # as a signal would, after two of four epochs
-        return train(dataclasses.replace(options, epochs=2), data)
+    def cut(options, data, *, task):  # as a signal would, after two of four epochs
+        return train(dataclasses.replace(options, epochs=2), data, task=task)
 
     train = runs.training.train
     monkeypatch.setattr(runs.training, "train", cut)
@@ -170,7 +171,7 @@ def test_carrying_weights_show_the_picture(name, photographs):
     model = models.get_model(name)
     images = photographs["coffee"][None, :256:2, :256:2]
     shapes = models.abstract_parameters(model)
-    start = runs.carry(shapes, 0)
+    start = identity_init.autoencoder(shapes, 0)
     sizes = [leaf.shape for leaf in jax.tree.leaves(start)]
     assert sizes == [leaf.shape for leaf in jax.tree.leaves(shapes)]
     restored = np.asarray(model.apply(start, images))

@@ -173,13 +173,15 @@ def test_training_begins_with_given_weights(clean, tmp_path):
     found = []
     for start in (str(path), "basic"):
         options = options_for(clean, tmp_path / "run", model=name, start=start)
-        found.append(run.initial_parameters(options, parameters))
+        found.append(run.initial_parameters(options, None))
     jax.tree.map(np.testing.assert_array_equal, *found)
     jax.tree.map(np.testing.assert_array_equal, found[0], parameters)
     with pytest.raises(errors.InputError, match=f"weights of {name}, not of basic"):
         run.train(options_for(clean, tmp_path / "run", start=str(path)))
     with pytest.raises(errors.InputError, match="no weights of model 'unet'"):
         run.train(options_for(clean, tmp_path / "run", start="unet"))
+    # Neither has taken the workdir.
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_takes_clean_pictures_alone(clean, tmp_path, capsys):

@@ -26,8 +26,8 @@ for (const root of document.querySelectorAll("[data-comparison]")) {
     move(range.value);
   };
 
-  // The range takes keys and assistive technology; the pointer is ours, so that
-  // the line sits exactly under it and a vertical swipe still scrolls the page.
+  // The range input handles keys and assistive technology. The pointer is handled here,
+  // so that the line is exactly under it and a vertical swipe still scrolls the page.
   let start = range.value;
   const follow = (event) => {
     const box = stage.getBoundingClientRect();
@@ -48,7 +48,7 @@ for (const root of document.querySelectorAll("[data-comparison]")) {
       if (stage.hasPointerCapture(event.pointerId)) follow(event);
     });
   }
-  // The browser took the swipe for scrolling: undo its first few pixels.
+  // The browser uses the swipe for scrolling: undo its first few pixels.
   stage.addEventListener("pointercancel", () => move(start));
   range.addEventListener("input", () => move(range.value));
   // Keys used after the pointer show the focus again.
