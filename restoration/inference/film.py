@@ -627,9 +627,10 @@ def _attempt(
         )
     notes.append(
         f"{len(found.times)} frames, {len(found.shots)} shots, "
-        f"{100 * float(np.mean(shares)):.2f} % damaged"
+        f"{100 * float(np.mean(shares)):.2f} % of it filled"
     )
-    return dataclasses.replace(result, notes=tuple(notes))
+    share = round(float(np.mean(shares)), 6)
+    return dataclasses.replace(result, notes=tuple(notes), damaged_share=(share,))
 
 
 def _claim(folder: pathlib.Path, fingerprint: str) -> None:
