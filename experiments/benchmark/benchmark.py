@@ -5,6 +5,7 @@
     python -m experiments.benchmark restore
     python -m experiments.benchmark gpu
     python -m experiments.benchmark damage
+    python -m experiments.benchmark film --data_dir=FOLDER
 
 Each thing measured runs in a process of its own; memory is that of the process and
 its children together, sampled. `--quick` takes a few hundred pairs.
@@ -36,6 +37,7 @@ with epy.lazy_imports():
     )
     from experiments.benchmark import (
         damage,
+        film,
         gpu,
         layers,
         restore,
@@ -59,11 +61,13 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu, layers, restore, gpu or damage",
+        help="what to measure: data, cpu, layers, restore, gpu, damage or film",
         positional=True,
     )
     data_dir: str = config.option(
-        "", help="clean photographs to make pairs of; or, with --pairs=0, the pairs"
+        "",
+        help="clean photographs to make pairs of; or, with --pairs=0, the pairs; film: "
+        "the benchmark's folder",
     )
     pairs: int = config.option(31_801, help="pairs to make; 0: --data_dir holds them")
     out: str = config.option(
@@ -76,6 +80,10 @@ class BenchmarkOptions:
     model: tuple[str, ...] = config.option(
         (), help="restore: these shipped models alone, the others stay in the file"
     )
+    frames: int = config.option(
+        0, help="film: the first so many frames of each clip; 0: all", minimum=0
+    )
+    workers: int = config.option(1, help="film: ways measured at once", minimum=1)
     step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
@@ -419,6 +427,9 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     ),
     "gpu": lambda options: gpu.measure(options.quick, _out(options)),
     "damage": lambda options: damage.measure(options.quick),
+    "film": lambda options: film.measure(
+        options.data_dir, options.quick, options.frames, options.workers
+    ),
 }
 
 

@@ -6,8 +6,9 @@ photograph; thin fast things pass that belong to the picture and are not marked.
 """
 
 import dataclasses
+import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -80,7 +81,7 @@ def _film(path: pathlib.Path) -> np.ndarray:
 
 def read_sources(
     films: Sequence[pathlib.Path],
-    photographs: pathlib.Path,
+    photographs: Mapping[str, bytes],
     scans: pathlib.Path,
     most: int,
 ) -> Sources:
@@ -88,16 +89,16 @@ def read_sources(
 
     Args:
       films: files.
-      photographs: folder of pictures.
+      photographs: picture files, as `sources.find` gives them.
       scans: folder with a folder of RGBA pictures for each kind of dirt.
       most: photographs that are read.
     """
-    pictures = sorted(p for p in photographs.rglob("*") if p.suffix in (".png", ".jpg"))
+    names = list(photographs)[:: max(1, len(photographs) // most)]
     return Sources(
         [_film(path) for path in films],
         [
-            np.asarray(Image.open(p).convert("L"))
-            for p in pictures[:: max(1, len(pictures) // most)]
+            np.asarray(Image.open(io.BytesIO(photographs[name])).convert("L"))
+            for name in names
         ],
         {
             kind: [

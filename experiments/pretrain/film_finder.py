@@ -8,8 +8,6 @@ The same command goes on where it stopped. `--out` writes weights and their card
 
 import dataclasses
 import pathlib
-import shlex
-import sys
 import time
 
 import numpy as np
@@ -23,7 +21,7 @@ with epy.lazy_imports():
     import jax.numpy as jnp
     import optax
 
-    from experiments.pretrain import film_dirt
+    from experiments.pretrain import film_dirt, sources
     from restoration import models
     from restoration.film import over_time, stills
     from restoration.models import film_finder, pretrained
@@ -31,6 +29,9 @@ with epy.lazy_imports():
 # Frames of a drawn clip: all become examples, those at its ends with neighbours on
 # one side only.
 _FRAMES = 9
+
+# How much of each step's weights goes into their average.
+_AVERAGE = 0.005
 
 # Examples that are drawn ahead and mixed.
 _MIXED = 128
@@ -49,12 +50,15 @@ class FinderOptions:
     batch_size: int = config.option(6, help="frames a step", minimum=1)
     image_size: int = config.option(128, help="side of the crops", minimum=32)
     learning_rate: float = config.option(2e-3, help="peak learning rate")
-    photographs: int = config.option(150, help="photographs that are read", minimum=1)
+    sources: str = config.option(
+        "", help="JSON list of photographs that may be used; see experiments.pretrain"
+    )
+    photographs: int = config.option(200, help="photographs that are read", minimum=1)
     seed: int = config.option(0, help="seed of weights and clips")
     out: str = config.option("", help="write weights and card here, then stop")
 
 
-def examples(sources, rng, side):
+def examples(material, rng, side):
     """Yields examples without end, mixed: (input, references, trust, clean, opacity).
 
     Arrays are (side, side, channels): what the network sees, the luma of its
@@ -63,7 +67,7 @@ def examples(sources, rng, side):
     layout = stills.Layout(8, "gray", full=True)
     held = []
     while True:
-        clip = film_dirt.draw(rng, sources, _FRAMES, side)
+        clip = film_dirt.draw(rng, material, _FRAMES, side)
         frames = (stills.Still(i, (f,), f) for i, f in enumerate(clip.worn))
         passed = over_time.first_pass(frames, layout)
 
@@ -135,11 +139,18 @@ def main(options: FinderOptions) -> int:
             step = int(held["step"])
             leaves = [held[f"leaf{i}"] for i in range(len(jax.tree.leaves(state)))]
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    origins = sources.read_sources(options.sources or sources.SOURCES)
+    photographs = sources.find(options.data_dir, origins)
     if options.out:
         card = {
             "training data": {
                 "films": [pathlib.Path(f).name for f in options.films],
-                "photographs": options.photographs,
+                "photographs": sources.counts(
+                    list(photographs)[
+                        :: max(1, len(photographs) // options.photographs)
+                    ],
+                    origins,
+                ),
                 "overlays": "FilmDamageSimulator, MIT",
             },
             "recipe": {
@@ -149,9 +160,20 @@ def main(options: FinderOptions) -> int:
             },
             "step": step,
             "parameters": models.count_parameters(parameters),
-            "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
+            "command": "python -m experiments.pretrain.film_finder --films FILM... "
+            f"--data_dir PHOTOGRAPHS --overlays SCANS --workdir RUN --steps={step}",
+            "limits": "Trained on drawn wear alone; what local flicker and motion that "
+            "no flow follows leave may be marked, and is then filled from neighbours.",
         }
-        pretrained.save(options.out, film_finder.NAME, state[2], card, dtype=np.float16)
+        # An average that began with the weights of step 0 still holds some of them.
+        left = (1 - _AVERAGE) ** step
+        start = film_finder.FilmFinder().init(
+            jax.random.key(options.seed), jnp.zeros((1, 32, 32, film_finder.CHANNELS))
+        )
+        average = jax.tree.map(
+            lambda mean, first: (mean - left * first) / (1 - left), state[2], start
+        )
+        pretrained.save(options.out, film_finder.NAME, average, card, dtype=np.float16)
         return 0
 
     @jax.jit
@@ -160,7 +182,7 @@ def main(options: FinderOptions) -> int:
         loss, gradient = jax.value_and_grad(loss_of)(parameters, batch)
         change, kept = tx.update(gradient, kept, parameters)
         parameters = optax.apply_updates(parameters, change)
-        average = optax.incremental_update(parameters, average, 0.005)
+        average = optax.incremental_update(parameters, average, _AVERAGE)
         return (parameters, kept, average), loss
 
     def save():
@@ -173,13 +195,13 @@ def main(options: FinderOptions) -> int:
 
     cv2.setNumThreads(1)
     rng = np.random.default_rng([options.seed, step])
-    sources = film_dirt.read_sources(
+    material = film_dirt.read_sources(
         [pathlib.Path(f) for f in options.films],
-        pathlib.Path(options.data_dir),
+        photographs,
         pathlib.Path(options.overlays),
         options.photographs,
     )
-    feed = examples(sources, rng, options.image_size)
+    feed = examples(material, rng, options.image_size)
     start, losses, told = time.monotonic(), [], time.monotonic()
     while step < options.steps and time.monotonic() - start < 60 * options.minutes:
         batch = [
@@ -191,18 +213,10 @@ def main(options: FinderOptions) -> int:
         step += 1
         if time.monotonic() - told > 30:
             told = time.monotonic()
-            print(
-                f"step {step} loss {np.mean(losses):.4f} {(told - start) / len(losses):.2f}",
-                flush=True,
-            )
+            print(f"step {step} loss {np.mean(losses[-50:]):.4f}", flush=True)
             save()
-            start, losses = start, losses[-50:]
     save()
     return 0
-
-
-def _module() -> list[str]:
-    return ["experiments.pretrain.film_finder"]
 
 
 if __name__ == "__main__":

@@ -8,22 +8,23 @@ picture is drawn on clean ones.
 """
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from etils import epy
 
-from experiments.pretrain import clean_pictures
-from restoration.base import cli, config
+from experiments.pretrain import sources
+from restoration.base import cli, config, errors
+from restoration.data import clean_pictures
 from restoration.devices import backend
 
 with epy.lazy_imports():
     import jax
     import jax.numpy as jnp
 
-    from restoration.damage import dirt, lookalikes, prints
+    from restoration import damage
+    from restoration.damage import lookalikes, prints
 
 # Severities of what is drawn, and of what only looks like damage.
 _SEVERITIES, _ALIKE = (0.5, 2.0), (0.5, 1.5)
@@ -63,7 +64,9 @@ class Options:
     data_dir: str = config.option(help="folder of clean pictures, or a packed file")
     out: str = config.option(help="file to write, .npz")
     sources: str = config.option(
-        "all", help="JSON list of what may be used, with licences; all: every picture"
+        "",
+        help="JSON list of what may be used, with licences; all: every picture; by "
+        "default experiments/pretrain_sources.json",
     )
     count: int = config.option(40, help="layers of each kind", minimum=1)
     belonging: int = config.option(
@@ -77,17 +80,17 @@ class Options:
 def covers() -> dict[str, Callable]:
     """Returns what covers a picture and does not look at it, by kind."""
     return {
-        "creases": dirt.random_creases,
-        "cue_marks": dirt.random_cue_marks,
-        "dirt": dirt.random_dirt,
-        "dust": dirt.random_dust,
-        "hairs": dirt.random_hairs,
-        "lint": dirt.random_lint,
-        "missing": dirt.random_missing,
-        "running_scratches": dirt.random_running_scratches,
-        "scratches": dirt.random_scratches,
-        "spots": dirt.random_spots,
-        "stains": dirt.random_stains,
+        "creases": damage.random_creases,
+        "cue_marks": damage.random_cue_marks,
+        "dirt": damage.random_dirt,
+        "dust": damage.random_dust,
+        "hairs": damage.random_hairs,
+        "lint": damage.random_lint,
+        "missing": damage.random_missing,
+        "running_scratches": damage.random_running_scratches,
+        "scratches": damage.random_scratches,
+        "spots": damage.random_spots,
+        "stains": damage.random_stains,
         **{name: prints.KINDS[name] for name in prints.LAYERED},
     }
 
@@ -140,48 +143,52 @@ def render_belonging(
     """
     fitting = [picture for picture in pictures if min(picture.shape[:2]) >= side]
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    drawn = jax.jit(
-        lambda key, image, severity: lookalikes.random_lookalikes(
-            key, image, severity=severity
+    kinds = [
+        jax.jit(
+            lambda key, image, severity, kind=kind: kind(key, image, severity=severity)
         )
-    )
+        for kind in lookalikes.KINDS.values()
+    ]
     found = []
     for number in range(count if fitting else 0):
+        drawn = kinds[number * len(kinds) // count]
         picture = fitting[rng.integers(len(fitting))]
         top, left = (rng.integers(0, length - side + 1) for length in picture.shape[:2])
         piece = picture[top : top + side, left : left + side].astype(np.float32) / 255
         each = jax.random.fold_in(key, number)
-        found.append(_to_uint8(drawn(each, piece, rng.uniform(*_ALIKE))))
+        drawn_on = drawn(each, piece, rng.uniform(*_ALIKE))
+        found.append(_to_uint8(drawn_on))
     return np.stack(found) if found else np.zeros((0, side, side, 3), np.uint8)
 
 
 def main(options: Options) -> None:
     """Entry point."""
     backend.cache_compilations()
-    key = jax.random.key(options.seed)
-    wanted = [name for name in options.kinds.split(",") if name]
+    key, known = jax.random.key(options.seed), covers()
+    wanted = [name for name in options.kinds.split(",") if name] or list(known)
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise errors.InputError(f"--kinds={unknown[0]}: choose of {', '.join(known)}")
     arrays = {}
-    for number, (name, cover) in enumerate(covers().items()):
-        if wanted and name not in wanted:
-            continue
-        layers = render(
-            cover,
-            key=jax.random.fold_in(key, number),
+    for name in wanted:
+        arrays[f"drawn/{name}"] = render(
+            known[name],
+            key=jax.random.fold_in(key, list(known).index(name)),
             count=options.count,
             side=options.side,
         )
-        if len(layers):
-            arrays[f"drawn/{name}"] = layers
-        logging.info("%s: %d layers", name, len(layers))
-    sources = clean_pictures.read_sources(options.sources)
-    files = clean_pictures.find(options.data_dir, sources)
-    arrays["belonging"] = render_belonging(
-        [clean_pictures.decode(name, data) for name, data in files.items()],
-        key=jax.random.fold_in(key, 1000),
-        count=options.belonging,
-        side=options.side,
-    )
-    np.savez(options.out, **arrays)
+        print(f"{name}: {len(arrays[f'drawn/{name}'])} layers", flush=True)
+        np.savez(options.out, **arrays)
+    if options.belonging:
+        listed = sources.read_sources(options.sources or sources.SOURCES)
+        found = sources.find(options.data_dir, listed)
+        arrays["belonging"] = render_belonging(
+            [clean_pictures.decode(name, data) for name, data in found.items()],
+            key=jax.random.fold_in(key, 1000),
+            count=options.belonging,
+            side=options.side,
+        )
+        np.savez(options.out, **arrays)
     print(options.out)
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from experiments.pretrain import clean_pictures
-from restoration.base import cli, config, errors
+from experiments.pretrain import sources
+from restoration.base import cli, config, errors, files
+from restoration.data import clean_pictures
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -35,9 +36,10 @@ with epy.lazy_imports():
     from restoration.training import checkpoint, optim, run_log, step
 
 # What may change between the parts of a run.
-_FREE = ("data_dir", "overlays", "bank", "bench", "encoder", "start", "workdir", "minutes", "log_every",
-         "validate_every", "steps", "decay_from", "hard", "belonging_share", "hard_share",
-         "drawn_share", "clean_share", "note")  # fmt: skip
+_FREE = ("data_dir", "overlays", "bank", "bench", "encoder", "hard", "workdir",
+         "start", "minutes", "log_every", "validate_every", "steps", "decay_from",
+         "belonging_share", "hard_share", "drawn_share", "clean_share",
+         "note")  # fmt: skip
 
 # Opacity from which on damage is surely to be found.
 _SURE = 0.4
@@ -47,6 +49,10 @@ _DICE, _HARDLY_SEEN = 0.3, 0.15
 
 # Of the filler's loss: of the differences between neighbors.
 _EDGES = 0.5
+
+# Last layers, which begin at zero: a filler gives its first guess, and a finder at
+# full size what it finds at half.
+_ZERO = ("outro", "fine_logits", "coarse_logits")
 
 # Charbonnier's epsilon.
 _EPSILON = 1e-3
@@ -63,7 +69,9 @@ class Options:
     )
     workdir: str = config.option(help="folder for checkpoints and metrics; resumed")
     sources: str = config.option(
-        "all", help="JSON list of what may be used, with licences; all: every picture"
+        "",
+        help="JSON list of what may be used, with licences; all: every picture; by "
+        "default experiments/pretrain_sources.json",
     )
     bank: str = config.option("", help="file that mask_bank wrote, of drawn damage")
     hard: str = config.option("", help="file that finder_quality wrote, of false finds")
@@ -125,9 +133,9 @@ def load(options: Options) -> tuple["mask_pairs.Material", dict[str, Any]]:
     Returns:
       The material and what the card tells of it.
     """
-    sources = clean_pictures.read_sources(options.sources)
-    files = clean_pictures.find(options.data_dir, sources)
-    pictures = [clean_pictures.decode(name, data) for name, data in files.items()]
+    listed = sources.read_sources(options.sources or sources.SOURCES)
+    found = sources.find(options.data_dir, listed)
+    pictures = [clean_pictures.decode(name, data) for name, data in found.items()]
     scanned = mask_pairs.read_scanned(pathlib.Path(options.overlays))
     if not scanned:
         raise errors.InputError(
@@ -138,7 +146,7 @@ def load(options: Options) -> tuple["mask_pairs.Material", dict[str, Any]]:
     hard = json.loads(pathlib.Path(options.hard).read_text()) if options.hard else []
     hard = [tuple(row) for row in hard if row[0] < len(pictures)]
     card = {
-        "pictures": clean_pictures.counts(list(files), sources),
+        "pictures": sources.counts(list(found), listed),
         "scanned": {kind: len(found) for kind, found in scanned.items()},
         "drawn": {kind: len(found) for kind, found in bank.drawn.items()},
         "pictures with specks that belong": len(bank.belonging),
@@ -266,6 +274,26 @@ def make_optimizer(options: Options) -> "optax.GradientTransformation":
     )
 
 
+def _drawn(options: Options) -> Any:
+    """Returns random parameters; a jitted `init` would compile for minutes."""
+    rng = np.random.default_rng([options.seed, 1])
+
+    def draw(path: Any, leaf: Any) -> jnp.ndarray:
+        module, name = path[-2].key, path[-1].key
+        if name == "scale":
+            return jnp.ones(leaf.shape)
+        if name in ("bias", "beta", "gamma") or module in _ZERO:
+            return jnp.zeros(leaf.shape)
+        depthwise = "depthwise" in module or "around" in module
+        fan = np.prod(leaf.shape[:2] if depthwise else leaf.shape[:-1])
+        gain = 2.0 if options.network == "finder" else 1.0
+        drawn = np.sqrt(gain / fan) * rng.standard_normal(leaf.shape)
+        return jnp.asarray(drawn, jnp.float32)
+
+    network = finder if options.network == "finder" else filler
+    return jax.tree_util.tree_map_with_path(draw, network.abstract_parameters())
+
+
 def initial_parameters(options: Options, batch: dict[str, np.ndarray]) -> Any:
     """Returns what a run begins with.
 
@@ -283,12 +311,10 @@ def initial_parameters(options: Options, batch: dict[str, np.ndarray]) -> Any:
                 f"--start={options.start}: weights of {name}, not of {options.network}"
             )
         return jax.tree.map(jnp.asarray, parameters)
-    key = jax.random.key(options.seed)
+    parameters = _drawn(options)
     if options.network == "filler":
-        shape = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 1))
-        return jax.jit(filler.Filler().init)(key, *shape)
+        return parameters
     model = finder.Finder(calibrating=True, random_encoder=not options.encoder)
-    parameters = jax.jit(finder.Finder().init)(key, jnp.zeros((1, 64, 64, 3)))
     if options.encoder:
         _, encoder = pretrained.load(options.encoder)
         mine = parameters["params"]["encoder"]
@@ -341,7 +367,7 @@ def _claim(options: Options) -> None:
                 "use another --workdir or the same flags"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(path, config.to_json(options))
+    files.write_text(path, config.to_json(options))
 
 
 def export(options: Options, state: Any, material: dict, figures: dict) -> pathlib.Path:
@@ -406,8 +432,14 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
             material, recipe, seed=options.seed, step=number, count=options.batch_size
         )
 
+    manager = checkpoint.open_manager(workdir, keep=2)
+    network = finder if options.network == "finder" else filler
+    if manager.all_steps():  # what begins the run is not needed then
+        like = network.abstract_parameters()
+        parameters = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    else:
+        parameters = initial_parameters(options, draw(0))
     optimizer = make_optimizer(options)
-    parameters = initial_parameters(options, draw(0))
     state = step.TrainState(
         jnp.zeros([], jnp.int32),
         parameters,
@@ -418,7 +450,6 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
     stopped: list[int] = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stopped.append(number))
-    manager = checkpoint.open_manager(workdir, keep=2)
     try:
         state = checkpoint.restore_latest(manager, state) or state
         done = int(state.step)
@@ -431,10 +462,10 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
                 figures = finder_quality.validate(
                     options.network, state.average, options.bench
                 )
-                run_log.append(log, {"step": done, "split": "validation", **figures})
-                run_log.flush(log)
+                log.write({"step": done, "split": "validation", **figures})
+                log.flush()
                 hours = before + (time.monotonic() - started) / 3600
-                config.write_text(_hours(options), json.dumps(hours))
+                files.write_text(_hours(options), json.dumps(hours))
                 checkpoint.save(manager, state, None)
                 export(options, state, described, figures)
 
@@ -458,8 +489,8 @@ def train(options: Options) -> tuple[pathlib.Path, int]:
                     row = {"step": done, "split": "train", **means}
                     row["images_per_second"] = round(speed, 2)
                     row["drawing_share"] = round(drawing / seconds, 3)
-                    run_log.append(log, row)
-                    run_log.flush(log)
+                    log.write(row)
+                    log.flush()
                     pending, drawing, since = [], 0.0, time.monotonic()
                 if done % options.validate_every == 0 or done == options.steps:
                     save()

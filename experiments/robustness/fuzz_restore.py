@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import pathlib
+import struct
 import time
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from restoration.inference import engine, jobs, layout, restore_file
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
-# Formats of the extra "formats", which only `restore` reads.
-EXTRA = ("jp2", "heic")
+# Formats of the extra "formats", and those that only `restore` reads.
+EXTRA = ("jp2", "heic", "j2k", "ppm", "tga", "dpx")
 KINDS = (*FORMATS, *EXTRA)
 
 # Extreme sizes and offsets.
@@ -55,6 +56,55 @@ def identity() -> engine.Engine:
     return engine.Engine(None, "none", engine.Network(compile_program, [grid]))
 
 
+def _dpx(values: np.ndarray) -> bytes:
+    """Returns a DPX file of 10 bits."""
+    height, width, _ = values.shape
+    head = bytearray(2048)
+    head[:4] = b"SDPX"
+    struct.pack_into(">I8s", head, 4, 2048, b"V2.0")
+    struct.pack_into(">HHII", head, 768, 0, 1, width, height)
+    head[800:804] = bytes([50, 1, 0, 10])
+    struct.pack_into(">HHIII", head, 804, 1, 0, 2048, 0, 0)
+    wide = values.astype(np.uint32) * 4
+    words = wide[..., 0] << 22 | wide[..., 1] << 12 | wide[..., 2] << 2
+    return bytes(head) + words.astype(">u4").tobytes()
+
+
+def _tiff_scans(values: np.ndarray) -> list[bytes]:
+    """Returns TIFF files with a fourth sample, and of floats."""
+    height, width, _ = values.shape
+    noise = np.random.default_rng(1).integers(180, 220, (height, width, 1), np.uint8)
+    files = []
+    for data, extra in (
+        (np.concatenate([values, noise], -1), {338: (3, 1, 0)}),
+        (values.astype("<f4"), {339: (3, 1, 3), 341: (11, 1, 0x437F0000)}),
+        (values.astype("<f4"), {339: (3, 1, 3)}),
+    ):
+        tags = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, data.itemsize * 8),
+                262: (3, 1, 2), 273: (4, 1, 256), 277: (3, 1, data.shape[2]),
+                278: (4, 1, height), 279: (4, 1, data.nbytes), **extra}  # fmt: skip
+        table = b"".join(struct.pack("<HHII", t, *tags[t]) for t in sorted(tags))
+        head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + table + bytes(4)
+        files.append(head.ljust(256, b"\0") + data.tobytes())
+    return files
+
+
+def _with_metadata(data: bytes) -> bytes:
+    """Returns a JPEG file with what depends on its pixels."""
+    blocks = (
+        (0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + data),
+        (0xE1, b'http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version="1"/>'),
+        (0xE2, b"MPF\0" + bytes(40)),
+        (0xEB, b"JP\0\1\0\0\0\1\0\0\0\x28jumb....jumdc2pa"),
+        (0xED, b"Photoshop 3.0\x008BIM\x04\x0c\0\0\0\0\1\0" + data),
+    )
+    added = b"".join(
+        struct.pack(">BBH", 0xFF, marker, len(block) + 2) + block
+        for marker, block in blocks
+    )
+    return data[:2] + added + data[2:] + b"\0\0\0\x14ftypmp42" + bytes(50)
+
+
 def originals(kind: str) -> list[bytes]:
     """Returns small intact files of a format, with different encodings."""
     generator = np.random.default_rng(0)
@@ -79,8 +129,18 @@ def originals(kind: str) -> list[bytes]:
         (color, {}), (color, {"irreversible": True}), (color.convert("L"), {}),
         (color.convert("RGBA"), {}),
     ]  # fmt: skip
+    variants["j2k"] = [
+        (color, {"no_jp2": True}),
+        (color.convert("L"), {"no_jp2": True}),
+    ]
+    variants["ppm"] = [(color, {}), (color.convert("L"), {}), (color.convert("1"), {})]
+    variants["tga"] = [
+        (color, {}), (color, {"compression": "tga_rle"}), (color.convert("RGBA"), {}),
+    ]  # fmt: skip
+    variants["dpx"] = []
     variants["heic"] = [(color, {"quality": 90}), (color.convert("RGBA"), {})]
-    names = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"}
+    names = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "j2k": "JPEG2000",
+             "heic": "HEIF"}  # fmt: skip
     if kind == "heic":
         import pillow_heif
 
@@ -88,9 +148,16 @@ def originals(kind: str) -> list[bytes]:
     result = []
     for image, options in variants[kind]:
         file = io.BytesIO()
-        given = {} if kind in ("bmp", "jp2") else {"exif": exif.tobytes()}
+        plain = kind in ("bmp", "jp2", "j2k", "ppm", "tga")
+        given = {} if plain else {"exif": exif.tobytes()}
         image.save(file, names.get(kind, kind.upper()), **given, **options)
         result.append(file.getvalue())
+    if kind == "jpg":
+        result.append(_with_metadata(result[0]))
+    if kind == "dpx":
+        result.append(_dpx(values))
+    if kind == "tif":
+        result += _tiff_scans(values)
     return result
 
 

@@ -367,7 +367,7 @@ def draw_pairs(
     """
     # JPEG's squares begin at the corner of what is drawn. If the crop always did too, a
     # network would learn to see them by where they lie, and take a picture that was
-    # compressed for a damaged one (docs/lab).
+    # compressed for a damaged one.
     size = recipe.image_size
     recipe = recipe._replace(image_size=size + _JPEG_SIDE - 1)
     crops, severities, dirts, harms = fields.split(key, 4 * count).reshape(4, count, 2)

@@ -1,9 +1,9 @@
 """Films in and out, whole: every frame's planes and times, and all that goes with them.
 
 A film is read frame by frame as it is stored (`Source`, `read`), restored frames are
-encoded in parts (`write_part`), and parts are joined with the source's sound, subtitles,
-chapters and tags, which are copied bit for bit (`join`). A folder of numbered pictures
-is read and written alike. All of it through PyAV, that is FFmpeg.
+encoded in parts (`write_part`), and parts are joined with the source's sound,
+subtitles, chapters and tags, which are copied bit for bit (`join`). A folder of
+numbered pictures is read and written alike. All of it through PyAV, that is FFmpeg.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import disk, errors
+from restoration.base import errors, files
 from restoration.film import stills, video
 
 with epy.lazy_imports():
@@ -37,27 +37,10 @@ SUFFIXES = (
 PICTURES = (".png", ".tif", ".tiff", ".dpx")
 
 # Codecs that keep every bit.
-_LOSSLESS = frozenset(
-    [
-        "ffv1",
-        "ffvhuff",
-        "huffyuv",
-        "utvideo",
-        "magicyuv",
-        "rawvideo",
-        "v210",
-        "v308",
-        "v408",
-        "v410",
-        "r210",
-        "qtrle",
-        "png",
-        "dpx",
-        "tiff",
-        "bmp",
-        "zlib",
-    ]
-)
+_LOSSLESS = (
+    "ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "rawvideo", "v210", "v308",
+    "v408", "v410", "r210", "qtrle", "png", "dpx", "tiff", "bmp", "zlib",
+)  # fmt: skip
 
 # `--codec`, the encoder and what it is told. Parts are joined, so no frame may refer to
 # frames of another part, nor be stored before ones that are shown earlier.
@@ -585,7 +568,7 @@ def _one_line(path: pathlib.Path) -> Iterator[None]:
         raise
     except Exception as error:
         known = isinstance(error, (av.error.FFmpegError, OSError))
-        if disk.is_full(error):
+        if files.is_full(error):
             raise errors.InputError(
                 f"{path.parent}: no space left on the disk; make room and run the same "
                 "command again: finished shots are kept"
@@ -744,7 +727,7 @@ def join(
       duration: of the last frame, in units of the source's time base; 0: unknown.
       target: the file to write, which appears when it is whole.
       extras: whether sound, subtitles, chapters and tags are copied.
-      replacing: gives a temporary path, see `images.frames.replacing`.
+      replacing: gives a temporary path, see `files.replacing`.
 
     Returns:
       What could not be copied, a line each.

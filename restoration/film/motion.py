@@ -6,6 +6,7 @@ from frame t to frame n is float32 (height, width, 2): what frame t shows at (x,
 lies in frame n at (x, y) + flow, in pixels.
 """
 
+import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,13 +26,11 @@ LEAST_SIDE = 24
 
 def require_opencv() -> None:
     """Raises InputError with the way to install OpenCV where it is missing."""
-    try:
-        import cv2 as _
-    except ImportError:
+    if importlib.util.find_spec("cv2") is None:
         raise errors.InputError(
             "restoring films needs OpenCV for motion: pip install "
             "opencv-python-headless"
-        ) from None
+        )
 
 
 def smoothed(grey: np.ndarray) -> np.ndarray:

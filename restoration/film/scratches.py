@@ -21,12 +21,19 @@ with epy.lazy_imports():
 _WIDE = 5
 _BASE = 720
 
+# The border of a picture on film is a line too: this part of the width is left.
+_EDGE = 0.035
+
 # How far a scratch may lean: pixels across for one down.
 _SLOPES = np.linspace(-0.024, 0.024, 9)
 
 # A scratch: how far it stands out on average, of 255; on what part of the rows it has
 # the same sign; and how many times as far as other columns do.
-_STRENGTH, _SHARE, _CLEAR = 3.0, 0.72, 6.0
+_STRENGTH, _SHARE, _CLEAR = 3.0, 0.75, 6.0
+
+# It runs over the whole height, where a door ends: of so many equal parts, so many
+# must show it, by so much of its mean strength.
+_PARTS, _SHOWN, _WEAKEST = 10, 9, 0.3
 
 # It stands in so many of the frames around, at most so many pixels away.
 _AROUND, _PERSISTS, _WANDERS = 4, 0.6, 3
@@ -46,8 +53,9 @@ def _outstanding(grey: np.ndarray, wide: int) -> np.ndarray:
     over = values - np.maximum(left, right)
     under = values - np.minimum(left, right)
     result = np.where(over > 0, over, np.where(under < 0, under, 0))
-    result[:, : wide + 1] = 0
-    result[:, -(wide + 1) :] = 0
+    edge = max(wide + 1, round(_EDGE * grey.shape[1]))
+    result[:, :edge] = 0
+    result[:, -edge:] = 0
     return np.clip(result, -40, 40)
 
 
@@ -81,7 +89,9 @@ def lines(grey: np.ndarray) -> list[_Line]:
                 & (sign * share > _SHARE)
                 & (strength > _CLEAR * usual)
             )
-            for x in np.flatnonzero(sure):
+            blocks = upright[: height // _PARTS * _PARTS].reshape(_PARTS, -1, width)
+            shown = sign * blocks.mean(1) > np.maximum(_WEAKEST * strength, 1)
+            for x in np.flatnonzero(sure & (shown.sum(0) >= _SHOWN)):
                 found.append((float(strength[x]), (float(x), float(slope), sign)))
     kept: list[_Line] = []
     for _, line in sorted(found, reverse=True):
@@ -108,7 +118,7 @@ def mask_of(
         profile = sign * np.median(values[rows[:, None], columns], 0)
         base = max(profile[0], profile[-1])
         top = profile[wide : wide + 5].max() - base
-        part = (profile - base) > 0.12 * top
+        part = (profile - base) > 0.2 * top
         # Only what hangs together with the middle.
         middle = wide + 2
         left = right = middle

@@ -371,7 +371,7 @@ def _carry(
             dropped += [dependent.VIDEO] * jpeg.has_video(source.path)
             dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
     found = dataclasses.replace(found, icc=_profile_of(page, found))
-    known = {"resolution": page.resolution is not None}
+    known: dict[str, Any] = {"resolution": page.resolution}
     if kind == "png" and page.colorimetry:
         known["color"] = _color_chunks(source, page)
     return metadata.FORMATS[kind].insert(target, found, **known), dropped
@@ -488,5 +488,4 @@ def save_plain(path: str | os.PathLike, written: Written) -> None:
     """Writes 8-bit values as a PNG without metadata, whole or not at all."""
     with told(path), files.replacing(path) as temporary:
         _raw_image(written).pngsave(os.fsencode(temporary), keep="none")
-        known = written.page.resolution is not None
-        png.insert(temporary, blocks.Blocks(), resolution=known)
+        png.insert(temporary, blocks.Blocks(), resolution=written.page.resolution)

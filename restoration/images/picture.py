@@ -531,8 +531,11 @@ def _inspect_vips(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
         except pyvips.Error:
             raise blocks.MalformedError("it is cut short: pixels are missing") from None
     page, more = _page(path, image, 0, {})
-    if kind == "png":  # libvips puts 72 dpi where none is known
-        page = dataclasses.replace(page, resolution=png.resolution(path))
+    # libvips puts 72 dpi where none is known.
+    stated = {"png": png.resolution, "jpeg": jpeg.resolution}.get(kind)
+    exif = metadata.FORMATS[kind].read(path).exif
+    known = (stated(path) if stated else None) or tiff.resolution_of(exif)
+    page = dataclasses.replace(page, resolution=known)
     if kind == "jpeg" and jpeg.is_multiple(path) and not jpeg.has_gain_map(path):
         notes.append("only the first of several pictures in the file was restored")
     if not page.profile and "CMYK was converted to RGB (sRGB)" not in more:

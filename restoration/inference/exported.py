@@ -12,8 +12,7 @@ from etils import epy
 from jax import export
 
 from restoration import models
-from restoration.base import config, errors
-from restoration.images import frames
+from restoration.base import errors, files
 from restoration.inference import layout, onnx_graph, preserve
 from restoration.models import apply, filler, finder, pretrained
 
@@ -223,8 +222,8 @@ def write(path: pathlib.Path, network: Exportable) -> pathlib.Path:
     if path.suffix == ".stablehlo":
         about = about | {"layout": "batch, height, width, channels; RGB"}
     data = FORMATS[path.suffix](network)
-    with frames.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_bytes(data)
     beside = path.with_suffix(".json")
-    config.write_text(beside, json.dumps(about, indent=1) + "\n")
+    files.write_text(beside, json.dumps(about, indent=1) + "\n")
     return beside

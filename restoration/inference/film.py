@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import fractions
 import hashlib
+import itertools
 import json
 import pathlib
 import shutil
@@ -22,7 +23,7 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
 from restoration.film import (
     container,
     motion,
@@ -40,7 +41,6 @@ with epy.lazy_imports():
     import cv2
     import jax
 
-    from restoration.images import frames
     from restoration.inference import restore_file
     from restoration.models import film_finder, pretrained
 
@@ -56,6 +56,9 @@ _STRIP, _BEYOND = 1_500_000, 96
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
 _VERSION = 1
+
+# The learned finder's weights, where they are installed.
+WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "film_finder.safetensors"
 
 # Thresholds of the spike detector at sensitivity 0, 0.5 and 1.
 _HIGH = (24.0, 12.0, 7.0)
@@ -128,8 +131,10 @@ class Settings:
 
 
 # Settings that change the frames; parts made with others are not used.
-_FRAMES = ("blind", "damage", "save_damage", "sensitivity", "codec", "deinterlace",
-           "stabilize", "deflicker", "denoise", "film_finder", "frame_rate")  # fmt: skip
+_FRAMES = (
+    "blind", "damage", "save_damage", "sensitivity", "codec", "deinterlace",
+    "stabilize", "deflicker", "denoise", "film_finder", "frame_rate",
+)  # fmt: skip
 
 
 def settings_of(*options: Any) -> Settings:
@@ -248,12 +253,10 @@ def load_finder(settings: Settings) -> over_time.Finder:
     high = below + (middle - below) * part
     if part > 1:
         high = middle + (above - middle) * (part - 1)
-    path = pretrained.FOLDER / f"{film_finder.NAME}.safetensors"
-    if settings.film_finder == "spikes" or not (
-        settings.film_finder == "network" or path.is_file()
-    ):
+    spikes = settings.film_finder == "spikes"
+    if spikes or (settings.film_finder == "auto" and not WEIGHTS.is_file()):
         return over_time.spike_finder(high, high * 5 / 12)
-    _, parameters = pretrained.load(path)
+    _, parameters = pretrained.load(WEIGHTS)
     return network_finder(parameters, settings.sensitivity)
 
 
@@ -262,12 +265,13 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
 
     Args:
       parameters: of `film_finder.FilmFinder`.
-      sensitivity: 0 to 1; at 0.5 what is more likely damage than not is damage.
+      sensitivity: 0 to 1; 0.5 is where films of drawn dirt that the network did not
+        train on come out best.
     """
     model = film_finder.FilmFinder()
     compute = jax.jit(model.apply)
-    # The logit above which something is damage: from 4 at 0 to -4 at 1.
-    limit = 8 * (0.5 - sensitivity)
+    # The logit above which something is damage: from 3 at 0 to -5 at 1.
+    limit = 8 * (0.5 - sensitivity) - 1
 
     def outputs(inputs: np.ndarray) -> np.ndarray:
         height, width = inputs.shape[:2]
@@ -380,7 +384,7 @@ def _parts(found: Look) -> list[_Part]:
     for start, end in found.shots:
         count = -(-(end - start) // _PART)
         cuts = [start + (end - start) * k // count for k in range(count + 1)]
-        for one, other in zip(cuts, cuts[1:], strict=False):
+        for one, other in itertools.pairwise(cuts):
             low, high = max(start, one - _CONTEXT), min(end, other + _CONTEXT)
             parts.append(_Part(len(parts), one, other, low, high))
     return parts
@@ -533,7 +537,7 @@ def _load_look(
     if path.is_file():
         return Look(**json.loads(path.read_text()))
     found = look(source, settings, folder)
-    config.write_text(path, json.dumps(dataclasses.asdict(found)))
+    files.write_text(path, json.dumps(dataclasses.asdict(found)))
     return found
 
 
@@ -605,7 +609,7 @@ def _attempt(
                 job.source,
                 target,
                 masks if settings.save_damage else None,
-                replacing=frames.replacing,
+                replacing=files.replacing,
             )
     except OSError as error:
         raise errors.InputError(
@@ -636,7 +640,7 @@ def _claim(folder: pathlib.Path, fingerprint: str) -> None:
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        config.write_text(mark, fingerprint + "\n")
+        files.write_text(mark, fingerprint + "\n")
     except OSError as error:
         raise errors.InputError(
             f"{folder.parent}: {error.strerror}; choose another -o"
@@ -678,7 +682,7 @@ def _restore_parts(
             told = _write_part(
                 part, results, source, used, settings, folder, bar.update
             )
-            config.write_text(notes[part.number], json.dumps(told))
+            files.write_text(notes[part.number], json.dumps(told))
     return [
         share
         for part in parts
@@ -757,7 +761,7 @@ def _finish(
             made.append(container.Part(path, start))
         last = max(0, source.end - found.times[-1])
         return container.join(
-            source, made, last, to, extras=extras, replacing=frames.replacing
+            source, made, last, to, extras=extras, replacing=files.replacing
         )
 
     if settings.save_damage:
@@ -823,4 +827,4 @@ def add_to_report(
     ):
         told[name] = told.get(name, 0) + count
     told["restored"] = len(told["files"]) - told["failed"] - told["skipped"]
-    config.write_text(report, json.dumps(told, indent=1) + "\n")
+    files.write_text(report, json.dumps(told, indent=1) + "\n")

@@ -17,12 +17,12 @@ _TONE_RADIUS, _TONE = 32, 0.1
 
 
 # The same where colors may change: it costs the film track 0.09 dB, and halves what is
-# falsely shaded on prints (docs/quality.md).
+# falsely shaded on prints.
 _FAINT_TONE = 0.05
 
 
 # Changes of color wider than about this many pixels are wide: on the film track
-# without them PSNR falls by 0.01 dB, and on prints they are blotches (docs/quality.md).
+# without them PSNR falls by 0.01 dB, and on prints they are blotches.
 _COLOR_RADIUS = 14
 
 

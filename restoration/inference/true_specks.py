@@ -25,10 +25,11 @@ _CANDIDATE, _CLEAR, _DEVIATIONS = 0.06, 0.1, 5.0
 # Surroundings: a square of 2 radius + 1, of which half must be free of candidates.
 _RADIUS, _FREE = 12, 0.5
 
-# Dense: so many in a picture, a megapixel, and in this share of an 8×8 grid's cells two
-# or more. Large pictures are also told by number, where hardly anything else is small.
-_LEAST, _PER_MEGAPIXEL, _SPREAD = 100, 400, 0.55
-_MANY, _MANY_SHARE, _MANY_SPREAD = 600, 0.5, 0.7
+# Dense: so many in a picture, and a megapixel, and two or more in nearly as many of an
+# 8×8 grid's cells as if they lay at random. In large pictures it is enough that they
+# are many, and half of all that is small.
+_LEAST, _PER_MEGAPIXEL, _SPREAD, _CELLS = 100, 400, 0.7, 8
+_MANY, _MANY_SHARE = 600, 0.5
 
 # Regular: so many whose four nearest neighbours are about equally far (of things at
 # random a tenth are).
@@ -125,13 +126,14 @@ def _is_lattice(centers: np.ndarray) -> bool:
 def _is_dense(
     centers: np.ndarray, candidates: int, looked: int, size: tuple[int, int]
 ) -> bool:
-    cells = np.zeros((8, 8))
-    at = (centers * 8 / np.array(size)).astype(int).clip(0, 7)
+    cells, count = np.zeros((_CELLS, _CELLS)), len(centers)
+    at = (centers * _CELLS / np.array(size)).astype(int).clip(0, _CELLS - 1)
     np.add.at(cells, (at[:, 0], at[:, 1]), 1)
-    spread, count = (cells >= 2).mean(), len(centers)
+    mean = cells.mean()
+    at_random = 1 - np.exp(-mean) * (1 + mean)  # of two or more, as Poisson says
     dense = count >= _LEAST and count / looked * 1e6 >= _PER_MEGAPIXEL
     many = count >= _MANY and count >= _MANY_SHARE * candidates
-    return bool((dense and spread >= _SPREAD) or (many and spread >= _MANY_SPREAD))
+    return bool((dense or many) and (cells >= 2).mean() >= _SPREAD * at_random)
 
 
 def find(

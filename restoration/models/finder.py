@@ -80,7 +80,7 @@ class Finder(nn.Module):
 
     source: ClassVar[str] = "EfficientNet-Lite0 to a mask"
     stride: ClassVar[int] = 32
-    halo: ClassVar[int] = 448
+    halo: ClassVar[int] = 480
     layers: ClassVar[int] = 52
 
     calibrating: bool = False

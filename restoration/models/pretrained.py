@@ -18,7 +18,13 @@ import safetensors.numpy
 
 from restoration import models
 from restoration.base import config, errors, files
-from restoration.models import efficientnet_lite, filler, finder, grader
+from restoration.models import (
+    efficientnet_lite,
+    filler,
+    film_finder,
+    finder,
+    grader,
+)
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
 
@@ -37,6 +43,7 @@ _OTHERS = {
     grader.NAME: grader.abstract_parameters,
     finder.NAME: finder.abstract_parameters,
     filler.NAME: filler.abstract_parameters,
+    film_finder.NAME: film_finder.abstract_parameters,
     efficientnet_lite.NAME: efficientnet_lite.abstract_parameters,
 }
 
@@ -63,8 +70,8 @@ def save(
 
     Args:
       path: the `.safetensors` file; the card has the suffix `.json`.
-      model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`
-        or `efficientnet_lite`.
+      model_name: a name of `models.MODELS`, or `NAME` of `finder`, `filler`, `grader`,
+        `film_finder` or `efficientnet_lite`.
       parameters: nested dict of arrays.
       card: fields of the card.
       dtype: of the stored numbers, np.float32 or np.float16.

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from restoration.base import config
+from restoration.base import files
 from restoration.inference.restore_file import Restored
 from restoration.reports import page
 
@@ -37,5 +37,5 @@ def write(path: pathlib.Path, results: Sequence[Restored]) -> list[str]:
         text = page.render(
             "films.html.j2", title="Before and after", rows=rows, media=True
         )
-        config.write_text(path, text)
+        files.write_text(path, text)
     return notes

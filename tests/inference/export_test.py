@@ -184,7 +184,7 @@ DOCS = pathlib.Path(export.__file__).parents[1] / "docs"
 
 def snippet():
     """Returns the lines of Python that the documents show."""
-    for path in (DOCS / "models.md", DOCS / "parts" / "page.md"):
+    for path in (DOCS / "models.md",):
         if path.is_file():
             found = re.search(
                 r"```python\n(import json\n.*?onnxruntime.*?)```",

@@ -256,6 +256,18 @@ def trailer(data: bytes) -> tuple[bytes, bool]:
     return b"", False
 
 
+def resolution(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Returns pixels per millimetre across and down by JFIF, None where not given."""
+    with open(path, "rb") as file:
+        for marker, payload in _segments(file):
+            if marker == _APP0 and payload[:5] == b"JFIF\0" and len(payload) >= 12:
+                unit, across, down = struct.unpack_from(">BHH", payload, 7)
+                millimetres = {1: 25.4, 2: 10.0}.get(unit)
+                if millimetres and across and down:
+                    return across / millimetres, down / millimetres
+    return None
+
+
 def has_gain_map(path: str | os.PathLike) -> bool:
     """Returns whether a JPEG file says that it holds a gain map for HDR."""
     with open(path, "rb") as file:
@@ -380,15 +392,27 @@ def _profile_segments(icc: bytes) -> list[Segment]:
     ]
 
 
+def _jfif(resolution: tuple[float, float] | None) -> Segment:
+    """Returns the segment that states pixels per millimetre, or just square pixels."""
+    unit, *density = (0, 1, 1)
+    if resolution:
+        unit, *density = (1, *(round(25.4 * value) for value in resolution))
+    density = [min(max(value, 1), 65535) for value in density]
+    return _APP0, b"JFIF\0\1\1" + struct.pack(">BHHBB", unit, *density, 0, 0)
+
+
 def insert(
-    path: str | os.PathLike, found: blocks.Blocks, *, resolution: bool = True
+    path: str | os.PathLike,
+    found: blocks.Blocks,
+    *,
+    resolution: tuple[float, float] | None = None,
 ) -> list[str]:
     """Puts blocks into a JPEG file.
 
     Args:
       path: the file to change.
       found: the blocks.
-      resolution: whether the file's own resolution is true; else it says none.
+      resolution: pixels per millimetre across and down, if known.
 
     Returns:
       The names of the blocks without room.
@@ -407,11 +431,6 @@ def insert(
             lost.append(name)
         elif data:
             segments.append((marker, mark + data))
-    with open(path, "rb") as file:
-        # What the writer says of the resolution stays.
-        own = [s for s in _segments(file) if s[0] == _APP0]
-    if not resolution:  # JFIF's density without unit, and square pixels
-        none = struct.pack(">BHH", 0, 1, 1)
-        own = [(marker, data[:7] + none + data[12:]) for marker, data in own]
-    _put(pathlib.Path(path), [*own, *segments, *_profile_segments(found.icc)])
+    profile = _profile_segments(found.icc)
+    _put(pathlib.Path(path), [_jfif(resolution), *segments, *profile])
     return lost

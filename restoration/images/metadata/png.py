@@ -189,7 +189,7 @@ def insert(
     path: str | os.PathLike,
     found: blocks.Blocks,
     *,
-    resolution: bool = True,
+    resolution: tuple[float, float] | None = None,
     color: Sequence[Chunk] = (),
 ) -> list[str]:
     """Puts blocks into a PNG file.
@@ -197,7 +197,7 @@ def insert(
     Args:
       path: the file to change.
       found: the blocks.
-      resolution: whether the file's own resolution is true and stays.
+      resolution: pixels per millimetre, if known: the file's own stays.
       color: chunks that say what colors mean, instead of a profile.
 
     Returns:

@@ -368,14 +368,17 @@ def renewed(
 
 
 def insert(
-    path: str | os.PathLike, found: blocks.Blocks, *, resolution: bool = True
+    path: str | os.PathLike,
+    found: blocks.Blocks,
+    *,
+    resolution: tuple[float, float] | None = None,
 ) -> list[str]:
     """Puts blocks into a TIFF file of one page.
 
     Args:
       path: the file to change.
       found: the blocks.
-      resolution: whether the file's own resolution is true; else it says none.
+      resolution: pixels per millimetre, if known: the file's own stays.
 
     Returns:
       The names of the blocks without room: none.

@@ -55,7 +55,10 @@ def read(path: str | os.PathLike) -> blocks.Blocks:
 
 
 def insert(
-    path: str | os.PathLike, found: blocks.Blocks, *, resolution: bool = True
+    path: str | os.PathLike,
+    found: blocks.Blocks,
+    *,
+    resolution: tuple[float, float] | None = None,
 ) -> list[str]:
     """Puts blocks into a WebP file, which has no resolution of its own.
 

@@ -1,0 +1,205 @@
+"""What pictures show and folders hold: specks that are none, negatives, tones."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from restoration import restore
+from restoration.images import frames
+from restoration.inference import batch, grade, jobs, negative, true_specks
+from tests import files
+
+
+def cells_of(image):
+    return grade.look([(image, None)], image.shape[:2])
+
+
+def sky(count=0, seed=0, size=256):
+    """Returns a dusk sky, with so many stars, and where they are."""
+    generator = np.random.default_rng(seed)
+    across = np.linspace(0.15, 0.3, size)[None, :, None]
+    image = np.broadcast_to(across, (size, size, 3)).copy()
+    image += 0.005 * generator.standard_normal(image.shape)
+    places = generator.integers(6, size - 6, (count, 2))
+    for y, x in places:
+        image[y - 1 : y + 2, x - 1 : x + 2] = generator.uniform(0.6, 1)
+    return image.astype(np.float32), places
+
+
+def found_in(image):
+    read = true_specks.find(
+        lambda: iter(np.array_split(image, 5)), lambda values: values, image.shape[:2]
+    )
+    return None if read is None else np.concatenate(list(read()))[..., 0] == 0
+
+
+def test_stars_are_found_and_dust_is_not():
+    image, places = sky(170)
+    found = found_in(image)
+    assert found.shape == (256, 256) and found.mean() < 0.25
+    assert np.mean([found[y, x] for y, x in places]) > 0.95
+    assert found_in(sky(12)[0]) is None
+    assert found_in(sky(0)[0]) is None
+
+
+def test_a_lattice_of_dots_is_found_though_it_is_not_dense():
+    image, _ = sky(0, size=400)
+    down, across = np.mgrid[:400, :400]
+    for y in range(25, 400, 50):
+        for x in range(25, 400, 50):
+            image[(down - y) ** 2 + (across - x) ** 2 <= 16] = 0.9
+    found = found_in(image)
+    assert found is not None and found[25, 25] and not found[50, 50]
+
+
+def test_noise_and_texture_are_no_specks(photographs):
+    noise = np.random.default_rng(0).uniform(0, 1, (200, 200, 3)).astype(np.float32)
+    assert found_in(noise) is None
+    assert found_in(photographs["coffee"][:200, :300]) is None
+
+
+def test_bands_of_large_pictures_meet_seamlessly():
+    narrow, _ = sky(0, size=300)
+    tall = np.concatenate([narrow] * 5)
+    for y in range(6, 1490, 9):
+        tall[y : y + 3, 7 + (y * 37) % 280 :][:, :3] = 0.9
+    once, split = found_in(tall), found_in(tall)
+    assert once.shape == tall.shape[:2]
+    np.testing.assert_array_equal(once, split)
+    assert once[511:514].any() and all(once[y, 8 + (y * 37) % 280] for y in (510, 519))
+
+
+def test_a_starry_sky_keeps_its_stars(tmp_path):
+    image, places = sky(170)
+    frames.write(tmp_path / "a.png", image)
+    median = lambda tiles: np.minimum(tiles, np.float32(0.3))  # noqa: E731
+    done = files.restore(tmp_path / "a.png", tmp_path / "b.png", change=median)
+    assert "left alone" in done.notes[0]
+    assert "--mask" in done.notes[0] and "--strength" in done.notes[0]
+    before, after = frames.read(tmp_path / "a.png"), frames.read(tmp_path / "b.png")
+    kept = [np.array_equal(before[y, x], after[y, x]) for y, x in places]
+    assert np.mean(kept) > 0.95
+    # Who gives a mask has looked.
+    Image.new("L", (256, 256), 255).save(tmp_path / "keep.png")
+    keep = str(tmp_path / "keep.png")
+    done = files.restore(
+        tmp_path / "a.png", tmp_path / "c.png", change=median, keep=keep
+    )
+    assert not done.notes
+    assert frames.read(tmp_path / "c.png").max() <= 0.31
+
+
+# Negatives.
+
+
+def as_negative(image):
+    return (np.array([0.92, 0.6, 0.4]) * (1 - 0.85 * image)).astype(np.float32)
+
+
+def test_color_negatives_are_found(photographs):
+    for name in ("astronaut", "chelsea", "rocket"):
+        image = photographs[name]
+        assert negative.find(cells_of(image)) is None
+        assert negative.find(cells_of(as_negative(image)))
+    faded = np.array([0.95, 0.85, 0.7]) * (0.3 + 0.5 * photographs["chelsea"])
+    assert negative.find(cells_of(faded.astype(np.float32))) is None
+
+
+def test_a_negative_is_restored_as_one(tmp_path, photographs):
+    image = as_negative(photographs["chelsea"][:120, :160])
+    # Dust on a negative is dark there, and light on its positive.
+    dusty = image.copy()
+    dusty[50:54, 60:64] = 0.02
+    frames.write(tmp_path / "a.png", dusty)
+    shown = []
+
+    def fill(tiles):
+        shown.append(tiles.max())
+        return np.minimum(tiles, np.float32(0.97))
+
+    done = files.restore(tmp_path / "a.png", tmp_path / "b.png", change=fill)
+    assert "color negative" in done.notes[0]
+    written = frames.read(tmp_path / "b.png")
+    assert written[51, 61].mean() > dusty[51, 61].mean()
+    others = np.abs(written - frames.read(tmp_path / "a.png"))
+    assert np.median(others) < 0.01
+
+
+# Tone.
+
+
+def test_sepia_keeps_its_tone(photographs):
+    grey = photographs["chelsea"].mean(-1, keepdims=True)
+    sepia = (0.15 + 0.7 * grey) * np.array([1, 0.87, 0.7])
+    sepia = sepia.astype(np.float32)
+    cells = cells_of(sepia)
+    assert grade.is_toned(cells)
+    assert not grade.is_toned(cells_of(photographs["chelsea"]))
+    assert not grade.is_toned(cells_of(np.repeat(grey, 3, -1)))
+    faded = np.array([0.95, 0.8, 0.65]) * (0.3 + 0.5 * photographs["coffee"])
+    assert not grade.is_toned(cells_of(faded.astype(np.float32)))
+
+
+def test_the_grade_of_a_toned_print_moves_lightness_alone(photographs, monkeypatch):
+    grey = photographs["chelsea"].mean(-1, keepdims=True)
+    sepia = ((0.2 + 0.5 * grey) * np.array([1, 0.87, 0.7])).astype(np.float32)
+    polynomials = np.random.default_rng(0).normal(0, 0.2, (1, 7, 3))
+    monkeypatch.setattr(grade, "_estimate", lambda *given: polynomials)
+    found = grade.estimate(None, cells_of(sepia))
+    graded = grade.apply(sepia, found)
+    np.testing.assert_allclose(
+        graded - graded[..., :1], sepia - sepia[..., :1], atol=1e-5
+    )
+    assert np.abs(graded - sepia).mean() > 0.01
+
+
+# Folders.
+
+
+def test_foreign_folders_are_passed_over_and_other_files_counted(tmp_path):
+    names = [
+        "a.jpg", "b.HIF", "c.MPO", "d.j2k", "e.dpx", "f.tga", "g.ppm", "h.pdf",
+        "i.PDF", "j.mov", "sub/k.png", "sub/l.docx", "@eaDir/a.jpg", "#recycle/x.png",
+        "Thumbs.db", ".thumbnails/y.jpg", ".picasaoriginals/z.jpg",
+        "sub/@eaDir/k.png", ".hidden.mov", "x.lrdata/p.jpg", "noname",
+    ]  # fmt: skip
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = {str(p) for p in jobs.walk(tmp_path / "in", recursive=True)}
+    assert found == {
+        "a.jpg", "b.HIF", "c.MPO", "d.j2k", "e.dpx", "f.tga", "g.ppm", "sub/k.png"
+    }  # fmt: skip
+    inputs = (str(tmp_path / "in"),)
+    counts = jobs.passed_over(inputs, str(tmp_path / "in" / "out"), recursive=True)
+    assert counts == {".pdf": 2, ".docx": 1, ".mov": 1, "no suffix": 1}
+    assert next(iter(counts)) == ".pdf"
+    counts = jobs.passed_over(inputs, str(tmp_path / "in" / "sub"), recursive=True)
+    assert ".docx" not in counts
+    assert not jobs.passed_over((str(tmp_path / "in/a.jpg"),), "out", recursive=True)
+
+
+def test_passed_over_files_are_the_last_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.pdf", "c.pdf"):
+        (tmp_path / "in" / name).touch()
+    monkeypatch.setattr(batch, "restore", lambda options: [])
+    options = batch.RestoreOptions(
+        input=(str(tmp_path / "in"),), output=str(tmp_path / "out")
+    )
+    assert restore.main(options) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("passed over") and last.endswith(": 2 .pdf")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_dates_of_files(tmp_path, keep):
+    frames.write(tmp_path / "a.png", sky(0)[0])
+    os.utime(tmp_path / "a.png", ns=(10**18, 10**18 + 123))
+    files.restore(tmp_path / "a.png", tmp_path / "b.png", keep_dates=keep)
+    dates = pathlib.Path(tmp_path / "b.png").stat()
+    assert (dates.st_mtime_ns == 10**18 + 123) == keep

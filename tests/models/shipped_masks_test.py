@@ -1,0 +1,76 @@
+"""The shipped finder finds a drawn scratch and nothing else; the filler fills it."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from restoration.models import filler, finder, pretrained
+
+SIDE = 192
+
+
+def load(name):
+    path = pretrained.FOLDER / f"{name}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"no {name} is shipped")
+    found, parameters = pretrained.load(path)
+    assert found == name
+    return parameters
+
+
+def photograph():
+    """A soft scene: a sky, hills with texture and grain."""
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:SIDE, :SIDE] / SIDE
+    sky = np.stack([0.55 + 0.2 * row, 0.62 + 0.16 * row, 0.75 + 0.05 * row], -1)
+    hills = 0.55 + 0.08 * np.sin(9 * column) + 0.05 * np.sin(23 * column + 1)
+    land = 0.3 + 0.08 * np.sin(40 * row + 11 * column)[..., None] * [1, 0.9, 0.6]
+    edge = np.clip((row - hills)[..., None] * 60 + 0.5, 0, 1)
+    image = sky * (1 - edge) + land * edge
+    return np.float32(np.clip(image + 0.008 * rng.normal(size=(SIDE, SIDE, 1)), 0, 1))
+
+
+def scratched(image):
+    """A bright running scratch two pixels wide, and a dark blot."""
+    row, column = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    line = np.clip(1.5 - np.abs(column - 60 - 0.05 * row), 0, 1)
+    blot = np.clip(7.5 - np.hypot(row - 60, column - 130), 0, 1)
+    damaged = image + (0.97 - image) * line[..., None]
+    damaged = damaged + (0.05 - damaged) * blot[..., None]
+    return np.float32(damaged), np.maximum(line, blot)
+
+
+@functools.cache
+def found_on(kind):
+    image = photograph()
+    if kind == "damaged":
+        image, _ = scratched(image)
+    logits = jax.jit(finder.Finder().apply)(load(finder.NAME), image[None])
+    return np.asarray(jax.nn.sigmoid(logits))[0, ..., 0]
+
+
+def test_the_finder_finds_a_scratch_and_a_blot():
+    _, mask = scratched(photograph())
+    found = found_on("damaged")
+    assert found[mask > 0.9].mean() > 0.6
+    assert (found[mask == 0] > 0.7).mean() < 0.02
+
+
+def test_the_finder_finds_nothing_where_nothing_is():
+    assert (found_on("clean") > 0.7).mean() < 0.001
+
+
+def test_the_filler_restores_what_is_hidden():
+    image = photograph()
+    damaged, mask = scratched(image)
+    hidden = np.float32(mask > 0)
+    filled = jax.jit(filler.Filler().apply)(
+        load(filler.NAME), damaged[None], hidden[None, ..., None]
+    )
+    filled = np.asarray(filled)[0]
+    inside = hidden > 0
+    np.testing.assert_array_equal(filled[~inside], damaged[~inside])
+    before = np.abs(damaged - image)[inside].mean()
+    assert np.abs(filled - image)[inside].mean() < 0.1 * before
