@@ -41,7 +41,7 @@ ALLOWED = {
     "onnx": {"inference"},
     "orbax": {"training"},
     "pyvips": {"images", "reports"},
-    "scipy": set(),
+    "scipy": {"inference"},
     "starlette": {"web"},
     "tensorflow": {"data", "audit"},
     "tensorflow_datasets": {"data", "prepare"},

@@ -36,10 +36,26 @@ with epy.lazy_imports():
     from restoration.training import checkpoint, optim, run_log, step
 
 # What may change between the parts of a run.
-_FREE = ("data_dir", "overlays", "bank", "bench", "encoder", "hard", "workdir",
-         "start", "minutes", "log_every", "validate_every", "steps", "decay_from",
-         "belonging_share", "hard_share", "drawn_share", "clean_share",
-         "note")  # fmt: skip
+_FREE = (
+    "data_dir",
+    "overlays",
+    "bank",
+    "bench",
+    "encoder",
+    "hard",
+    "workdir",
+    "start",
+    "minutes",
+    "log_every",
+    "validate_every",
+    "steps",
+    "decay_from",
+    "belonging_share",
+    "hard_share",
+    "drawn_share",
+    "clean_share",
+    "note",
+)
 
 # Opacity from which on damage is surely to be found.
 _SURE = 0.4

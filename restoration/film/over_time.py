@@ -249,15 +249,20 @@ def filled(
         weights = found.weights[down, across]
         base = stills.zero(index, layout)
         total = np.zeros(len(rows), np.float32)
+        shares: dict[int, np.ndarray] = {}
         for number, reference in enumerate(references):
             place = reference.field[down, across] / np.float32([wide, high])
             place += np.stack([columns, rows], -1).astype(np.float32)
             values = motion.sampled(reference.frame.planes[index], place)
             values = (values - base) * np.float32(reference.gain) + base
             total += weights[:, number] * values
+            # A frame may be a reference twice.
+            so_far = shares.get(reference.offset, np.float32(0))
+            shares[reference.offset] = so_far + weights[:, number]
         if grain is not None and (index == 0 or layout.colors == "rgb"):
             # References that are averaged have less grain than one.
-            lost = np.sqrt(np.maximum(1 - (weights**2).sum(-1), 0))
+            left = sum(share**2 for share in shares.values())
+            lost = np.sqrt(np.maximum(1 - left, 0))
             total += grain[rows, columns] * lost
         result = plane.copy()
         result[rows, columns] = np.clip(total + 0.5, 0, layout.top)
@@ -380,6 +385,13 @@ def second_pass(
         if still.given is not None:
             found = dataclasses.replace(found, mask=found.mask | still.given)
         added = grain_of(still, references, found.mask, layout) if grain else None
+        references = tuple(
+            dataclasses.replace(
+                reference,
+                field=motion.filled_from_around(reference.field, found.mask),
+            )
+            for reference in references
+        )
         planes = filled(still.planes, found, references, layout, added)
         yield Done(still, planes, found.mask, references)
 

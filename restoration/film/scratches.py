@@ -21,6 +21,10 @@ with epy.lazy_imports():
 _WIDE = 5
 _BASE = 720
 
+# What lies left and right of it differs by less than this part of its strength on
+# average: else it is what sharpening and coding leave beside an edge.
+_STEP = 0.7
+
 # The border of a picture on film is a line too: this part of the width is left.
 _EDGE = 0.035
 
@@ -41,11 +45,11 @@ _AROUND, _PERSISTS, _WANDERS = 4, 0.6, 3
 _Line = tuple[float, float, int]
 
 
-def _outstanding(grey: np.ndarray, wide: int) -> np.ndarray:
-    """Returns by how much pixels differ from both sides alike, float32.
+def _outstanding(grey: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns by how much pixels differ from both sides alike, and these two, float32.
 
-    Positive for bright lines and negative for dark ones; edges, which differ from one
-    side only, and wide things give nothing.
+    The first is positive for bright lines and negative for dark ones; edges, which
+    differ from one side only, and wide things give nothing.
     """
     values = cv2.GaussianBlur(grey, (1, 9), 2).astype(np.float32)
     left = np.roll(values, wide + 1, 1)
@@ -56,7 +60,7 @@ def _outstanding(grey: np.ndarray, wide: int) -> np.ndarray:
     edge = max(wide + 1, round(_EDGE * grey.shape[1]))
     result[:, :edge] = 0
     result[:, -edge:] = 0
-    return np.clip(result, -40, 40)
+    return np.clip(result, -40, 40), np.clip(left - right, -40, 40)
 
 
 def lines(grey: np.ndarray) -> list[_Line]:
@@ -72,7 +76,7 @@ def lines(grey: np.ndarray) -> list[_Line]:
     if height < 48 or width < 48:
         return []
     wide = max(2, round(_WIDE * width / _BASE))
-    standing = _outstanding(grey, wide)
+    standing, steps = _outstanding(grey, wide)
     signs = np.sign(standing)
     found: list[tuple[float, _Line]] = []
     for slope in _SLOPES:
@@ -81,6 +85,9 @@ def lines(grey: np.ndarray) -> list[_Line]:
         upright = cv2.warpAffine(standing, matrix, (width, height), flags=flags)
         same = cv2.warpAffine(signs, matrix, (width, height), flags=flags)
         mean, share = upright.mean(0), same.mean(0)
+        step = np.abs(
+            cv2.warpAffine(steps, matrix, (width, height), flags=flags).mean(0)
+        )
         usual = np.median(np.abs(mean)) / 0.6745 + 0.15
         for sign in (1, -1):
             strength = sign * mean
@@ -88,6 +95,7 @@ def lines(grey: np.ndarray) -> list[_Line]:
                 (strength > _STRENGTH)
                 & (sign * share > _SHARE)
                 & (strength > _CLEAR * usual)
+                & (step < _STEP * strength)
             )
             blocks = upright[: height // _PARTS * _PARTS].reshape(_PARTS, -1, width)
             shown = sign * blocks.mean(1) > np.maximum(_WEAKEST * strength, 1)

@@ -13,7 +13,7 @@ from jax import export
 
 from restoration import models
 from restoration.base import errors, files
-from restoration.inference import layout, onnx_graph, preserve
+from restoration.inference import onnx_graph, preserve
 from restoration.models import apply, filler, finder, pretrained
 
 with epy.lazy_imports():
@@ -132,11 +132,10 @@ def load(name: str, *, keep_color: bool = False, network_only: bool = False) -> 
     digest = pretrained.read_card(path.with_suffix(".json"))["sha256"]
     model = models.get_model(architecture)
     rule = None if network_only else preserve.COLOR if keep_color else preserve.SHADES
-    # The grid of a tile that is large enough tells the context that the command takes.
+    # As `layout.make_grid` has it.
     radius = rule.radius if rule else 0
-    side = layout.least_tile(model, radius=radius)
-    grid = layout.make_grid(model, tile=(side, side), radius=radius)
-    about = _about(path.stem, model, digest, context=grid.context, around=_RESTORES)
+    context = apply.margin(model) + apply.on_grid(radius, model.stride)
+    about = _about(path.stem, model, digest, context=context, around=_RESTORES)
     about |= {"architecture": architecture, "keep_color": keep_color}
     about["inputs"] = {"images": "RGB, sRGB in [0, 1]"}
     about["output"] = {"restored": "RGB, near [0, 1], not clipped"}

@@ -574,8 +574,10 @@ def test_bmp_keeps_its_resolution(tmp_path, photo):
         assert density == (b"\1\1\x2c\1\x2c" if dots else b"\0\0\1\0\1")
         with tifffile.TiffFile(tmp_path / f"{name}.tif") as file:
             tags = file.pages[0].tags
-            assert tags[296].value == (2 if dots else 1)
-            assert round(tags[282].value[0] / tags[282].value[1]) == (dots or 1)
+            inches = {1: 1, 2: 1, 3: 2.54}[tags[296].value]
+            assert (tags[296].value == 1) == (dots is None)
+            density = inches * tags[282].value[0] / tags[282].value[1]
+            assert round(density, 2) == (dots or 1)
 
 
 def test_bmp_of_a_palette_or_one_bit_says_what_it_becomes(tmp_path, photo):

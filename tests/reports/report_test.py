@@ -476,7 +476,8 @@ def test_import_does_not_load_matplotlib():
 def test_command_line_starts_without_jax_or_tensorflow(run):
     program = (
         "import sys; from restoration import report; "
-        "report.report(report.ReportOptions(workdir=sys.argv[1])); "
+        "from restoration.reports import training_run; "
+        "report.report(training_run.ReportOptions(workdir=sys.argv[1])); "
         "assert not {'jax', 'flax', 'tensorflow'} & set(sys.modules); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

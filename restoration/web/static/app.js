@@ -425,8 +425,8 @@ function writeChoices(choices) {
 function writeValues() {
   $("strength-value").textContent = `${$("strength").value} %`;
   const value = Number($("sensitivity").value);
-  const words = ["nothing", "only what is certain", "what is likely", "what may be", "whatever may be"];
-  $("sensitivity-value").textContent = words[value === 0 ? 0 : Math.min(4, 1 + Math.floor((value + 10) / 30))];
+  const words = [[0, "nothing"], [25, "the certain"], [60, "the likely"], [85, "the possible"], [100, "anything"]];
+  $("sensitivity-value").textContent = words.find(([most]) => value <= most)[1];
 }
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -578,7 +578,7 @@ async function uploadMask(file) {
 
 const viewer = createViewer($("canvas"), {
   zoomed: (scale) => {
-    $("zoom").textContent = `${Math.round(100 * scale)} %`;
+    if (!state.ended) $("zoom").textContent = `${Math.round(100 * scale)} %`;
   },
   divided: (at) => {
     const divider = $("divider");

@@ -466,17 +466,24 @@ export function createViewer(canvas, hooks) {
     }
   });
 
-  new ResizeObserver(() => {
-    const box = canvas.getBoundingClientRect();
-    const width = Math.max(1, Math.round(box.width * ratio()));
-    const height = Math.max(1, Math.round(box.height * ratio()));
+  // The canvas lies on whole pixels of the screen, or the browser would blur it.
+  new ResizeObserver(([entry]) => {
+    const box = entry.target.getBoundingClientRect();
+    const edge = (start) => Math.ceil(start * ratio() - 1e-3) / ratio() - start;
+    const [left, top] = [edge(box.left), edge(box.top)];
+    const width = Math.max(1, Math.floor((box.width - left) * ratio() + 1e-3));
+    const height = Math.max(1, Math.floor((box.height - top) * ratio() + 1e-3));
+    const style = { left, top, width: width / ratio(), height: height / ratio() };
+    for (const [name, value] of Object.entries(style)) {
+      canvas.style.setProperty(name, `${value}px`);
+    }
     if (width === canvas.width && height === canvas.height) return;
     canvas.width = width;
     canvas.height = height;
     if (state.fitted) fit();
     else changed();
     draw();
-  }).observe(canvas);
+  }).observe(canvas.parentElement);
 
   return {
     // Shows another picture, or the same with other sources.

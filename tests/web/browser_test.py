@@ -1,0 +1,433 @@
+"""The page in a real browser, used as a person would.
+
+Needs Chromium: the one of the system (`CHROMIUM` names another), or Playwright's own.
+With `PAGE_SCREENSHOTS=FOLDER` pictures of the page are written there, and with
+`AXE=axe.min.js` axe-core looks for barriers.
+"""
+
+import io
+import os
+import pathlib
+import re
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from restoration import restore
+from restoration.images import frames
+from restoration.inference import batch
+from restoration.models import pretrained
+from restoration.web import dispatch
+from tests import serving
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+HAS_FILLER = (pretrained.FOLDER / "filler.safetensors").is_file()
+
+
+def chromium():
+    """Returns the path of a Chromium, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    known = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
+    return next((path for path in known if path), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        path = chromium() or playwright.chromium.executable_path
+        if not pathlib.Path(path).is_file():
+            pytest.skip("no Chromium is here; install it, or name it in CHROMIUM")
+        # The page is ours; root, as in a container, has no sandbox.
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        started = playwright.chromium.launch(executable_path=path, args=sandbox)
+        yield started
+        started.close()
+
+
+class Tab:
+    """A page in the browser; whatever it complains of fails the test."""
+
+    def __init__(self, browser, address, **context):
+        self.context = browser.new_context(accept_downloads=True, **context)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.complaints = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console",
+            lambda said: (
+                self.complaints.append(said.text) if said.type == "error" else None
+            ),
+        )
+        self.page.goto(address)
+
+    def wait(self, condition, *arguments):
+        self.page.wait_for_function(condition, arg=list(arguments), timeout=240_000)
+
+    def status(self, text):
+        found = self.page.locator("#status")
+        sync_api.expect(found).to_contain_text(text, timeout=240_000)
+
+    def at_rest(self):
+        self.wait(
+            "() => !document.querySelector('#strip .working, #strip .waiting, "
+            "#strip .reading, #strip .upload')"
+        )
+
+    def drawn(self):
+        self.wait("() => window.viewer.ready()")
+        self.page.wait_for_timeout(80)
+
+    def download(self, selector):
+        with self.page.expect_download() as started:
+            self.page.click(selector)
+        return started.value.suggested_filename, pathlib.Path(
+            started.value.path()
+        ).read_bytes()
+
+    def place(self, x, y):
+        """Returns where a place of the picture is on the screen."""
+        return self.page.evaluate("([x, y]) => window.viewer.toScreen(x, y)", [x, y])
+
+    def drag(self, *places):
+        first, *rest = places
+        self.page.mouse.move(*first)
+        self.page.mouse.down()
+        for one in rest:
+            self.page.mouse.move(*one, steps=6)
+        self.page.mouse.up()
+
+    def pixels(self):
+        """Returns what the canvas shows, uint8 (height, width, 3)."""
+        self.drawn()
+        data = self.page.locator("#canvas").screenshot()
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def picture(self, name):
+        folder = os.environ.get("PAGE_SCREENSHOTS")
+        if folder:
+            path = pathlib.Path(folder) / f"{name}.jpg"
+            self.page.screenshot(path=path, type="jpeg", quality=88)
+
+    def close(self):
+        self.context.close()
+        assert not self.complaints, self.complaints
+
+
+def barriers(page):
+    """Returns what axe-core finds, where it is there."""
+    path = os.environ.get("AXE")
+    if not path:
+        return []
+    page.evaluate(pathlib.Path(path).read_text(encoding="utf-8"))
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
+
+
+# Everything that can be used has a name, and is large enough for a thumb on a phone.
+NAMELESS = """() => [...document.querySelectorAll('button, a[href], input, select')]
+  .filter((element) => element.checkVisibility() && element.tabIndex >= 0)
+  .filter((element) => !(element.getAttribute('aria-label') ||
+    element.labels?.[0]?.textContent.trim() || element.textContent.trim()))
+  .map((element) => element.outerHTML)"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photographs):
+    """Three photographs of three kinds, two of one name, and what is none."""
+    found = tmp_path_factory.mktemp("photographs")
+    size = 512 if os.environ.get("PAGE_SCREENSHOTS") else 120
+    top, left = (0, 0) if size == 512 else (60, 160)
+    photo = photographs["astronaut"][top : top + size, left : left + size].copy()
+    generator = np.random.default_rng(0)
+    for number in range(12):  # scratches
+        x, row = generator.uniform(0.1, 0.9) * size, np.arange(size)
+        bend = 0.03 * size * np.sin(row / size * generator.uniform(2, 5) + number)
+        column = np.clip(x + bend, 0, size - 1).astype(int)
+        begin = int(generator.uniform(0, 0.6) * size)
+        drawn = slice(begin, begin + size // 3)
+        photo[row[drawn], column[drawn]] = 0.92
+    frames.write(found / "portrait.png", photo)
+    frames.write(found / "portrait.jpg", photographs["chelsea"][80:200, 100:260])
+    deep = (photographs["coffee"][100:200, 100:230] * 65535).astype(np.uint16)
+    tifffile.imwrite(found / "scan.tif", deep, photometric="rgb")
+    (found / "letter.jpg").write_text("Dear grandmother, ...")
+    return found
+
+
+NAMES = ("portrait.png", "portrait.jpg", "scan.tif")
+
+
+def command(folder, output, **options):
+    """Returns the files that the command writes, by their names."""
+    given = batch.RestoreOptions(
+        input=tuple(str(folder / name) for name in NAMES), output=str(output), **options
+    )
+    assert restore.main(given) == 0
+    return {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+
+
+def unzipped(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope="module")
+def served():
+    with serving.page(command=dispatch.COMMAND) as running:
+        yield running
+
+
+def test_what_a_person_would_do(browser, served, folder, tmp_path):
+    tab = Tab(browser, served.address, viewport={"width": 1280, "height": 800})
+    page = tab.page
+    sync_api.expect(page.locator("h2").first).to_have_text(
+        "Bring an old photograph back"
+    )
+    tab.picture("welcome")
+    assert barriers(page) == []
+
+    page.set_input_files("#files", [folder / name for name in NAMES])
+    tab.status("3 of 3 photographs restored")
+    tab.at_rest()
+
+    # The slider, by mouse and by key.
+    canvas = page.locator("#canvas").bounding_box()
+    middle = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+    before = tab.pixels()
+    tab.drag(middle, (middle[0] + 120, middle[1]))
+    assert page.evaluate("window.viewer.at") > 0.55
+    assert np.abs(tab.pixels().astype(int) - before).max() > 60
+    page.focus("#divider")
+    page.keyboard.press("Home")
+    assert page.evaluate("window.viewer.at") == 0
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("window.viewer.at") == 0.01
+    text = page.get_attribute("#divider", "aria-valuetext")
+    assert text == "1 % before, 99 % after"
+    page.evaluate("window.viewer.setAt(0.5)")
+    page.evaluate("document.activeElement.blur()")
+    tab.drawn()
+    tab.picture("page")
+
+    # A letter that somebody called a photograph fails alone, and says why.
+    page.set_input_files("#files", folder / "letter.jpg")
+    tab.status("3 of 4 photographs restored, 1 failed")
+    row = page.locator("#strip li.failed")
+    sync_api.expect(row).to_contain_text("not a readable image")
+    assert page.evaluate(NAMELESS) == []
+    assert barriers(page) == []
+
+    # Views and zoom; at 100 % a pixel of the picture is one of the screen.
+    shown = {}
+    for key in "2345":
+        page.focus("#canvas")
+        page.keyboard.press(key)
+        shown[key] = tab.pixels()
+    assert all(
+        np.abs(shown[a].astype(int) - shown[b]).max() > 60
+        for a, b in ("23", "34", "45", "25")
+    )
+    page.check("input[name=mode][value=before]")
+    page.click("#zoom-full")
+    sync_api.expect(page.locator("#zoom")).to_have_text("100 %")
+    at_full, original = tab.pixels(), frames.read(folder / "portrait.png")
+    height, width = original.shape[:2]
+    box = page.locator("#canvas").bounding_box()
+    assert box["x"] % 1 == box["y"] % 1 == 0
+    left, top = (
+        round(place - box[axis])
+        for place, axis in zip(tab.place(0, 0), "xy", strict=True)
+    )
+    if height < box["height"]:
+        cuts = [
+            at_full[top + y : top + y + height, left + x : left + x + width]
+            for y in (-1, 0, 1)
+            for x in (-1, 0, 1)
+        ]
+        assert any(np.array_equal(cut, frames.to_uint8(original)) for cut in cuts)
+    page.click("#zoom-fit")
+
+    # The brush: a stroke that is added, one that is erased, undo and redo.
+    page.check("#show-damage")
+    page.check("input[name=tool][value=add]")
+    untouched = tab.pixels()
+    side = width / 120
+    tab.drag(
+        tab.place(20 * side, 60 * side),
+        tab.place(60 * side, 30 * side),
+        tab.place(100 * side, 60 * side),
+    )
+    page.mouse.move(5, 5)
+    painted = tab.pixels()
+    assert (np.abs(painted.astype(int) - untouched).max(-1) > 40).mean() > 0.002
+    tab.picture("brush")
+    page.click("#undo")
+    assert np.abs(tab.pixels().astype(int) - untouched).max() < 8
+    page.click("#redo")
+    assert np.array_equal(tab.pixels(), painted)
+    name, data = tab.download("#save-mask")
+    assert name == "portrait_restored_damage.png"
+    mask = np.asarray(Image.open(io.BytesIO(data)))
+    assert mask.shape == (height, width) and mask.dtype == np.uint8
+    assert mask[round(58 * side), round(22 * side)] == 255
+    assert mask[round(30 * side), round(60 * side)] == 255
+    page.check("input[name=tool][value=erase]")
+    tab.drag(tab.place(0, 60 * side), tab.place(40 * side, 60 * side))
+    _, data = tab.download("#save-mask")
+    erased = np.asarray(Image.open(io.BytesIO(data)))
+    assert erased[round(59 * side), round(22 * side)] == 0
+    assert erased[round(30 * side), round(60 * side)] == 255
+    (tmp_path / "mask.png").write_bytes(data)
+    # A mask of the user's own takes the place of all that.
+    page.set_input_files("#mask-file", tmp_path / "mask.png")
+    sync_api.expect(page.locator("#undo")).to_be_enabled()
+    page.wait_for_timeout(300)
+    assert tab.download("#save-mask")[1] == data
+
+    if HAS_FILLER:
+        page.click("#again-mask")
+        tab.wait(
+            "() => document.querySelector('#strip li').className === 'done' && "
+            "document.querySelector('#again-mask').disabled"
+        )
+        name, restored = tab.download("#save")
+        given = batch.RestoreOptions(
+            input=(str(folder / "portrait.png"),), output=str(tmp_path / "corrected"),
+            damage=str(tmp_path / "mask.png"), blind=False,
+        )  # fmt: skip
+        assert restore.main(given) == 0
+        assert restored == (tmp_path / "corrected" / name).read_bytes()
+        page.click("#afresh")
+        tab.at_rest()
+
+    # All of them: bytes and names of the command.
+    found = unzipped(tab.download("#save-all")[1])
+    assert found == command(folder, tmp_path / "ours")
+    assert sorted(found) == [
+        "portrait_restored.jpg", "portrait_restored.png", "scan_restored.tif"
+    ]  # fmt: skip
+
+    # Other settings, for all; as PNG files two would have one name.
+    page.locator("#strength").fill("50")
+    page.check("#keep-color")
+    page.select_option("#model", "basic")
+    page.select_option("#ext", "png")
+    page.click("#apply-all")
+    tab.wait(
+        "() => [...document.querySelectorAll('#strip li.done')].length === 3 && "
+        "document.querySelector('#again').disabled"
+    )
+    found = unzipped(tab.download("#save-all")[1])
+    options = {"model": "basic", "strength": 0.5, "keep_color": True, "ext": "png"}
+    assert found == command(folder, tmp_path / "more", **options)
+    assert "portrait_jpg_restored.png" in found
+    tab.close()
+
+
+def test_on_a_phone(browser, served):
+    """Another tab, narrow and touched, shows what is there already."""
+    tab = Tab(
+        browser, served.address, viewport={"width": 390, "height": 844},
+        device_scale_factor=2, has_touch=True, is_mobile=True,
+    )  # fmt: skip
+    page = tab.page
+    tab.wait("() => document.querySelectorAll('#strip li').length === 4")
+    tab.at_rest()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(NAMELESS) == []
+    assert barriers(page) == []
+    box = page.locator("#canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.touchscreen.tap(x + 60, y)
+    assert page.evaluate("window.viewer.at") > 0.55
+    page.evaluate("window.viewer.setAt(0.5)")
+    tab.drawn()
+    tab.picture("phone")
+    # Two fingers magnify.
+    before = page.evaluate("window.viewer.scale")
+    send = page.context.new_cdp_session(page).send
+
+    def touch(kind, *places):
+        points = [{"x": px, "y": py, "id": n} for n, (px, py) in enumerate(places)]
+        send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x - 30, y), (x + 30, y))
+    for step in range(1, 6):
+        touch("touchMove", (x - 30 - 12 * step, y), (x + 30 + 12 * step, y))
+    touch("touchEnd")
+    assert page.evaluate("window.viewer.scale") > 1.5 * before
+    page.locator("#strip .pick").nth(1).tap()
+    sync_api.expect(page.locator("#facts")).to_contain_text("160 × 120 pixels")
+    tab.close()
+
+
+GIVE = """async ([kind, name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, { type: 'image/png' }));
+  const options = { bubbles: true, cancelable: true };
+  const event = kind === 'paste'
+    ? new ClipboardEvent('paste', { ...options, clipboardData: transfer })
+    : new DragEvent('drop', { ...options, dataTransfer: transfer });
+  document.body.dispatchEvent(event);
+}"""
+
+
+def test_dropping_pasting_cancelling_and_a_program_that_ends(browser, folder):
+    import base64
+
+    with serving.page() as running:
+        tab = Tab(browser, running.address)
+        page = tab.page
+        data = base64.b64encode((folder / "portrait.png").read_bytes()).decode()
+        page.evaluate(GIVE, ["paste", "pasted.png", data])
+        tab.status("1 of 1 photograph restored")
+        page.evaluate(GIVE, ["drop", "slow.png", data])
+        row = page.locator("#strip li", has_text="slow.png")
+        sync_api.expect(row).to_have_class("working")
+        row.locator(".pick").click()
+        sync_api.expect(page.locator("#working-text")).to_contain_text("Restoring")
+        page.click("#working-cancel")
+        sync_api.expect(row).to_have_class("cancelled")
+        page.get_by_label("Remove slow.png").click()
+        sync_api.expect(page.locator("#strip li")).to_have_count(1)
+        tab.complaints.clear()
+    # The server is gone.
+    banner = page.locator("#banner")
+    sync_api.expect(banner).to_contain_text("does not answer", timeout=20_000)
+    sync_api.expect(banner.get_by_role("button")).to_be_visible()
+    tab.complaints.clear()  # that requests failed is what the banner says
+    tab.close()
+
+
+def test_a_folder_keeps_its_sub_folders(browser, photographs, tmp_path):
+    (tmp_path / "Album" / "1950").mkdir(parents=True)
+    small = photographs["rocket"][:40, :50]
+    frames.write(tmp_path / "Album" / "a.png", small)
+    frames.write(tmp_path / "Album" / "1950" / "b.png", small)
+    (tmp_path / "Album" / "notes.txt").write_text("not a photograph")
+    with serving.page() as running:
+        tab = Tab(browser, running.address)
+        tab.page.set_input_files("#folder", tmp_path / "Album")
+        tab.status("2 of 2 photographs restored")
+        names = set(unzipped(tab.download("#save-all")[1]))
+        assert names == {"a_restored.png", "1950/b_restored.png"}
+        tab.page.once("dialog", lambda dialog: dialog.accept())
+        tab.page.click("#end")
+        sync_api.expect(tab.page.locator("h2")).to_have_text("Ended")
+        tab.close()
+
+
+def test_the_readme_shows_the_page():
+    docs = pathlib.Path(__file__).parents[2] / "docs"
+    picture = docs / "page.jpg"
+    assert picture.is_file() and picture.stat().st_size < 300_000
+    texts = [path.read_text(encoding="utf-8") for path in docs.rglob("*.md")]
+    assert any(re.search(r"!\[[^\]]+\]\([./]*page\.jpg\)", text) for text in texts)
