@@ -89,7 +89,7 @@ def read_sources(
 
     Args:
       films: files.
-      photographs: picture files, as `clean_pictures.find` gives them.
+      photographs: picture files, as `sources.find` gives them.
       scans: folder with a folder of RGBA pictures for each kind of dirt.
       most: photographs that are read.
     """

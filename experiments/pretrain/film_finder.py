@@ -21,7 +21,7 @@ with epy.lazy_imports():
     import jax.numpy as jnp
     import optax
 
-    from experiments.pretrain import clean_pictures, film_dirt, pretrain
+    from experiments.pretrain import film_dirt, sources
     from restoration import models
     from restoration.film import over_time, stills
     from restoration.models import film_finder, pretrained
@@ -58,7 +58,7 @@ class FinderOptions:
     out: str = config.option("", help="write weights and card here, then stop")
 
 
-def examples(sources, rng, side):
+def examples(material, rng, side):
     """Yields examples without end, mixed: (input, references, trust, clean, opacity).
 
     Arrays are (side, side, channels): what the network sees, the luma of its
@@ -67,7 +67,7 @@ def examples(sources, rng, side):
     layout = stills.Layout(8, "gray", full=True)
     held = []
     while True:
-        clip = film_dirt.draw(rng, sources, _FRAMES, side)
+        clip = film_dirt.draw(rng, material, _FRAMES, side)
         frames = (stills.Still(i, (f,), f) for i, f in enumerate(clip.worn))
         passed = over_time.first_pass(frames, layout)
 
@@ -139,13 +139,13 @@ def main(options: FinderOptions) -> int:
             step = int(held["step"])
             leaves = [held[f"leaf{i}"] for i in range(len(jax.tree.leaves(state)))]
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    origins = clean_pictures.read_sources(options.sources or pretrain.SOURCES)
-    photographs = clean_pictures.find(options.data_dir, origins)
+    origins = sources.read_sources(options.sources or sources.SOURCES)
+    photographs = sources.find(options.data_dir, origins)
     if options.out:
         card = {
             "training data": {
                 "films": [pathlib.Path(f).name for f in options.films],
-                "photographs": clean_pictures.counts(
+                "photographs": sources.counts(
                     list(photographs)[
                         :: max(1, len(photographs) // options.photographs)
                     ],
@@ -195,13 +195,13 @@ def main(options: FinderOptions) -> int:
 
     cv2.setNumThreads(1)
     rng = np.random.default_rng([options.seed, step])
-    sources = film_dirt.read_sources(
+    material = film_dirt.read_sources(
         [pathlib.Path(f) for f in options.films],
         photographs,
         pathlib.Path(options.overlays),
         options.photographs,
     )
-    feed = examples(sources, rng, options.image_size)
+    feed = examples(material, rng, options.image_size)
     start, losses, told = time.monotonic(), [], time.monotonic()
     while step < options.steps and time.monotonic() - start < 60 * options.minutes:
         batch = [

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import cli, config, errors
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 from restoration.images import frames
 
@@ -207,7 +207,7 @@ def main(options: LimitOptions) -> None:
     backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     found = measure(options)
-    config.write_text(options.out, json.dumps(found, indent=1) + "\n")
+    files.write_text(options.out, json.dumps(found, indent=1) + "\n")
     print(table(found), end="")
 
 

@@ -727,7 +727,7 @@ def join(
       duration: of the last frame, in units of the source's time base; 0: unknown.
       target: the file to write, which appears when it is whole.
       extras: whether sound, subtitles, chapters and tags are copied.
-      replacing: gives a temporary path, see `images.frames.replacing`.
+      replacing: gives a temporary path, see `files.replacing`.
 
     Returns:
       What could not be copied, a line each.

@@ -20,8 +20,9 @@ with epy.lazy_imports():
 # Rows of a list of points that is sampled as a picture: OpenCV's sides are limited.
 _ROW = 1024
 
-# The least side of a frame whose motion can be measured, pixels.
-LEAST_SIDE = 24
+# The least side of a frame whose motion is measured, pixels: with less, OpenCV 5.0
+# reads beyond the frame where the other side is long.
+LEAST_SIDE = 32
 
 
 def require_opencv() -> None:

@@ -39,7 +39,7 @@ def write(
       before: a film.
       after: the film restored; as many frames.
       mask: a film of what was changed, or None.
-      replacing: gives a temporary path, see `images.frames.replacing`.
+      replacing: gives a temporary path, see `files.replacing`.
 
     Returns:
       The film's (width, height).

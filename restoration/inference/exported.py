@@ -12,9 +12,8 @@ from etils import epy
 from jax import export
 
 from restoration import models
-from restoration.base import config, errors
-from restoration.images import frames
-from restoration.inference import layout, onnx_graph, preserve
+from restoration.base import errors, files
+from restoration.inference import onnx_graph, preserve
 from restoration.models import apply, filler, finder, pretrained
 
 with epy.lazy_imports():
@@ -133,11 +132,10 @@ def load(name: str, *, keep_color: bool = False, network_only: bool = False) -> 
     digest = pretrained.read_card(path.with_suffix(".json"))["sha256"]
     model = models.get_model(architecture)
     rule = None if network_only else preserve.COLOR if keep_color else preserve.SHADES
-    # The grid of a tile that is large enough tells the context that the command takes.
+    # As `layout.make_grid` has it.
     radius = rule.radius if rule else 0
-    side = layout.least_tile(model, radius=radius)
-    grid = layout.make_grid(model, tile=(side, side), radius=radius)
-    about = _about(path.stem, model, digest, context=grid.context, around=_RESTORES)
+    context = apply.margin(model) + apply.on_grid(radius, model.stride)
+    about = _about(path.stem, model, digest, context=context, around=_RESTORES)
     about |= {"architecture": architecture, "keep_color": keep_color}
     about["inputs"] = {"images": "RGB, sRGB in [0, 1]"}
     about["output"] = {"restored": "RGB, near [0, 1], not clipped"}
@@ -223,8 +221,8 @@ def write(path: pathlib.Path, network: Exportable) -> pathlib.Path:
     if path.suffix == ".stablehlo":
         about = about | {"layout": "batch, height, width, channels; RGB"}
     data = FORMATS[path.suffix](network)
-    with frames.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_bytes(data)
     beside = path.with_suffix(".json")
-    config.write_text(beside, json.dumps(about, indent=1) + "\n")
+    files.write_text(beside, json.dumps(about, indent=1) + "\n")
     return beside

@@ -41,7 +41,6 @@ with epy.lazy_imports():
     import cv2
     import jax
 
-    from restoration.images import frames
     from restoration.inference import restore_file
     from restoration.models import film_finder, pretrained
 
@@ -610,7 +609,7 @@ def _attempt(
                 job.source,
                 target,
                 masks if settings.save_damage else None,
-                replacing=frames.replacing,
+                replacing=files.replacing,
             )
     except OSError as error:
         raise errors.InputError(
@@ -627,9 +626,10 @@ def _attempt(
         )
     notes.append(
         f"{len(found.times)} frames, {len(found.shots)} shots, "
-        f"{100 * float(np.mean(shares)):.2f} % damaged"
+        f"{100 * float(np.mean(shares)):.2f} % of it filled"
     )
-    return dataclasses.replace(result, notes=tuple(notes))
+    share = round(float(np.mean(shares)), 6)
+    return dataclasses.replace(result, notes=tuple(notes), damaged_share=(share,))
 
 
 def _claim(folder: pathlib.Path, fingerprint: str) -> None:
@@ -762,7 +762,7 @@ def _finish(
             made.append(container.Part(path, start))
         last = max(0, source.end - found.times[-1])
         return container.join(
-            source, made, last, to, extras=extras, replacing=frames.replacing
+            source, made, last, to, extras=extras, replacing=files.replacing
         )
 
     if settings.save_damage:

@@ -9,9 +9,8 @@ import pytest
 av = pytest.importorskip("av", reason="needs PyAV (extra film)")
 pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 
-from restoration.base import errors  # noqa: E402
+from restoration.base import errors, files  # noqa: E402
 from restoration.film import container  # noqa: E402
-from restoration.images import frames  # noqa: E402
 from tests import film_files  # noqa: E402
 
 
@@ -28,7 +27,7 @@ def copied(path, folder, *, codec="auto", cuts=(0, 5, 9)):
         parts.append(container.write_part(name, pictures[start:end], source, used))
     target = folder / f"copy{used.suffix}"
     last = max(0, source.end - pictures[-1].time)
-    notes = container.join(source, parts, last, target, replacing=frames.replacing)
+    notes = container.join(source, parts, last, target, replacing=files.replacing)
     return target, pictures, notes
 
 

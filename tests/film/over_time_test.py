@@ -214,6 +214,16 @@ def test_flow_is_the_motion():
     assert np.abs(seen.astype(float) - one)[8:-8, 8:-8].mean() < 1.0
 
 
+@pytest.mark.parametrize("size", [(2, 2), (16, 16), (25, 200), (40, 9)])
+def test_tiny_frames_are_taken(size):
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, size, dtype=np.uint8) for _ in range(4)]
+    series = [stills.Still(i, (f,), f) for i, f in enumerate(frames)]
+    layout = stills.Layout(8, "gray", full=True)
+    cleaned = scratches.removed(stills.undoubled(iter(series)), layout)
+    assert len(restored(cleaned, layout)) == 4
+
+
 # Scratches that stand still.
 
 
