@@ -200,7 +200,7 @@ def test_the_lines_of_the_documents_reproduce_the_command(tmp_path, photographs)
     code = snippet()
     assert len(code.splitlines()) <= 20
     assert not re.search(r"\b(jax|restoration)\b", code.replace("restoration.png", ""))
-    photo = photographs["chelsea"][60:157, 100:203]
+    photo = photographs["astronaut"][60:157, 150:253]
     frames.write(tmp_path / "photo.png", photo)
     export.main(
         export.ExportOptions(
