@@ -35,7 +35,7 @@ _TRUST = 4.0
 # At each size, full size first, what is hidden is so often put to the mean of what is
 # around it: nearly the solution of Laplace's equation, which it would take very many
 # such sweeps to reach at full size alone.
-_SWEEPS = (4, 4, 4, 4, 2)
+_SWEEPS = (6, 6, 2, 1, 0)
 
 
 def _doubled(x: jnp.ndarray) -> jnp.ndarray:
@@ -112,7 +112,7 @@ class Filler(nn.Module):
 
     source: ClassVar[str] = "NAFNet's blocks around a pyramid of means"
     stride: ClassVar[int] = 32
-    halo: ClassVar[int] = 288
+    halo: ClassVar[int] = 192
 
     # Channels at 1/2, 1/4 and 1/8 of the size, and blocks at each, down and up.
     widths: ClassVar[tuple[int, ...]] = (24, 48, 64)
