@@ -280,7 +280,8 @@ def make_optimizer(options: Options) -> "optax.GradientTransformation":
             }
         }
 
-    pretrained_rate = options.encoder_rate if options.encoder else options.learning_rate
+    begun = options.encoder or options.start
+    pretrained_rate = options.encoder_rate if begun else options.learning_rate
     return optax.chain(
         optax.clip_by_global_norm(options.clip_norm),
         optax.multi_transform(
@@ -404,8 +405,8 @@ def export(options: Options, state: Any, material: dict, figures: dict) -> pathl
         f"--network {options.network} --data_dir CLEAN --overlays SCANS "
         "--bank BANK --workdir RUN",
     }
-    if options.network == "finder":
-        card["began with"] = _encoder_origin(options)
+    if options.network == "finder" or options.start:
+        card["began with"] = _origin(options)
     if options.note:
         card["note"] = options.note
     path = pathlib.Path(options.workdir) / f"{options.network}.safetensors"
@@ -414,7 +415,10 @@ def export(options: Options, state: Any, material: dict, figures: dict) -> pathl
     return path
 
 
-def _encoder_origin(options: Options) -> str:
+def _origin(options: Options) -> Any:
+    if options.start:
+        card = pretrained.read_card(pathlib.Path(options.start).with_suffix(".json"))
+        return {name: value for name, value in card.items() if name != "figures"}
     if not options.encoder:
         return "random weights"
     card = pretrained.read_card(pathlib.Path(options.encoder).with_suffix(".json"))

@@ -13,7 +13,7 @@ from jax import export
 
 from restoration import models
 from restoration.base import errors, files
-from restoration.inference import onnx_graph, preserve
+from restoration.inference import layout, onnx_graph, preserve
 from restoration.models import apply, filler, finder, pretrained
 
 with epy.lazy_imports():
@@ -132,10 +132,11 @@ def load(name: str, *, keep_color: bool = False, network_only: bool = False) -> 
     digest = pretrained.read_card(path.with_suffix(".json"))["sha256"]
     model = models.get_model(architecture)
     rule = None if network_only else preserve.COLOR if keep_color else preserve.SHADES
-    # As `layout.make_grid` has it.
+    # Any tile that is large enough tells the context that the command takes.
     radius = rule.radius if rule else 0
-    context = apply.margin(model) + apply.on_grid(radius, model.stride)
-    about = _about(path.stem, model, digest, context=context, around=_RESTORES)
+    side = apply.on_grid(4 * (model.halo + radius) + 256, model.stride)
+    grid = layout.make_grid(model, tile=(side, side), radius=radius)
+    about = _about(path.stem, model, digest, context=grid.context, around=_RESTORES)
     about |= {"architecture": architecture, "keep_color": keep_color}
     about["inputs"] = {"images": "RGB, sRGB in [0, 1]"}
     about["output"] = {"restored": "RGB, near [0, 1], not clipped"}
@@ -220,9 +221,7 @@ def write(path: pathlib.Path, network: Exportable) -> pathlib.Path:
     about = network.about
     if path.suffix == ".stablehlo":
         about = about | {"layout": "batch, height, width, channels; RGB"}
-    data = FORMATS[path.suffix](network)
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(data)
+    files.write_bytes(path, FORMATS[path.suffix](network))
     beside = path.with_suffix(".json")
     files.write_text(beside, json.dumps(about, indent=1) + "\n")
     return beside

@@ -187,7 +187,7 @@ def make(
         stack.enter_context(result.rows)
         for block in blocks:
             result.rows.write(block)
-            count += np.count_nonzero(block)
+            count += int(np.count_nonzero(block))
         return Mask(result, count / (size[0] * size[1]))
 
     if not finder:

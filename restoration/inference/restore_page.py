@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -113,6 +114,92 @@ def _restored(
     return restorer.network.strips(filled, size, _ungated)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """How a page's values are shown to networks, and changed by what these give.
+
+    Attributes:
+      to_model: makes RGB of them, as they are.
+      show: the same, graded.
+      change_of: of RGB before and after, the difference of stored colors.
+      grey: whether no color may come in.
+      notes: what was done.
+    """
+
+    to_model: color.ToModel
+    show: color.ToModel
+    change_of: color.Change
+    grey: bool
+    notes: list[str]
+
+
+def _shown_page(page: picture.Page, read: rows.Read, grader: Any, how: How) -> _Shown:
+    """Looks at a whole page, small: whether it is grey, a negative, or faded."""
+    to_model, change_of, notes = color.make_color(page)
+    if not how.strength or not (grader is not None or page.colors > 1):
+        return _Shown(to_model, to_model, change_of, False, notes)
+    cells = _look(page, read, to_model)
+    grey = page.colors > 1 and grade.is_grey(cells)
+    film = negative.find(cells) if page.colors > 1 else None
+    if film:
+        to_model, change_of = negative.positive(film, to_model, change_of)
+        notes.append("taken for a color negative: restored as such, not graded")
+    show = to_model
+    found = None if film or grader is None else grade.estimate(grader, cells)
+    if found is not None:
+        show = grade.make_prepare(to_model, found)
+        notes.append("graded; --keep_color leaves color and tone")
+    return _Shown(to_model, show, change_of, grey, notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Masks:
+    """What is damaged, and what is left alone though it is no damage's place.
+
+    Attributes:
+      damage: the mask that is filled, or None.
+      specks: uint8 rows, 0 where specks that belong there are left alone, or None.
+      notes: what was found.
+    """
+
+    damage: masks.Mask | None
+    specks: rows.Read | None
+    notes: list[str]
+
+
+def _masks(
+    page: picture.Page,
+    read: rows.Read,
+    to_model: color.ToModel,
+    finder: engine.Network | None,
+    how: How,
+    given: masks.Given,
+    folder: str | os.PathLike,
+    stack: contextlib.ExitStack,
+) -> _Masks:
+    """Finds what is damaged, and specks that belong there."""
+    mask, specks, notes = None, None, []
+    # Who gives a mask has looked.
+    if how.strength and how.blind and not (given.damage or given.keep):
+        specks = true_specks.find(read, to_model, (page.height, page.width))
+    if specks:
+        given = dataclasses.replace(given, keep=specks)
+        notes.append(
+            "many small bright things (as stars, snow or dots) were left alone; --mask "
+            "says where to restore all the same, --strength how much of the rest"
+        )
+    if how.strength and (finder or given.damage or given.infrared):
+        mask, more = masks.make(
+            page, read, to_model,
+            finder=finder, given=given, sensitivity=how.sensitivity, folder=folder,
+            stack=stack,
+        )  # fmt: skip
+        notes += more
+        if mask.share:
+            notes.append(f"{_percent(mask.share)} damaged, filled")
+    return _Masks(mask, specks, notes)
+
+
 def restore_page(
     page: picture.Page,
     read: rows.Read,
@@ -142,54 +229,23 @@ def restore_page(
     Raises:
       InputError: for a mask that cannot be used, and where values cannot be read.
     """
-    to_model, change_of, notes = color.make_color(page)
     size = (page.height, page.width)
     # Where a mask divides a picture, its parts would be of two grades.
     divided = given.keep is not None or how.only_damage
-    grading = restorer.grader is not None and not divided
-    cells, grey, film = None, False, None
-    if how.strength and (grading or page.colors > 1):
-        cells = _look(page, read, to_model)
-        grey = page.colors > 1 and grade.is_grey(cells)
-        film = negative.find(cells) if page.colors > 1 else None
-    if film:
-        to_model, change_of = negative.positive(film, to_model, change_of)
-        grading = False
-        notes.append("taken for a color negative: restored as such, not graded")
-    show = to_model
+    grader = None if divided else restorer.grader
+    shown = _shown_page(page, read, grader, how)
+    to_model, show = shown.to_model, shown.show
     finder = restorer.finder if how.blind else None
-    mask, specks, for_mask = None, None, given
-    # Who gives a mask has looked.
-    if how.strength and how.blind and not (given.damage or given.keep):
-        specks = true_specks.find(read, to_model, size)
-    if specks:
-        for_mask = dataclasses.replace(given, keep=specks)
-        notes.append(
-            "many small bright things (as stars, snow or dots) were left alone; --mask "
-            "says where to restore all the same, --strength how much of the rest"
-        )
-    if how.strength and (finder or given.damage or given.infrared):
-        mask, more = masks.make(
-            page, read, to_model,
-            finder=finder, given=for_mask, sensitivity=how.sensitivity, folder=folder,
-            stack=stack,
-        )  # fmt: skip
-        notes += more
-        if mask.share:
-            notes.append(f"{_percent(mask.share)} damaged, filled")
-    if grading and cells is not None:
-        found = grade.estimate(restorer.grader, cells)
-        if found is not None:
-            show = grade.make_prepare(to_model, found)
-            notes.append("graded; --keep_color leaves color and tone")
+    found = _masks(page, read, to_model, finder, how, given, folder, stack)
+    mask, specks = found.damage, found.specks
     ahead = rows.read_ahead(read())
-    shown, stored = itertools.tee(ahead)
+    seen_by_networks, stored = itertools.tee(ahead)
     take_stored = rows.regrouped(stored)
     take_keep = rows.regrouped(given.keep()) if given.keep else None
     take_specks = rows.regrouped(specks()) if specks else None
     take_mask = rows.regrouped(mask.rows()) if mask and how.only_damage else None
     with contextlib.closing(ahead):
-        for after in _restored(shown, size, show, mask, restorer):
+        for after in _restored(seen_by_networks, size, show, mask, restorer):
             values = take_stored(len(after))
             weight = np.float32(how.strength)
             if take_keep:
@@ -197,17 +253,17 @@ def restore_page(
             if take_mask:
                 weight = weight * (take_mask(len(after)) > 0)
             before = to_model(values)
-            if grey:
+            if shown.grey:
                 after = color.uncolored(before, after)
             if take_specks:  # graded as the rest is
                 free = take_specks(len(after)) > 0
                 after = np.where(free, after, show(values))
-            change = change_of(before, after)
+            change = shown.change_of(before, after)
             changed = blending.apply_change(page, values, change, weight)
             seen = blending.visible(page, values)
             part = weight if seen is None else weight * (seen > 0)
             write(Strip(changed, before, before + part * (after - before)))
-    return mask, notes
+    return mask, [*shown.notes, *found.notes]
 
 
 def _percent(share: float) -> str:

@@ -35,6 +35,10 @@ _MANY, _MANY_SHARE = 600, 0.5
 # random a tenth are).
 _LATTICE, _LATTICE_SHARE, _EQUAL = 40, 0.5, 0.12
 
+# Among bright texture things touch it. What is so much lighter than its surroundings is
+# left alone too, unless it is longer than so many pixels, as scratches are.
+_STRONG, _LONG = 0.2, 40
+
 # Around each thing so many pixels are left alone too.
 _AROUND = 3
 
@@ -44,8 +48,12 @@ _PIXELS = 6_000_000
 
 @dataclasses.dataclass(frozen=True)
 class _Things:
-    """Candidates in a band: their labels, which are small, and which count."""
+    """Candidates in a band: their labels, which are small, and which count.
 
+    `above` is how much lighter than its surroundings each pixel is.
+    """
+
+    above: np.ndarray
     labels: np.ndarray
     small: np.ndarray
     clear: np.ndarray
@@ -63,7 +71,7 @@ def _things(luma: np.ndarray) -> _Things:
     labels, count = ndimage.label(candidates, np.ones((3, 3)))
     if not count:
         none = np.zeros(0, bool)
-        return _Things(labels, none, none, np.zeros((0, 2)))
+        return _Things(above, labels, none, none, np.zeros((0, 2)))
     places, numbers = ndimage.find_objects(labels), np.arange(1, count + 1)
     high, wide = (
         np.array([place[axis].stop - place[axis].start for place in places])
@@ -88,7 +96,18 @@ def _things(luma: np.ndarray) -> _Things:
         [[(p[0].start + p[0].stop) / 2, (p[1].start + p[1].stop) / 2] for p in places]
     )
     small &= compact | streak
-    return _Things(labels, small, small & clear & alone, centers)
+    return _Things(above, labels, small, small & clear & alone, centers)
+
+
+def _strong(above: np.ndarray) -> np.ndarray:
+    """Returns where something short is much lighter than its surroundings."""
+    labels, _ = ndimage.label(above > _STRONG, np.ones((3, 3)))
+    sides = [
+        max(place[0].stop - place[0].start, place[1].stop - place[1].start)
+        for place in ndimage.find_objects(labels)
+    ]
+    short = np.array([False, *(side <= _LONG for side in sides)])
+    return short[labels]
 
 
 def _bands(
@@ -177,6 +196,7 @@ def find(
         for first, own, luma in _bands(read, luma_of):
             things, margin = _things(luma), _margin(first)
             kept = np.concatenate([[False], things.small])[things.labels]
+            kept |= _strong(things.above)
             around = np.ones((2 * _AROUND + 1, 2 * _AROUND + 1))
             kept = ndimage.binary_dilation(kept, around)[margin : margin + own]
             yield np.where(kept, np.uint8(0), np.uint8(255))[..., None]

@@ -3,8 +3,9 @@
 A small U-Net of NAFNet's blocks (`nafnet`). Beside the picture and the mask it sees a
 first guess: means of what the mask leaves, by ever larger cells where ever more is
 hidden (normalized convolution, Knutsson and Westin 1993, in a pyramid, as Gortler
-et al. 1996 push and pull). What the network adds begins at zero: without training it
-gives the first guess.
+et al. 1996 push and pull), smoothed at each size from coarse to fine as Laplace's
+equation has it. What the network adds begins at zero: without training it gives the
+first guess, which passes OpenCV's Telea and Navier-Stokes by a little.
 
 Where the mask is 0 the picture comes out bit for bit.
 
@@ -31,6 +32,11 @@ _HIDDEN = 1e-4
 # How fast the share of a cell that is known makes its mean trusted.
 _TRUST = 4.0
 
+# At each size, full size first, what is hidden is so often put to the mean of what is
+# around it: nearly the solution of Laplace's equation, which it would take very many
+# such sweeps to reach at full size alone.
+_SWEEPS = (4, 4, 4, 4, 2)
+
 
 def _doubled(x: jnp.ndarray) -> jnp.ndarray:
     """Doubles the size by linear interpolation, edges continued."""
@@ -50,13 +56,26 @@ def _doubled(x: jnp.ndarray) -> jnp.ndarray:
     return x
 
 
+def _around(x: jnp.ndarray) -> jnp.ndarray:
+    """Returns the weighted mean of the eight neighbors of each pixel."""
+    total = x
+    for axis in (1, 2):
+        edges = [(0, 0)] * 4
+        edges[axis] = (1, 1)
+        padded, length = jnp.pad(total, edges, mode="edge"), x.shape[axis]
+        before = jax.lax.slice_in_dim(padded, 0, length, axis=axis)
+        after = jax.lax.slice_in_dim(padded, 2, length + 2, axis=axis)
+        total = before + 4 * total + after
+    return (total - 16 * x) / 20
+
+
 def _halved(x: jnp.ndarray) -> jnp.ndarray:
     n, height, width, channels = x.shape
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
 def first_guess(images: jnp.ndarray, masks: jnp.ndarray) -> jnp.ndarray:
-    """Fills masks with means of what they leave.
+    """Fills masks smoothly from what they leave.
 
     Args:
       images: (batch, height, width, 3), sides multiples of 32.
@@ -70,12 +89,16 @@ def first_guess(images: jnp.ndarray, masks: jnp.ndarray) -> jnp.ndarray:
     for _ in range(_LEVELS):
         sums.append(_halved(sums[-1]))
     guess = sums[-1][..., :3] / sums[-1][..., 3:]
-    for level in reversed(sums[:-1]):
+    for level, sweeps in reversed(list(zip(sums[:-1], _SWEEPS, strict=True))):
         known = level[..., 3:]
         mean = level[..., :3] / known
         trust = jnp.minimum(_TRUST * known, 1.0)
         coarse = _doubled(guess)
         guess = coarse + trust * (mean - coarse)
+        for _ in range(sweeps):
+            # Fused, each sweep would be computed anew for each of its neighbors.
+            guess = jax.lax.optimization_barrier(guess)
+            guess = trust * mean + (1 - trust) * _around(guess)
     return guess
 
 
@@ -89,7 +112,7 @@ class Filler(nn.Module):
 
     source: ClassVar[str] = "NAFNet's blocks around a pyramid of means"
     stride: ClassVar[int] = 32
-    halo: ClassVar[int] = 192
+    halo: ClassVar[int] = 288
 
     # Channels at 1/2, 1/4 and 1/8 of the size, and blocks at each, down and up.
     widths: ClassVar[tuple[int, ...]] = (24, 48, 64)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from restoration.base import config, errors
+from restoration.film import container
 from restoration.images import picture, preview
 from restoration.inference import jobs
 from restoration.web import brush, store
@@ -179,7 +180,7 @@ class Pictures:
         """Makes room for a picture that is about to be uploaded.
 
         Raises:
-          InputError: when there are too many.
+          InputError: when there are too many, and for a film.
         """
         if len(self.all) >= self.limits.files:
             raise errors.InputError(
@@ -187,6 +188,11 @@ class Pictures:
                 "page takes (--max_files); remove some first"
             )
         relative, parent = clean_name(name)
+        if container.is_film(relative.name):
+            raise errors.InputError(
+                f"{relative.name}: the page takes photographs; a film is restored by "
+                "`restoration restore FILM -o FOLDER`"
+            )
         key = secrets.token_urlsafe(12)
         suffix = relative.suffix.lower()
         # The suffix tells formats apart that look alike; of the name it is all we use.

@@ -136,6 +136,13 @@ def test_a_client_that_leaves_in_the_middle_of_work_finds_it_again(page, small):
     assert until(lambda: not list(page.folder.iterdir()))
 
 
+def test_a_film_is_refused_before_it_is_sent(page):
+    answer = page.post("/api/pictures?name=reel.mp4", b"x")
+    assert answer.status == 400
+    assert answer.json["error"].startswith("reel.mp4: the page takes photographs")
+    assert list(page.folder.iterdir()) == []
+
+
 def test_cancelling(page, small):
     slow, waiting, last = (
         page.upload(small, name=name) for name in ("slow.png", "slow.png", "c.png")
