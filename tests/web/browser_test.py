@@ -304,7 +304,10 @@ def test_what_a_person_would_do(browser, served, folder, tmp_path):
         assert not [done.error for done in batch.restore(given) if done.error]
         assert restored == (tmp_path / "corrected" / name).read_bytes()
         page.click("#afresh")
-        tab.at_rest()
+        tab.wait(
+            "() => document.querySelector('#strip li').className === 'done' && "
+            "document.querySelector('#afresh').disabled"
+        )
 
     # All of them: bytes and names of the command.
     found = unzipped(tab.download("#save-all")[1])
