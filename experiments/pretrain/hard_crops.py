@@ -1,7 +1,7 @@
 """Lists what a finder takes for damage on clean pictures, for it to learn better.
 
     python -m experiments.pretrain.hard_crops --finder finder.safetensors \
-        --data_dir CLEAN --out hard.json
+        --clean CLEAN --out hard.json
 
 `pretrain_masks --hard hard.json` then cuts spotless crops around these places. The
 pictures must be the same and `--sources` too, since they are named by number.
@@ -36,7 +36,7 @@ class Options:
     """Options of `python -m experiments.pretrain.hard_crops`."""
 
     finder: str = config.option(help="weights file of a finder")
-    data_dir: str = config.option(help="folder of clean pictures, or a packed file")
+    clean: str = config.option(help="folder of clean pictures, or a packed file")
     out: str = config.option(help="JSON file to write")
     sources: str = config.option(
         "",
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
             f"--finder={options.finder}: weights of {name}, not of a finder"
         )
     listed = sources.read_sources(options.sources or sources.SOURCES)
-    pictures = sources.find(options.data_dir, listed)
+    pictures = sources.find(options.clean, listed)
     worst = []
     for number, (file, data) in enumerate(pictures.items()):
         picture = clean_pictures.decode(file, data)

@@ -1,6 +1,6 @@
 """Renders damage once, for `pretrain_masks` to compose pairs of.
 
-    python -m experiments.pretrain.mask_bank --data_dir CLEAN --out bank.npz
+    python -m experiments.pretrain.mask_bank --clean CLEAN --out bank.npz
 
 Every kind of `restoration.damage` that covers a picture is drawn on black, so that
 color times opacity and opacity are left; and what looks like damage and belongs to a
@@ -61,7 +61,7 @@ def read(path: str) -> Bank:
 class Options:
     """Options of `python -m experiments.pretrain.mask_bank`."""
 
-    data_dir: str = config.option(help="folder of clean pictures, or a packed file")
+    clean: str = config.option(help="folder of clean pictures, or a packed file")
     out: str = config.option(help="file to write, .npz")
     sources: str = config.option(
         "",
@@ -181,7 +181,7 @@ def main(options: Options) -> None:
         np.savez(options.out, **arrays)
     if options.belonging:
         listed = sources.read_sources(options.sources or sources.SOURCES)
-        found = sources.find(options.data_dir, listed)
+        found = sources.find(options.clean, listed)
         arrays["belonging"] = render_belonging(
             [clean_pictures.decode(name, data) for name, data in found.items()],
             key=jax.random.fold_in(key, 1000),

@@ -1,7 +1,7 @@
 """Trains the finder, which finds damage, and the filler, which fills it.
 
     python -m experiments.pretrain.pretrain_masks --network finder \
-        --encoder lite0.safetensors --data_dir CLEAN --overlays SCANS --workdir RUN
+        --encoder lite0.safetensors --clean CLEAN --overlays SCANS --workdir RUN
     python -m experiments.pretrain.pretrain_masks --network filler ...
 
 The same command goes on where it stopped, exactly, so that with --minutes it can be
@@ -37,7 +37,7 @@ with epy.lazy_imports():
 
 # What may change between the parts of a run.
 _FREE = (
-    "data_dir",
+    "clean",
     "overlays",
     "bank",
     "bench",
@@ -79,7 +79,7 @@ class Options:
     """Options of `python -m experiments.pretrain.pretrain_masks`."""
 
     network: str = config.option(help="what to train", choices=("finder", "filler"))
-    data_dir: str = config.option(help="folder of clean pictures, or a packed file")
+    clean: str = config.option(help="folder of clean pictures, or a packed file")
     overlays: str = config.option(
         help="folder of scanned dirt: a folder for each kind, RGBA, alpha is the mask"
     )
@@ -150,7 +150,7 @@ def load(options: Options) -> tuple["mask_pairs.Material", dict[str, Any]]:
       The material and what the card tells of it.
     """
     listed = sources.read_sources(options.sources or sources.SOURCES)
-    found = sources.find(options.data_dir, listed)
+    found = sources.find(options.clean, listed)
     pictures = [clean_pictures.decode(name, data) for name, data in found.items()]
     scanned = mask_pairs.read_scanned(pathlib.Path(options.overlays))
     if not scanned:
@@ -390,7 +390,7 @@ def _claim(options: Options) -> None:
 def export(options: Options, state: Any, material: dict, figures: dict) -> pathlib.Path:
     """Writes the averaged weights, in 16 bits, and their card."""
     recipe = dataclasses.asdict(options)
-    for name in ("data_dir", "overlays", "bank", "bench", "workdir", "minutes",
+    for name in ("clean", "overlays", "bank", "bench", "workdir", "minutes",
                  "encoder", "hard", "note", "start"):  # fmt: skip
         del recipe[name]
     hours = json.loads(_hours(options).read_text()) if _hours(options).is_file() else 0
@@ -402,7 +402,7 @@ def export(options: Options, state: Any, material: dict, figures: dict) -> pathl
         "hours": round(hours, 2),
         "figures": figures,
         "command": "python -m experiments.pretrain.pretrain_masks "
-        f"--network {options.network} --data_dir CLEAN --overlays SCANS "
+        f"--network {options.network} --clean CLEAN --overlays SCANS "
         "--bank BANK --workdir RUN",
     }
     if options.network == "finder" or options.start:

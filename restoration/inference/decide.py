@@ -18,7 +18,7 @@ from restoration.models import nafnet
 
 
 class Limits(NamedTuple):
-    """From which probability of damage on a pixel counts as damaged.
+    """From which probability of damage on a pixel counts as damaged; above 1: never.
 
     Attributes:
       thin: in lines and specks.
@@ -65,6 +65,8 @@ def limits(sensitivity: float) -> Limits:
     shift = (0.5 - sensitivity) * _LOGITS
 
     def moved(limit: float) -> float:
+        if limit >= 1:
+            return limit
         return 1 / (1 + math.exp(-(math.log(limit / (1 - limit)) + shift)))
 
     return Limits(*map(moved, _LIMITS))

@@ -128,7 +128,7 @@ def test_the_loss_falls_as_what_is_found_nears_the_truth():
 def test_the_encoder_learns_more_slowly():
     options = pretrain_masks.Options(
         network="finder",
-        data_dir="",
+        clean="",
         overlays="",
         workdir="",
         encoder="some.safetensors",
@@ -162,14 +162,14 @@ def test_all_kinds_that_do_not_look_at_the_picture_are_rendered():
 
 def test_another_run_in_the_workdir_is_refused(tmp_path):
     options = pretrain_masks.Options(
-        network="finder", data_dir="", overlays="", workdir=str(tmp_path)
+        network="finder", clean="", overlays="", workdir=str(tmp_path)
     )
     pretrain_masks._claim(options)
     pretrain_masks._claim(options)
     with pytest.raises(errors.InputError, match="another run"):
         pretrain_masks._claim(
             pretrain_masks.Options(
-                network="filler", data_dir="", overlays="", workdir=str(tmp_path)
+                network="filler", clean="", overlays="", workdir=str(tmp_path)
             )
         )
 
@@ -186,7 +186,7 @@ def write_material(folder: pathlib.Path) -> dict[str, str]:
     spot = np.zeros((40, 40, 4), np.uint8)
     spot[10:30, 10:30] = 255
     cv2.imwrite(str(folder / "scans/spots/1.png"), spot)
-    return {"data_dir": str(folder / "clean"), "overlays": str(folder / "scans")}
+    return {"clean": str(folder / "clean"), "overlays": str(folder / "scans")}
 
 
 @pytest.mark.slow
