@@ -169,6 +169,8 @@ def _run(options: train_config.TrainConfig, compiled: str, said: str) -> None:
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    # Named in the environment too, or the command would take the user's cache.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
