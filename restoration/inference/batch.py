@@ -53,7 +53,9 @@ class RestoreOptions:
         False, help="restore structure, leave color and tone"
     )
     blind: bool = config.option(
-        True, help="find damage and fill it; a --workdir's network does not"
+        True,
+        help="find damage and fill it, where weights of a finder are installed; a "
+        "--workdir's network does not",
     )
     damage: str = config.option(
         "",
@@ -239,6 +241,7 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
     work = find_jobs(options)
     _check_report(options)
     used, settings = load_engine(options), settings_of(options)
+    _check_finder(options, used)
     results: list[restore_file.Restored] = []
     told = start
 
@@ -259,6 +262,18 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
     finally:
         tell()
     return results
+
+
+def _check_finder(options: RestoreOptions, used: "engine.Engine") -> None:
+    """Raises InputError where a mask is wanted that nothing can make."""
+    if used.finder or options.damage or options.infrared:
+        return
+    for name in ("save_damage", "only_damage"):
+        if getattr(options, name):
+            raise errors.InputError(
+                f"--{name}: no weights of a finder are installed, so no damage is "
+                "found; give --damage"
+            )
 
 
 def _check_report(options: RestoreOptions) -> None:

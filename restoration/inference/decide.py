@@ -18,7 +18,7 @@ from restoration.models import nafnet
 
 
 class Limits(NamedTuple):
-    """From which probability of damage on a pixel counts as damaged.
+    """From which probability of damage on a pixel counts as damaged; above 1: never.
 
     Attributes:
       thin: in lines and specks.
@@ -30,7 +30,7 @@ class Limits(NamedTuple):
 
 
 # At --sensitivity=0.5, and by how much the limits' logits fall from 0 to 1.
-_LIMITS = Limits(thin=0.7, wide=0.92)
+_LIMITS = Limits(thin=0.7, wide=0.98)
 _LOGITS = 6.0
 
 # Wide is what squares of so many pixels, 2 radius + 1, fit into. Around what is wide
@@ -65,6 +65,8 @@ def limits(sensitivity: float) -> Limits:
     shift = (0.5 - sensitivity) * _LOGITS
 
     def moved(limit: float) -> float:
+        if limit >= 1:
+            return limit
         return 1 / (1 + math.exp(-(math.log(limit / (1 - limit)) + shift)))
 
     return Limits(*map(moved, _LIMITS))

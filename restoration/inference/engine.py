@@ -213,7 +213,7 @@ def load_weights(model: str, workdir: str) -> Weights:
     Raises:
       InputError: for an unknown model or unusable weights.
     """
-    filler = _load_part("filler")
+    filler = Part(*pretrained.load_part("filler"))
     if workdir:
         run, parameters, _ = trained.load_trained(workdir)
         return Weights(run.model, parameters, _digest(parameters), filler=filler)
@@ -222,14 +222,14 @@ def load_weights(model: str, workdir: str) -> Weights:
     card = pretrained.find_shipped(model).with_suffix(".json")
     digest = pretrained.read_card(card)["sha256"]
     grader = Part(None, *pretrained.load_grader())
-    return Weights(name, parameters, digest, grader, _load_part("finder"), filler)
+    return Weights(name, parameters, digest, grader, _load_finder(), filler)
 
 
-def _load_part(name: str) -> Part | None:
-    """Returns the finder or the filler; None as long as no weights are shipped."""
-    if not (pretrained.FOLDER / f"{name}.safetensors").is_file():
+def _load_finder() -> Part | None:
+    """Returns the finder; None as long as no weights of one are shipped."""
+    if not (pretrained.FOLDER / "finder.safetensors").is_file():
         return None
-    return Part(*pretrained.load_part(name))
+    return Part(*pretrained.load_part("finder"))
 
 
 def _automatic(

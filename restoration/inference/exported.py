@@ -30,6 +30,7 @@ _RESTORES = (
     "Tiles with `context` pixels on each side, continued by reflection beyond the "
     "borders, with the border's pixel repeated (NumPy's 'symmetric'); their cores are "
     "blended over 16 pixels.",
+    "A color negative is restored as its positive (restoration/inference/negative.py).",
     "A picture without color gets none.",
     "The change, times --strength, is added to the stored values and rounded.",
 )

@@ -192,9 +192,12 @@ def _written(
                     shown = blending.difference(strip.before, strip.after)
                     difference.rows.write(shown)
 
+            given = _given(job, source, page, settings)
+            if settings.infrared and not given.infrared:
+                done.notes.append("no infrared was found")
             mask, notes = restore_page.restore_page(
                 page, functools.partial(picture.rows, source, page), restorer, how,
-                _given(job, source, page, settings),
+                given,
                 folder=folder, stack=stack, write=write,
             )  # fmt: skip
             done.notes.extend(notes)

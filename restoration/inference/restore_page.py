@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from restoration.base import errors
 from restoration.images import color, picture
 from restoration.inference import (
     blending,
@@ -106,6 +107,11 @@ def _restored(
     blocks = rows.beside(stored, mask.rows())
     if not mask.share:
         return restorer.network.strips(blocks, size, masked)
+    if not restorer.filler:
+        raise errors.InputError(
+            "no weights of a filler are shipped, and a mask cannot be filled; give "
+            "neither --damage nor --infrared"
+        )
     filled = restorer.filler.strips(
         blocks, size, masked, changes=lambda core: bool(core[..., 3].any())
     )

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -311,6 +312,18 @@ def test_what_is_kept_does_not_depend_on_tiles(photographs, preserved):
         results.append(np.concatenate(list(strips)))
     for other in results[1:]:
         assert np.abs(results[0] - other).max() < 1 / 255
+
+
+def test_a_mask_that_nothing_makes_is_refused(tmp_path, photo, monkeypatch):
+    save(photo, tmp_path / "a.png")
+    without = types.SimpleNamespace(finder=None)
+    monkeypatch.setattr(batch, "load_engine", lambda options: without)
+    for name in ("save_damage", "only_damage"):
+        options = batch.RestoreOptions(
+            input=(str(tmp_path),), output=str(tmp_path / "out"), **{name: True}
+        )
+        with pytest.raises(errors.InputError, match="no weights of a finder"):
+            batch.restore(options)
 
 
 def test_context_is_never_less_than_the_model_sees():

@@ -261,6 +261,18 @@ def test_masks_that_cannot_be_used(tmp_path):
     assert "not a readable image" in line(damage=str(tmp_path / "bad.png"))
 
 
+def test_a_mask_cannot_be_filled_without_a_filler(tmp_path):
+    source = save(degraded(), tmp_path / "a.png")
+    with pytest.raises(AssertionError, match="no weights of a filler"):
+        files.restore(source, tmp_path / "b.png", damage=given(tmp_path, damage()))
+
+
+def test_infrared_that_is_not_there_is_told(tmp_path):
+    source = save(degraded(), tmp_path / "a.png")
+    done = files.restore(source, tmp_path / "b.png", infrared=True)
+    assert "no infrared was found" in done.notes
+
+
 # Names and options.
 
 
