@@ -27,7 +27,7 @@ NAME = "filler"
 _LEVELS = 5
 
 # What a hidden pixel counts, so that there is a mean where all are hidden.
-_HIDDEN = 1e-4
+_HIDDEN = 1e-5
 
 # How fast the share of a cell that is known makes its mean trusted.
 _TRUST = 4.0

@@ -8,6 +8,9 @@ import pytest
 
 from restoration.models import filler, finder, pretrained
 
+# Two networks are compiled, which takes a minute or two.
+pytestmark = pytest.mark.slow
+
 SIDE = 192
 
 
@@ -54,7 +57,8 @@ def found_on(kind):
 def test_the_finder_finds_a_scratch_and_a_blot():
     _, mask = scratched(photograph())
     found = found_on("damaged")
-    assert found[mask > 0.9].mean() > 0.6
+    assert found[mask > 0.9].mean() > 0.5
+    assert found[mask > 0.9].mean() > 10 * found[mask == 0].mean()
     assert (found[mask == 0] > 0.7).mean() < 0.02
 
 
