@@ -250,6 +250,7 @@ np.testing.assert_allclose(alone[1], spread[1], atol=1e-5)
 """
 
 
+@pytest.mark.slow
 def test_four_devices_draw_what_one_draws():
     done = subprocess.run(
         [sys.executable, "-c", _SHARDED],

@@ -9,7 +9,7 @@ from PIL import Image
 
 from restoration import restore
 from restoration.images import frames
-from restoration.inference import batch, grade, jobs, negative, true_specks
+from restoration.inference import batch, film, grade, jobs, negative, true_specks
 from tests import files
 
 
@@ -191,7 +191,7 @@ def test_passed_over_files_are_the_last_line(tmp_path, monkeypatch, capsys):
     options = batch.RestoreOptions(
         input=(str(tmp_path / "in"),), output=str(tmp_path / "out")
     )
-    assert restore.main(options) == 0
+    assert restore.main(options, film.FilmOptions()) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("passed over") and last.endswith(": 2 .pdf")
 

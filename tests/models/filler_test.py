@@ -86,7 +86,7 @@ def test_all_hidden_stays_finite():
     assert np.isfinite(apply(random_parameters(), image, mask)).all()
 
 
-@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("axis", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_tile_with_its_halo_equals_the_whole(axis):
     halo, stride = filler.Filler.halo, filler.Filler.stride
     assert halo % stride == 0
