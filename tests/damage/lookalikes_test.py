@@ -88,7 +88,6 @@ def test_stars_are_bright_points_on_a_dark_sky():
 
 
 def test_dots_of_cloth_repeat():
-@pytest.mark.slow
     """The pattern's strongest frequency holds much of its energy."""
     image = jnp.full((*SHAPE, 3), 0.5, jnp.float32)
     found = 0
@@ -97,6 +96,9 @@ def test_dots_of_cloth_repeat():
         spectrum = np.abs(np.fft.rfft2(after - after.mean())) ** 2
         found += spectrum.max() > 40 * spectrum.mean()
     assert found >= 3
+
+
+@pytest.mark.slow
 def test_some_kinds_are_drawn():
     kinds = ("wires", "buttons", "glints")
     draw = jax.jit(

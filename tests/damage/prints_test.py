@@ -99,13 +99,15 @@ def test_share_of_the_picture_is_plausible(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", prints.LAYERED)
 def test_what_is_drawn_on_black_can_be_laid_over_any_picture(name):
-@pytest.mark.slow
     image = _image()
     painted, mask = _several(name, image, 2.0, KEYS[:4])
     dirt, same = _several(name, jnp.zeros_like(image), 2.0, KEYS[:4])
     np.testing.assert_array_equal(mask, same)
     laid = np.asarray(image) * (1 - mask[..., None]) + dirt
     np.testing.assert_allclose(painted, laid, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_eager_jit_and_vmap_draw_the_same():
     image, name = _image(), "foxing"
     kind = functools.partial(prints.KINDS[name], severity=3.0)
@@ -127,13 +129,14 @@ FEW = ("foxing", "tears", "worn_edges")
 @pytest.fixture(scope="module")
 def damaged():
     return jax.jit(
-@pytest.mark.slow
         lambda key, image, severity: prints.random_print_damage(
             key, image, severity=severity, kinds=FEW
         )
     )
-def test_prints_differ_in_what_befalls_them(damaged):
+
+
 @pytest.mark.slow
+def test_prints_differ_in_what_befalls_them(damaged):
     image = _image()
     after, mask = damaged(KEYS[0], image, 0.0)
     np.testing.assert_array_equal(after, image)
@@ -146,6 +149,9 @@ def test_prints_differ_in_what_befalls_them(damaged):
     # Some escape at a low severity, hardly one at a high one.
     assert min(shares[0]) == 0
     assert np.count_nonzero(shares[2]) > np.count_nonzero(shares[0])
+
+
+@pytest.mark.slow
 def test_a_layer_is_the_same_damage_on_black():
     image = _image()
     kinds = FEW[:1]

@@ -51,6 +51,7 @@ def test_outside_the_mask_the_bits_stay():
     assert np.abs(filled - image)[~outside].max() > 0.01
 
 
+@pytest.mark.slow
 def test_sides_need_not_be_multiples():
     image, mask = picture(53, 41)
     filled = np.asarray(apply(random_parameters(), image, mask))
@@ -69,6 +70,7 @@ def test_the_first_guess_fills_a_plain_picture_with_its_color():
     np.testing.assert_allclose(guess, image, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_first_guess_continues_a_slope_and_stays_within_what_is_around():
     ramp = np.linspace(0, 1, 96, dtype=np.float32)
     image = np.broadcast_to(ramp[None, None, :, None], (1, 96, 96, 3)).copy()
@@ -80,13 +82,15 @@ def test_the_first_guess_continues_a_slope_and_stays_within_what_is_around():
     assert hidden.min() >= 0.3 and hidden.max() <= 0.7
 
 
+@pytest.mark.slow
 def test_all_hidden_stays_finite():
     image, _ = picture(64, 64)
     mask = np.ones((1, 64, 64, 1), np.float32)
     assert np.isfinite(apply(random_parameters(), image, mask)).all()
 
 
-@pytest.mark.parametrize("axis", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", [1, 2])
 def test_a_tile_with_its_halo_equals_the_whole(axis):
     halo, stride = filler.Filler.halo, filler.Filler.stride
     assert halo % stride == 0
@@ -105,6 +109,7 @@ def test_a_tile_with_its_halo_equals_the_whole(axis):
     np.testing.assert_allclose(tile[tuple(inner)], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_sees_no_farther_than_its_halo():
     halo = filler.Filler.halo
     side = 2 * halo + 64

@@ -14,12 +14,14 @@ def test_it_is_small():
 
 
 def test_it_begins_undecided():
-@pytest.mark.slow
     model = film_finder.FilmFinder()
     inputs = jax.random.normal(jax.random.key(1), (1, 32, 40, film_finder.CHANNELS))
     outputs = model.apply(model.init(jax.random.key(0), inputs), inputs)
     assert outputs.shape == (1, 32, 40, 1 + film_finder.REFERENCES)
     np.testing.assert_array_equal(outputs, 0)
+
+
+@pytest.mark.slow
 def test_all_channels_count_once_it_is_trained():
     model = film_finder.FilmFinder()
     shapes = film_finder.abstract_parameters()
