@@ -62,11 +62,12 @@ def keep_local(tree: Any, mesh: Mesh) -> Any:
     Returns:
       The tree with its arrays replicated over that mesh.
     """
-    held = jax.tree.map(
-        lambda leaf: leaf if leaf.is_fully_addressable else leaf.addressable_data(0),
-        tree,
-    )
-    return jax.device_put(held, replicated(mesh))
+
+    def held(leaf: Any) -> Any:
+        spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        return leaf.addressable_data(0) if spread else leaf
+
+    return jax.device_put(jax.tree.map(held, tree), replicated(mesh))
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -47,6 +47,7 @@ def test_parameters_are_pinned():
     assert models.count_parameters(like) == 2_958_848
 
 
+@pytest.mark.slow
 def test_calibrated_layers_have_mean_0_and_variance_1():
     x = jax.random.normal(jax.random.key(0), (4, 16, 16, 5)) * 3 + 2
     layer = efficientnet_lite.Scaled(7, side=3, kind="full", calibrating=True)
@@ -84,6 +85,7 @@ def test_equals_pytorch_at_every_block():
             np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_fewer_blocks_are_the_first_ones():
     images = jnp.full((1, 32, 32, 3), 0.25)
     whole = efficientnet_lite.EfficientNetLite0(4)

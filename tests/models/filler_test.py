@@ -123,6 +123,7 @@ def test_it_sees_no_farther_than_its_halo():
     )
 
 
+@pytest.mark.slow
 def test_without_training_it_gives_the_first_guess():
     image, mask = picture(64, 64)
     parameters = filler.Filler().init(jax.random.key(0), image, mask)

@@ -13,6 +13,7 @@ def test_it_is_small():
     assert models.count_parameters(film_finder.abstract_parameters()) == 107_604
 
 
+@pytest.mark.slow
 def test_it_begins_undecided():
     model = film_finder.FilmFinder()
     inputs = jax.random.normal(jax.random.key(1), (1, 32, 40, film_finder.CHANNELS))

@@ -210,6 +210,7 @@ def test_odd_sizes_are_padded_by_reflection():
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32_with_float32_parameters():
     images = np.random.default_rng(5).random((1, 32, 32, 3), np.float32)
     model = models.get_model("basic", dtype=jnp.bfloat16)

@@ -102,6 +102,7 @@ def numpy_changes(image):
     return changes
 
 
+@pytest.mark.slow
 def test_openings_remove_narrow_lines():
     image = np.random.default_rng(5).random((2, 21, 34, 3)).astype(np.float32)
     found = nafnet.openings_and_closings(image)
@@ -211,6 +212,7 @@ def test_any_size_is_accepted(size):
     assert np.isfinite(restored).all()
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32(photographs):
     image = photographs["coffee"][None, :64, :64]
     parameters = random_parameters(nafnet.NAFNet(width=8))

@@ -309,6 +309,7 @@ def test_clean_pairs_stay_clean(draw, material):
     np.testing.assert_array_equal(pairs["input"], pairs["output"])
 
 
+@pytest.mark.slow
 def test_nothing_lands_on_spotless_pairs(draw, material):
     """They get the grain that they had, and neither dust nor scanned dirt."""
     key, film = jax.random.key(5), ("dust", "grain")
@@ -373,6 +374,7 @@ def test_grey_pairs_are_grey(material):
     np.testing.assert_allclose(crop, crop[..., :1] + np.zeros(3), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_toned_pairs_are_toned_on_both_sides(material):
     def drawn(**changes):
         recipe = RECIPE._replace(severity=0.0, **changes)
@@ -391,6 +393,7 @@ def test_toned_pairs_are_toned_on_both_sides(material):
     np.testing.assert_array_equal(some[changed], toned[changed])
 
 
+@pytest.mark.slow
 def test_soft_pairs_are_as_soft_on_both_sides(material):
     def drawn(soft_share):
         recipe = RECIPE._replace(severity=0.0, soft_share=soft_share)
@@ -415,6 +418,7 @@ def test_soft_pairs_are_as_soft_on_both_sides(material):
     np.testing.assert_array_equal(some[changed], soft[changed])
 
 
+@pytest.mark.slow
 def test_crops_are_cut_anywhere_from_both_sides_alike(material, monkeypatch):
     """So that the squares of JPEG begin at any of 8 by 8 places of a crop."""
     places = np.stack([*np.mgrid[:39, :39], np.zeros((39, 39))], -1).astype(np.float32)

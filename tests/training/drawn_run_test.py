@@ -98,6 +98,7 @@ def test_the_event_files_hold_what_the_log_holds(whole):
             assert {"loss", "psnr"} < set(found[row["step"]])
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_it_ends_as_the_whole_one(
     clean, whole, tmp_path, monkeypatch
 ):
@@ -165,6 +166,7 @@ def mean_difference(source, number):
     return float(advance(state, limit=1)[1]["loss"])
 
 
+@pytest.mark.slow
 def test_training_begins_with_given_weights(clean, tmp_path):
     """From a file, and from the weights that are shipped."""
     name, parameters = pretrained.load_shipped("basic")
@@ -184,6 +186,7 @@ def test_training_begins_with_given_weights(clean, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_command_takes_clean_pictures_alone(clean, tmp_path, capsys):
     options = dataclasses.asdict(options_for(clean, tmp_path))
     assert train.command(train.TrainOptions(**options)) is None

@@ -411,7 +411,7 @@ def test_reading_passes_over_bad_pairs_and_warns_once(caplog):
     reading = bad_pairs.reading(read, names, bad)
     assert [reading(place) for place in (2, 1, 3, 2, 5)] == [4, 1, 4, 4, 5]
     assert bad == {2: "2 is damaged", 3: "3 is damaged"}
-    assert caplog.text.count("the training pair c cannot be read (2 is") == 1
+    assert caplog.text.count("training pair c cannot be read (2 is") == 1
     assert bad_pairs.reading(read, names, None) is read
 
 
