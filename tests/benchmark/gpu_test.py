@@ -144,6 +144,7 @@ def measured(tmp_path_factory):
         return gpu.measure(True, str(out)), out
 
 
+@pytest.mark.slow
 def test_quick_run_measures_without_a_gpu_and_without_pytorch(measured):
     found, out = measured
     assert json.loads(out.read_text()) == found

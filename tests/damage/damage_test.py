@@ -198,6 +198,7 @@ def test_unknown_kinds_are_refused():
         damage.damage(KEY, _image(), severity=1.0, kinds=("hairs", "rain"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [damage.FILM, damage.PHOTO], ids=["film", "photo"])
 def test_damage_grows_with_severity(kinds):
     image = _image()

@@ -116,6 +116,7 @@ class PairedFramesTest(tfds.testing.DatasetBuilderTestCase):
         super().setUpClass()
 
 
+@pytest.mark.slow
 def test_training_evaluation_and_report_accept_every_format(
     prepared, paired_folder, tmp_path
 ):

@@ -58,6 +58,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_devices_share_a_batch_with_one_reduction_per_step():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",

@@ -182,6 +182,7 @@ def test_parameter_count_and_depth(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(parameters)} == {np.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_halo_is_the_radius_of_the_receptive_field(name):
     model = models.get_model(name)

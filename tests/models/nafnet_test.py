@@ -184,6 +184,7 @@ def test_depthwise_equals_grouped_convolution_and_its_gradients():
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_untrained_network_changes_nothing(photographs):
     model = models.get_model("nafnet_s")
     image = photographs["chelsea"][None, :40, :56]
@@ -191,6 +192,7 @@ def test_untrained_network_changes_nothing(photographs):
     np.testing.assert_array_equal(jax.jit(model.apply)(parameters, image), image)
 
 
+@pytest.mark.slow
 def test_tiles_equal_the_whole(photographs):
     model = nafnet.NAFNet(width=8)
     parameters = random_parameters(model)

@@ -323,6 +323,7 @@ def test_nothing_lands_on_spotless_pairs(draw, material):
     assert np.abs(dusty - grainy).max() > 0.1
 
 
+@pytest.mark.slow
 def test_pairs_are_covered_more_opaquely(draw, material):
     """By a factor of each pair; what covers nothing, and clean sides, stay."""
     key, recipe = (
@@ -714,6 +715,7 @@ def test_a_row_of_before_smudges_were_scored_stays(scored, tmp_path):
     assert quality.table(path).splitlines()[3].endswith(" | – | – |")
 
 
+@pytest.mark.slow
 def test_spotless_pictures_have_grain_and_no_cover(scored, tmp_path):
     """Every second one is grey; in a soft scan pixel and neighbour differ less."""
     clean, rough = scored[0] / "clean", {}

@@ -20,6 +20,9 @@ NUMBERS = pathlib.Path(__file__).with_name("golden.json")
 
 _LARGE = {"nafnet_s", "nafnet_m", "dncnn"}
 
+# Compiled for long, so tried by `make test-all`.
+_SLOW = _LARGE | {"advanced", "advanced_residual"}
+
 
 def deterministic_parameters(model):
     """Returns weights that follow from names and shapes, without a generator's bits."""
@@ -81,7 +84,7 @@ def numbers(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in _LARGE else ())
+        pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ())
         for name in models.MODELS
     ],
 )

@@ -56,6 +56,7 @@ def test_muon_makes_every_direction_of_a_kernel_as_long():
         np.testing.assert_allclose(updates[name], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_muon_trains_and_decays_kernels_alone():
     options = dataclasses.replace(OPTIONS, optimizer="muon", learning_rate=1e-2)
     model, optimizer = models.get_model("basic"), optim.make_optimizer(options, 10)
@@ -215,6 +216,7 @@ def protected(train_step, skip):
     return guard.compile_protected(train_step, skip=skip, whole=device, rest=(device,))
 
 
+@pytest.mark.slow
 def test_the_guard_changes_no_bit():
     """Beside the step alone, its arguments donated: as it was without a guard."""
     train_step, start = new_step(accumulate=2, ema_decay=0.9)

@@ -79,6 +79,7 @@ def test_resumed_run_equals_the_whole_one(paired_folder, whole_run, tmp_path):
     assert read_log(tmp_path) == read_log(whole_run[0])
 
 
+@pytest.mark.slow
 def test_arrays_equal_the_folder(paired_folder, whole_run, tmp_path):
     splits = pairs.find_splits(paired_folder)
     data = {
@@ -102,6 +103,7 @@ def test_arrays_equal_the_folder(paired_folder, whole_run, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_many_steps_in_one_call_equal_single_ones(paired_folder, tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 16, 16, 3), np.uint8)
     data = {"train": arrays.PairArrays(*images)}
