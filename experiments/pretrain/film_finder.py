@@ -135,7 +135,7 @@ def main(options: FinderOptions) -> int:
     state = (parameters, tx.init(parameters), parameters)
     step = 0
     if saved.is_file():
-        with np.load(saved) as held:
+        with np.load(saved, allow_pickle=False) as held:
             step = int(held["step"])
             leaves = [held[f"leaf{i}"] for i in range(len(jax.tree.leaves(state)))]
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)

@@ -47,7 +47,7 @@ class Bank(NamedTuple):
 
 def read(path: str) -> Bank:
     """Reads what `write` wrote."""
-    with np.load(path) as found:
+    with np.load(path, allow_pickle=False) as found:
         drawn = {
             name.removeprefix("drawn/"): found[name]
             for name in found.files

@@ -42,7 +42,7 @@ with epy.lazy_imports():
     from restoration import models, prepare
     from restoration.audit import survey
     from restoration.data import input_pipeline
-    from restoration.inference import jobs, restore_file
+    from restoration.inference import batch, jobs, restore_file
     from restoration.models import pretrained
 
 COMMANDS = (
@@ -476,8 +476,13 @@ def _commands(folder: pathlib.Path) -> Attempt:
 
 def options_of(command: str) -> type:
     """Returns the options dataclass of a command."""
-    if command == "train":
-        return train_config.TrainConfig
+    elsewhere = {
+        "train": train_config.TrainConfig,
+        "restore": batch.RestoreOptions,
+        "report": training_run.ReportOptions,
+    }
+    if command in elsewhere:
+        return elsewhere[command]
     module = importlib.import_module(f"restoration.{command}")
     return getattr(module, f"{command.capitalize()}Options")
 

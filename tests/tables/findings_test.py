@@ -88,7 +88,9 @@ def test_peers_must_agree_within_the_spread(apart, agrees):
 def test_too_few_images_are_refused(tmp_path, photographs):
     for number in range(4):
         frames.write(tmp_path / f"{number}.png", photographs["rocket"][:40, :40])
-    with pytest.raises(errors.InputError, match="4 images; give at least 200, since few cannot show"):
+    with pytest.raises(
+        errors.InputError, match="4 images; give at least 200, since few cannot show"
+    ):
         findings.findings(findings.FindingsOptions(data_dir=str(tmp_path)))
 
 
