@@ -16,8 +16,9 @@ SIDE = 192
 
 def load(name):
     path = pretrained.FOLDER / f"{name}.safetensors"
-    if not path.is_file():
-        pytest.skip(f"no {name} is shipped")
+    # The filler is shipped, so only the finder may be missing.
+    if name == finder.NAME and not path.is_file():
+        pytest.skip("the finder's weights are in training and not shipped yet")
     found, parameters = pretrained.load(path)
     assert found == name
     return parameters
