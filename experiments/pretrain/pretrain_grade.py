@@ -19,6 +19,7 @@ from etils import epy
 
 from experiments.pretrain import pretrain, sources
 from restoration.base import cli, config
+from restoration.base.luma import BT601
 from restoration.data import clean_pictures
 from restoration.devices import backend
 from restoration.training import train_config
@@ -197,7 +198,7 @@ def _draw_pair(key: Any, crop: Any, dirt: Any) -> Pairs:
     names = ("severity", "healthy", "grey", "own", "graded", "dirty", "first", "turn")
     (one,) = fields.draw(keys[0], ((), {name: (0, 1) for name in names}))
     crop, dirt = crop.astype(jnp.float32) / 255, dirt.astype(jnp.float32)
-    luma = (crop * jnp.array([0.299, 0.587, 0.114])).sum(-1, keepdims=True)
+    luma = (crop * jnp.array(BT601)).sum(-1, keepdims=True)
     crop = jnp.where(one.grey < _GREY_SHARE, luma, crop)
     own = jnp.where(one.own < _OWN_SHARE, _OWN_SEVERITY * one.graded, 0.0)
     target = _degraded(keys[1], crop, own)

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from restoration.base.luma import BT601
 from restoration.damage import fields, folds
 from restoration.damage.drawing import density
 from restoration.damage.fields import area, count, draw, limited, unit
@@ -75,7 +76,7 @@ def random_silvering(
     near = jnp.maximum(near, (one.anywhere < 0.25) * jnp.clip(0.6 * slow - 0.2, 0, 1))
     cloud = near + one.patchy * (0.3 * slow + 0.25 * wide + 0.08 * coarse) - 0.25
     cloud = jnp.clip(1.3 * cloud, 0, 1) * jnp.minimum(amount, 1.0)
-    luma = image @ jnp.array([0.299, 0.587, 0.114])
+    luma = image @ jnp.array(BT601)
     dark = jnp.square(jnp.clip(1 - luma / 0.65, 0, 1))
     sheen = one.strength * cloud * dark * jnp.clip(0.9 + 0.1 * fine, 0, 1)
     light = 0.5 + 0.4 * one.light + 0.06 * wide + 0.03 * fine

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from restoration.base.luma import BT601
 from restoration.damage import fields
 from restoration.damage.paint import paint
 
@@ -32,7 +33,7 @@ def lay(image: jax.Array, *layers: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 def luma(image: jax.Array) -> jax.Array:
     """Returns (H, W) the brightness of an image."""
-    return image @ jnp.array([0.299, 0.587, 0.114])
+    return image @ jnp.array(BT601)
 
 
 def blurred(plane: jax.Array, size: int) -> jax.Array:

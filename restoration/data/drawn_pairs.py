@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from restoration import damage
 from restoration.base import errors
+from restoration.base.luma import BT601
 from restoration.damage import compose, fields, overlays
 from restoration.data import arrays, captions, clean_pictures, draw_config, sampling
 
@@ -38,7 +39,7 @@ _SCALE = (0.5, 1.2)
 _JPEG_SIDE = 8
 
 # What a grey value is made of, as in Rec. 601.
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = BT601
 
 
 class Recipe(NamedTuple):

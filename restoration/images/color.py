@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pyvips
 
+from restoration.base.luma import BT601
 from restoration.images import colorimetry, picture
 
 # What a grey value is made of, as in Rec. 601.
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array(BT601, np.float32)
 
 # Profiles whose colors differ less from sRGB, of 1, are sRGB.
 _SAME = 0.004

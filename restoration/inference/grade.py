@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from restoration.base.luma import BT601
 from restoration.models import grader
 from restoration.models.grader import CELLS, Cells
 
@@ -30,7 +31,7 @@ _LEAST, _SURE = 6 / 255, 12 / 255
 _EVEN, _TONED = 0.008, 0.02
 
 # What a grey value is made of, as in Rec. 601.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(BT601, np.float32)
 
 # Cells whose colors differ by less, of 1, are grey.
 _GREY = 2 / 255

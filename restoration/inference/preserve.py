@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from restoration.base.luma import BT601
 from restoration.models import nafnet
 
 # Changes of lightness wider than about this many pixels are tone, as far as they are no
@@ -34,7 +35,7 @@ _GATE_RADIUS, _GATE_RAMP, _GATE_LIMIT = 7, 3, 10 / 255
 
 
 # What a grey value is made of, as in Rec. 601.
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = BT601
 
 
 class Rule(NamedTuple):

@@ -21,6 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from restoration.base.luma import BT601
 from restoration.models import efficientnet_lite, layers, nafnet
 
 # Weights are stored by this name.
@@ -42,7 +43,7 @@ _CONVOLUTIONS = {32: 1, 16: 2, 8: 2, 4: 2}
 _RADII = {"half": (1, 3, 7), "full": (1, 3)}
 
 # What a luma is made of, as in Rec. 601.
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = BT601
 
 # Changes by openings and closings are small; so they are as large as the picture.
 _GAIN = 4.0
