@@ -15,6 +15,7 @@ from experiments.tables import runs, standin, tables
 from restoration import models
 from restoration.base import errors
 from restoration.models import identity_init
+from restoration.training import run as training_run
 
 OPTIONS = tables.TablesOptions(
     table="3", quick=True, pairs=75, image_size=16, batch_size=8, seeds=2
@@ -155,11 +156,11 @@ def test_an_interrupted_run_continues_to_the_same_numbers(
     def cut(options, data, *, task):  # as a signal would, after two of four epochs
         return train(dataclasses.replace(options, epochs=2), data, task=task)
 
-    train = runs.training.train
-    monkeypatch.setattr(runs.training, "train", cut)
+    train = training_run.train
+    monkeypatch.setattr(training_run, "train", cut)
     runs.result(run, data, tmp_path / "cut")
     (tmp_path / "cut" / "result.json").unlink()
-    monkeypatch.setattr(runs.training, "train", train)
+    monkeypatch.setattr(training_run, "train", train)
     resumed = runs.result(run, data, tmp_path / "cut")
     assert resumed["scores"] == whole["scores"]
     assert resumed["curves"] == whole["curves"]

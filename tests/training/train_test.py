@@ -297,7 +297,7 @@ def test_bad_pairs_are_replaced_counted_and_named(
     result = run.train(options)
     assert result.replaced == tuple(bad)
     for name in bad:
-        assert caplog.text.count(f"the training pair {name} cannot be read (") == 1
+        assert caplog.text.count(f"training pair {name} cannot be read (") == 1
     rows = [row for row in read_log(tmp_path / "a") if row["split"] == "replaced"]
     told = [tuple(pair) for row in rows for pair in row["pairs"]]
     assert sorted(told) == sorted([(name, instead) for name in bad] * 2)  # two epochs
