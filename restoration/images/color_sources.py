@@ -1,5 +1,6 @@
 """Where files without a profile say what their colors mean."""
 
+import dataclasses
 import io
 import os
 import struct
@@ -13,6 +14,9 @@ _COLOR_SPACE, _INTEROPERABILITY, _INDEX = 40961, 40965, 1
 
 # Adobe RGB's gamma, as its specification gives it.
 _ADOBE_GAMMA = 563 / 256
+
+# Gammas of PNG files that mean something; others are mistakes of programs.
+_LEAST_GAMMA, _MOST_GAMMA = 0.2, 5.0
 
 
 def _meaningful(found: Colorimetry | None, colors: int) -> Colorimetry | None:
@@ -74,14 +78,25 @@ def of_exif(exif: bytes, colors: int) -> Colorimetry | None:
     return of_exif_tags(found[0], colors) if found else None
 
 
+def of_code(code: bytes) -> Colorimetry | None:
+    """Returns what the content of a cICP chunk says, None where it is not known."""
+    if len(code) != 4 or code[2] != 0:
+        return None
+    found = colorimetry.from_code(tuple(code))
+    return found and dataclasses.replace(found, narrow=code[3] == 0)
+
+
+def has_code(path: str | os.PathLike) -> bool:
+    """Returns whether a PNG file's cICP chunk is known, which overrules a profile."""
+    return of_code(dict(png.color_chunks(path)).get(b"cICP", b"")) is not None
+
+
 def of_png(path: str | os.PathLike, colors: int) -> Colorimetry | None:
     """Returns what the chunks cICP, sRGB, gAMA and cHRM say, in this order."""
     chunks = dict(png.color_chunks(path))
-    code = chunks.get(b"cICP", b"")
-    if len(code) == 4 and code[2] == 0:
-        found = colorimetry.from_code(tuple(code))
+    if found := of_code(chunks.get(b"cICP", b"")):
         return _meaningful(found, colors)
-    if b"sRGB" in chunks:
+    if b"sRGB" in chunks or b"iCCP" in chunks:
         return None
     gamma, places = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     primaries, transfer = colorimetry.SRGB, "srgb"
@@ -89,7 +104,9 @@ def of_png(path: str | os.PathLike, colors: int) -> Colorimetry | None:
         values = [value / 100000 for (value,) in struct.iter_unpack(">I", places)]
         primaries = (*values[2:], *values[:2])
     if len(gamma) == 4 and any(gamma):
-        transfer = 100000 / struct.unpack(">I", gamma)[0]
+        exponent = 100000 / struct.unpack(">I", gamma)[0]
+        if _LEAST_GAMMA <= exponent <= _MOST_GAMMA:
+            transfer = exponent
     return _meaningful(Colorimetry(primaries, transfer), colors)
 
 

@@ -11,7 +11,7 @@ Sources: ITU-T H.273 (code points), BT.2100 and BT.2408 (PQ, HLG, and their whit
 
 import dataclasses
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -47,6 +47,9 @@ _D50 = np.array([63190, 65536, 54061]) / 65536
 # The luminance of white in HDR pictures, and the highest of PQ and HLG, cd/m².
 _WHITE, _PQ_PEAK, _HLG_PEAK = 203.0, 10000.0, 1000.0
 
+# Black of the narrow range, and how much lighter white is, of 1.
+_NARROW_BLACK, _NARROW_SPAN = 16 / 255, 219 / 255
+
 # Entries of a profile's curve.
 _CURVE = 4096
 
@@ -63,11 +66,13 @@ class Colorimetry:
       transfer: a gamma, "srgb", "pq", "hlg", "cineon", or light by value: one table
         for all channels or one each.
       code: H.273's primaries, transfer, matrix and range, where the file gave these.
+      narrow: whether black is 16 and white 235 of 255, as in video.
     """
 
     primaries: tuple[float, ...] = SRGB
     transfer: Transfer = "srgb"
     code: tuple[int, int, int, int] | None = None
+    narrow: bool = False
 
 
 def from_code(code: tuple[int, int, int, int]) -> Colorimetry | None:
@@ -211,10 +216,15 @@ def converter(source: Colorimetry, target: Colorimetry, colors: int) -> Convert:
     matrix = np.linalg.solve(_to_d50(target.primaries), _to_d50(source.primaries))
 
     def convert(values: np.ndarray) -> np.ndarray:
-        light = to_light(values.astype(np.float64), source.transfer)
+        values = values.astype(np.float64)
+        if source.narrow:
+            values = np.clip((values - _NARROW_BLACK) / _NARROW_SPAN, 0, 1)
+        light = to_light(values, source.transfer)
         if colors == 3:
             light = light @ matrix.T
         result = to_values(np.clip(light, 0, None), target.transfer)
+        if target.narrow:
+            result = _NARROW_BLACK + _NARROW_SPAN * np.clip(result, 0, 1)
         return np.clip(result, 0, 1).astype(np.float32)
 
     return convert
@@ -225,6 +235,8 @@ def is_srgb(color: Colorimetry, colors: int = 3) -> bool:
 
     PNG's gamma of 1/2.2 is what programs write that mean sRGB.
     """
+    if color.narrow:
+        return False
     near = np.abs(np.subtract(color.primaries, SRGB)).max() < 0.002
     if colors == 1 or near:
         if isinstance(color.transfer, float) and abs(color.transfer - 2.2) < 0.02:
@@ -239,16 +251,20 @@ def _fixed(*values: float) -> bytes:
     return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
 
-def _curve(transfer: Transfer, channel: int) -> bytes:
-    if isinstance(transfer, int | float):
+def _curve(color: Colorimetry, channel: int) -> bytes:
+    transfer = color.transfer
+    if isinstance(transfer, int | float) and not color.narrow:
         return b"para\0\0\0\0\0\0\0\0" + _fixed(transfer)
-    if transfer == "srgb":
+    if transfer == "srgb" and not color.narrow:
         return b"para\0\0\0\0\0\3\0\0" + _fixed(
             2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045
         )
     if isinstance(transfer, tuple):
         transfer = (transfer[min(channel, len(transfer) - 1)],)
-    light = to_light(np.linspace(0, 1, _CURVE)[:, None], transfer)[:, 0]
+    steps = np.linspace(0, 1, _CURVE)[:, None]
+    if color.narrow:
+        steps = np.clip((steps - _NARROW_BLACK) / _NARROW_SPAN, 0, 1)
+    light = to_light(steps, transfer)[:, 0]
     entries = np.rint(np.clip(light, 0, 1) * 65535).astype(">u2")
     return b"curv\0\0\0\0" + struct.pack(">I", len(entries)) + entries.tobytes()
 
@@ -262,21 +278,60 @@ def to_icc(color: Colorimetry, colors: int) -> bytes:
     """Returns an ICC profile, version 4, of the same meaning.
 
     What is lighter than white (PQ, HLG) is white in it; a `cicp` tag says the whole.
+
+    Args:
+      color: the meaning.
+      colors: 3 for a profile of RGB, 1 for one of grey.
     """
-    matrix = _to_d50(color.primaries)
+    if colors == 1:
+        return _profile({b"kTRC": _curve(color, 0)}, b"GRAY")
+    curves = [_curve(color, channel) for channel in range(3)]
+    tags = _rgb_tags(curves, color.primaries)
+    if color.code:
+        primaries, transfer, _, _ = color.code
+        code = bytes([primaries, transfer, 0, not color.narrow])
+        tags[b"cicp"] = b"cicp\0\0\0\0" + code
+    return _profile(tags, b"RGB ")
+
+
+def _rgb_tags(
+    curves: Sequence[bytes], primaries: tuple[float, ...]
+) -> dict[bytes, bytes]:
+    matrix, tags = _to_d50(primaries), {}
+    for channel, name in enumerate((b"r", b"g", b"b")):
+        tags[name + b"TRC"] = curves[channel]
+        tags[name + b"XYZ"] = b"XYZ \0\0\0\0" + _fixed(*matrix[:, channel])
+    return tags
+
+
+def grey_as_rgb(profile: bytes) -> bytes:
+    """Returns a profile of RGB in which equal values mean what they do in one of grey.
+
+    Args:
+      profile: an ICC profile.
+
+    Returns:
+      The profile; the same one where it is none of grey, or has no curve.
+    """
+    if profile[16:20] != b"GRAY":
+        return profile
+    (count,) = struct.unpack_from(">I", profile, 128)
+    for start in range(132, min(132 + 12 * count, len(profile) - 11), 12):
+        name, offset, size = struct.unpack_from(">4sII", profile, start)
+        if name == b"kTRC":
+            curve = profile[offset : offset + size]
+            return _profile(_rgb_tags([curve] * 3, SRGB), b"RGB ")
+    return profile
+
+
+def _profile(tags: dict[bytes, bytes], space: bytes) -> bytes:
+    """Returns an ICC profile of tags and those that every profile needs."""
     tags = {
-        b"desc": _text("RGB of the source" if colors == 3 else "grey of the source"),
+        b"desc": _text(f"{space.decode().strip()} of the source"),
         b"cprt": _text("CC0"),
         b"wtpt": b"XYZ \0\0\0\0" + _fixed(*_D50),
+        **tags,
     }
-    names = (b"r", b"g", b"b") if colors == 3 else (b"k",)
-    for channel, name in enumerate(names):
-        tags[name + b"TRC"] = _curve(color.transfer, channel)
-        if colors == 3:
-            tags[name + b"XYZ"] = b"XYZ \0\0\0\0" + _fixed(*matrix[:, channel])
-    if color.code and colors == 3:
-        primaries, transfer, _, _ = color.code
-        tags[b"cicp"] = b"cicp\0\0\0\0" + bytes([primaries, transfer, 0, 1])
     table, data = b"", b""
     start = 128 + 4 + 12 * len(tags)
     for name, content in tags.items():
@@ -285,7 +340,7 @@ def to_icc(color: Colorimetry, colors: int) -> bytes:
     size = start + len(data)
     head = struct.pack(
         ">I4sI4s4s4s12s4s4sI4sIQI12s4s44x",
-        size, b"\0\0\0\0", 0x04300000, b"mntr", b"RGB " if colors == 3 else b"GRAY",
+        size, b"\0\0\0\0", 0x04300000, b"mntr", space,
         b"XYZ ", struct.pack(">6H", 2024, 1, 1, 0, 0, 0), b"acsp", b"\0\0\0\0", 0,
         b"\0\0\0\0", 0, 0, 0, _fixed(*_D50), b"\0\0\0\0",
     )  # fmt: skip

@@ -30,6 +30,7 @@ class Other:
 _RAW = {
     b"IIRO": "Olympus", b"IIRS": "Olympus", b"MMOR": "Olympus", b"IIU\0": "Panasonic",
     b"FUJIFILMCCD-RAW": "Fujifilm", b"FOVb": "Sigma", b"\0MRM": "Minolta",
+    b"IIII": "Phase One", b"MMMM": "Phase One",
 }  # fmt: skip
 
 _OTHERS = {
@@ -48,18 +49,43 @@ _OTHERS = {
     b"\xd0\xcf\x11\xe0": Other("a document", "save its pictures as files"),
     b"\x1aE\xdf\xa3": Other("a video", "extract its frames"),
     b"gimp xcf": Other("a GIMP file", "export a flat TIFF of it"),
+    b"\0\0\1\xba": Other("a video", "extract its frames"),
+    b"FLV\1": Other("a video", "extract its frames"),
+    b"%!PS": Other("a PostScript document", "convert it to TIFF, e.g. with Ghostscript"),
+    b"\xc5\xd0\xd3\xc6": Other("a PostScript document"),
+    b"AT&TFORM": Other("a DjVu document", "convert it to TIFF, e.g. with ddjvu"),
+    b"P7\n": Other("a PAM file"),
+    b"PF\n": Other("a PFM file"),
+    b"Pf\n": Other("a PFM file"),
+    b"SIMPLE  =": Other("a FITS file"),
+    b"DDS ": Other("a DDS texture"),
+    b"qoif": Other("a QOI file"),
+    b"farbfeld": Other("a farbfeld file"),
+    b"BPG\xfb": Other("a BPG file"),
+    b"FLIF": Other("a FLIF file"),
+    b"\x8aMNG": Other("an MNG animation", "extract its frames"),
+    b"\x8bJNG": Other("a JNG file"),
+    b"\x01\xda": Other("an SGI file"),
+    b"\x59\xa6\x6a\x95": Other("a Sun raster file"),
+    b"\xd7\xcd\xc6\x9a": Other("a WMF drawing", "export it as PNG"),
+    b"\xff\xd8\xff\xf7": Other("a JPEG-LS file"),
+    b"id=ImageMagick": Other("a MIFF file"),
 }  # fmt: skip
 
 _BRANDS = {
     b"crx ": Other("a raw file of a Canon camera", DEVELOP),
     b"avif": Other("an AVIF file"),
     b"avis": Other("an animated AVIF file", "extract its frames"),
+    b"jpeg": Other("a HEIF file of JPEG pictures"),
+    b"avci": Other("a HEIF file of AVC pictures"),
     b"qt  ": Other("a video", "extract its frames"),
 }
 
 
 def other_kind(start: bytes) -> Other | None:
     """Returns the kind of file that the first 32 bytes show, if it is not restored."""
+    if start[4:8] == b"ftyp" and b"avif" in start[16:] and b"hei" not in start[16:]:
+        return _BRANDS[b"avif"]  # whatever the major brand
     for mark, maker in _RAW.items():
         if start.startswith(mark):
             return Other(f"a raw file of a {maker} camera", DEVELOP)
@@ -68,6 +94,8 @@ def other_kind(start: bytes) -> Other | None:
     for mark, other in _OTHERS.items():
         if start.startswith(mark):
             return other
+    if start[:1] == b"\x0a" and start[1:3] in (b"\0\1", b"\2\1", b"\3\1", b"\5\1"):
+        return Other("a PCX file")
     if start[4:8] == b"ftyp":
         return _BRANDS.get(start[8:12], Other("a video", "extract its frames"))
     if start[4:8] in (b"moov", b"mdat", b"wide") or start[8:12] == b"AVI ":

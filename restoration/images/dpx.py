@@ -92,18 +92,22 @@ def read_header(file: BinaryIO) -> Header:
     packing, encoding, offset, padding = struct.unpack_from(f"{order}HHII", head, 804)
     (offset_of_file,) = struct.unpack_from(f"{order}I", head, 4)
     if elements != 1 or descriptor not in _CHANNELS:
-        raise blocks.MalformedError(
-            f"{elements} elements of kind {descriptor}; one of RGB or grey is read"
+        raise blocks.UnsupportedError(
+            f"{elements} DPX elements of kind {descriptor}, of which one of RGB, RGBA or "
+            "grey is read"
         )
     if encoding not in (0, 0xFFFF):
-        raise blocks.MalformedError("run-length encoded pixels; write it without")
+        raise blocks.UnsupportedError("run-length encoded DPX")
+    (signed,) = struct.unpack_from(f"{order}I", head, 780)
+    if signed == 1:
+        raise blocks.UnsupportedError("DPX of signed values")
     bands = _CHANNELS[descriptor]
     fits = bits in (8, 16) or (
         packing == 1 and (bits == 12 or (bands > 1 and bits == 10))
     )
     if not fits:
-        raise blocks.MalformedError(
-            f"{bits} bits of {bands} channels, packing {packing}"
+        raise blocks.UnsupportedError(
+            f"DPX of {bits} bits of {bands} channels in packing {packing}"
         )
     if not width or not height:
         raise blocks.MalformedError("no pixels")

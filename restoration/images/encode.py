@@ -131,7 +131,12 @@ def write_rows(written: Written, values: np.ndarray) -> None:
     """Appends rows of a page's values, scaled to what is written, white to white."""
     if not written.own or values.dtype != written.dtype:
         white = {"uint8": 255.0, "uint16": 65535.0}.get(written.dtype)
-        values = normalized(written.page, values)
+        page = written.page
+        values = normalized(page, values)
+        if page.premultiplied and not written.own:
+            alpha = values[..., page.colors, None]
+            colors = values[..., : page.colors]
+            colors /= np.where(alpha > 0, alpha, 1)
         if white:
             values = np.rint(np.clip(values, 0, 1) * white)
         values = values.astype(written.dtype)
@@ -283,7 +288,7 @@ def _page_tags(written: Written, *, strip: bool) -> tuple[tiff.Directory, list[s
         )
     if page.inverted:
         tags[262] = tiff.Entry(3, struct.pack("=H", 0))
-    if page.white and 341 in page.tags:
+    if (page.white or page.black) and 341 in page.tags:
         tags |= {tag: page.tags[tag] for tag in (340, 341) if tag in page.tags}
     if page.role == "infrared" and tiff.SUBFILE in page.tags:
         tags[tiff.SUBFILE] = page.tags[tiff.SUBFILE]
@@ -336,12 +341,14 @@ def _only_needed(found: blocks.Blocks) -> blocks.Blocks:
     return blocks.Blocks(exif=tiff.to_bytes(held) if held else b"", icc=found.icc)
 
 
-def _profile_of(page: Page, found: blocks.Blocks) -> bytes:
+def _profile_of(page: Page, found: blocks.Blocks, kind: str) -> bytes:
     """Returns the profile that says what a page's colors mean, b"" for sRGB."""
+    colors = 3 if kind == "webp" else page.colors  # WebP stores grey as RGB
     if page.profile:
-        return found.icc or page.profile
+        profile = found.icc or page.profile
+        return colorimetry.grey_as_rgb(profile) if colors > page.colors else profile
     if page.colorimetry:
-        return colorimetry.to_icc(page.colorimetry, page.colors)
+        return colorimetry.to_icc(page.colorimetry, colors)
     return b""
 
 
@@ -358,7 +365,9 @@ def _carry(
         if kind == "tiff":  # its tags went in with the pages
             return [], []
         carry = metadata.FORMATS[kind].carry
-        return [], carry(source.path, target, preview, profile=stated)
+        # The colors of CMYK were converted, and its profile fits no more.
+        profile = stated or kind != "jpeg"
+        return [], carry(source.path, target, preview, profile=profile)
     if kind == source.format == "tiff":
         return [], []
     found = _blocks_of(source)
@@ -370,9 +379,9 @@ def _carry(
             dropped += [dependent.GAIN_MAP] * jpeg.has_gain_map(source.path)
             dropped += [dependent.VIDEO] * jpeg.has_video(source.path)
             dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
-    found = dataclasses.replace(found, icc=_profile_of(page, found))
+    found = dataclasses.replace(found, icc=_profile_of(page, found, kind))
     known: dict[str, Any] = {"resolution": page.resolution}
-    if kind == "png" and page.colorimetry:
+    if kind == "png" and not page.profile:
         known["color"] = _color_chunks(source, page)
     return metadata.FORMATS[kind].insert(target, found, **known), dropped
 
@@ -381,7 +390,7 @@ def _color_chunks(source: Picture, page: Page) -> list[png.Chunk]:
     """Returns the chunks with which PNG says a meaning better than a profile does."""
     if source.format == "png":
         return png.color_chunks(source.path)
-    code = page.colorimetry.code
+    code = page.colorimetry and page.colorimetry.code
     # PNG's samples are RGB of the full range.
     return [(b"cICP", bytes([code[0], code[1], 0, 1]))] if code else []
 

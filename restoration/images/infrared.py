@@ -40,7 +40,9 @@ def is_channel(values: np.ndarray) -> bool:
     if between.mean() < 0.5 or values.shape[1] < 3:
         return False
     bends = np.abs(np.diff(values, 2, axis=1))[between[:, 1:-1]]
-    return bool(bends.size and np.median(bends) > _NOISE)
+    # A smooth ramp that was rounded bends by one step of its integers.
+    step = np.diff(np.unique(values)).min(initial=1)
+    return bool(bends.size and np.median(bends) > max(_NOISE, 1.01 * step))
 
 
 def is_page(values: np.ndarray, picture: np.ndarray) -> bool:

@@ -93,6 +93,8 @@ class Page:
       colorimetry: what the colors mean where the file says it without a profile; None
         for sRGB.
       white: the value of white, where it is not the type's own.
+      black: the value of black.
+      opaque: the value of full opacity, where it is not white's.
       inverted: whether 0 is white.
       resolution: pixels per millimetre across and down, None where none is known.
       tags: what a TIFF page's directory holds.
@@ -112,6 +114,8 @@ class Page:
     profile: bytes = b""
     colorimetry: Colorimetry | None = None
     white: float = 0.0
+    black: float = 0.0
+    opaque: float = 0.0
     inverted: bool = False
     resolution: tuple[float, float] | None = None
     tags: dict[int, tiff.Entry] = dataclasses.field(default_factory=dict)
@@ -119,14 +123,21 @@ class Page:
 
     @property
     def scale(self) -> float:
-        """The value of white, and of full opacity."""
+        """The value of white."""
         types = {"uint8": 255.0, "uint16": 65535.0}
         return self.white or types.get(self.dtype, 1.0)
 
     @property
+    def opacity(self) -> float:
+        """The value of full opacity."""
+        return self.opaque or self.scale
+
+    @property
     def plain(self) -> bool:
         """Whether values are as any format of their type stores them."""
-        return not self.white and not self.inverted
+        return not (
+            self.white or self.black or self.inverted or self.premultiplied
+        )
 
 
 def normalized(page: Page, values: np.ndarray) -> np.ndarray:
@@ -139,9 +150,11 @@ def normalized(page: Page, values: np.ndarray) -> np.ndarray:
     Returns:
       float32 of the same shape.
     """
-    result = values.astype(np.float32) / np.float32(page.scale)
-    if page.inverted:
-        result[..., : page.colors] = 1 - result[..., : page.colors]
+    result = values.astype(np.float32)
+    span = np.float32(page.scale - page.black)
+    colors = (result[..., : page.colors] - np.float32(page.black)) / span
+    result[..., : page.colors] = 1 - colors if page.inverted else colors
+    result[..., page.colors :] /= np.float32(page.opacity)
     return result
 
 
@@ -169,6 +182,11 @@ class Picture:
 def unreadable(path: str | os.PathLike, error: Exception) -> errors.InputError:
     """Returns the one line about a file that cannot be read."""
     reason = " ".join((getattr(error, "detail", "") or str(error)).split())[:160]
+    if isinstance(error, blocks.UnsupportedError):
+        return errors.InputError(
+            f"{path}: {reason}: whole, but not of a kind that is restored; convert it "
+            "to plain RGB or grey"
+        )
     return errors.InputError(
         f"{path}: not a readable image ({reason or type(error).__name__}); "
         "replace or remove it"
@@ -295,6 +313,26 @@ def _side(directory: tiff.Directory) -> tuple[int, int]:
     return width.values[0], length.values[0]
 
 
+# Photometric interpretations: CIELab and its variants, and LogLuv.
+_OTHER_COLORS = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
+
+
+def _unsupported(directory: tiff.Directory) -> str:
+    """Returns why a TIFF page's values are not read, "" where they are."""
+    photometric, bits, kinds = (
+        directory.get(tag, tiff.Entry(3, b"")).values for tag in (262, 258, 339)
+    )
+    if photometric and photometric[0] in _OTHER_COLORS:
+        return f"{_OTHER_COLORS[photometric[0]]} colors"
+    if bits and bits[0] > 32:
+        return f"values of {bits[0]} bits"
+    if kinds and kinds[0] == 2:
+        return "signed integers"
+    if bits and bits[0] == 32 and (not kinds or kinds[0] == 1):
+        return "integers of 32 bits"
+    return "complex values" if kinds and kinds[0] in (5, 6) else ""
+
+
 def _halves(large: tuple[int, int], small: tuple[int, int]) -> bool:
     return (
         all(b in (a // 2, -(-a // 2)) for a, b in zip(large, small, strict=True))
@@ -324,9 +362,13 @@ def _pyramids(
         if 4 in directory.get(262, tiff.Entry(3, b"")).values or (
             kind & 4 and max(bits, default=1) < 8
         ):
-            raise blocks.MalformedError("a transparency mask page; flatten it")
+            raise blocks.UnsupportedError("a page that is a transparency mask")
+        if reason := _unsupported(directory):
+            raise blocks.UnsupportedError(reason)
         below = directory.get(tiff.SUB_IFDS)
         smaller = below and below.children and _halves(size, _side(below.children[0]))
+        if below and below.children and not smaller:
+            notes.append("a picture in a sub-directory was left out")
         pages.append((number, "subifds" if smaller else ""))
         last = size
     if not pages:
@@ -361,16 +403,20 @@ def _with_infrared_channel(picture: Picture, page: Page) -> tuple[Page, list[str
     return dataclasses.replace(page, **changes), [note]
 
 
+def _is_named_infrared(page: Page) -> bool:
+    texts = [page.tags[tag].data for tag in (270, 285) if tag in page.tags]
+    return infrared.is_named(*texts)
+
+
 def _is_infrared_page(picture: Picture, before: Page, page: Page) -> tuple[bool, bool]:
     """Returns whether a page is the infrared of that before, and if so by its looks."""
     size = (before.width, before.height)
-    if page.bands > 1 or before.bands < 3 or (page.width, page.height) != size:
+    if page.bands > 1 or (page.width, page.height) != size:
         return False, False
-    texts = [page.tags[tag].data for tag in (270, 285) if tag in page.tags]
     kind = page.tags.get(tiff.SUBFILE)
-    if infrared.is_named(*texts) or (kind and kind.values[:1] == (4,)):
+    if kind and kind.values[:1] == (4,):
         return True, False
-    if page.profile:
+    if page.profile or before.bands < 3:
         return False, False
     lightness = _sampled(picture, before)[..., : before.colors].mean(-1)
     return infrared.is_page(_sampled(picture, page)[..., 0], lightness), True
@@ -379,14 +425,15 @@ def _is_infrared_page(picture: Picture, before: Page, page: Page) -> tuple[bool,
 def _with_roles(picture: Picture) -> Picture:
     """Finds out which channels and pages are infrared, and where floats are white."""
     pages, notes = [], list(picture.notes)
-    for page in picture.pages:
+    named = [_is_named_infrared(page) for page in picture.pages]
+    for page, is_named in zip(picture.pages, named, strict=True):
         before = pages[-1] if pages else None
         if page.dtype == "float32":
-            page, more = _with_white(picture, page)
+            page, more = _with_range(picture, page)
             notes += more
-        found, looks = (
-            _is_infrared_page(picture, before, page) if before else (False, False)
-        )
+        found, looks = is_named and not all(named), False
+        if not found and before and before.role == "picture":
+            found, looks = _is_infrared_page(picture, before, page)
         if found:
             page = dataclasses.replace(page, role="infrared")
             by = " by its values" if looks else ""
@@ -400,15 +447,22 @@ def _with_roles(picture: Picture) -> Picture:
     )
 
 
-def _with_white(picture: Picture, page: Page) -> tuple[Page, list[str]]:
-    white = ranges.white_of_tag(page.tags)
-    by = "SMaxSampleValue"
-    if not white:
+def _with_range(picture: Picture, page: Page) -> tuple[Page, list[str]]:
+    """Finds out which values of floats are black, white and opaque."""
+    found, by = ranges.of_tags(page.tags), "SMaxSampleValue"
+    if not found:
         colors = (values[..., : page.colors] for values in rows(picture, page))
-        white, by = ranges.white_of_values(colors), "the range of its values"
-    if white == 1:
+        found, by = ranges.of_values(colors), "the range of its values"
+    if found == ranges.USUAL:
         return page, []
-    return dataclasses.replace(page, white=white), [f"white is {white:g} by {by}"]
+    black, white = found
+    others = (values[..., page.colors :] for values in rows(picture, page))
+    usual = page.bands > page.colors and ranges.of_values(others) == ranges.USUAL
+    page = dataclasses.replace(
+        page, black=black, white=white, opaque=1.0 if usual else 0.0
+    )
+    note = f"black is {black:g} and white {white:g}" if black else f"white is {white:g}"
+    return page, [f"{note} by {by}"] if white != 1 or black else []
 
 
 def _inspect_tiff(path: pathlib.Path, max_pixels: int) -> Picture:
@@ -435,7 +489,7 @@ def _inspect_bmp(path: pathlib.Path, max_pixels: int) -> Picture:
     with Image.open(path, formats=("BMP",)) as image:
         _check_size(path, [image.size], max_pixels)
         if image.mode not in ("RGB", "L", "RGBA", "1", "P"):
-            raise blocks.MalformedError(f"mode {image.mode}")
+            raise blocks.UnsupportedError(f"mode {image.mode}")
         image.load()
         notes = {"1": "1 bit became 8", "P": "the palette became full colors"}
         grey = image.mode in ("1", "L")
@@ -453,7 +507,7 @@ def _inspect_tga(path: pathlib.Path, max_pixels: int) -> Picture:
     with Image.open(path, formats=("TGA",)) as image:
         _check_size(path, [image.size], max_pixels)
         if image.mode not in ("RGB", "L", "LA", "RGBA", "1", "P"):
-            raise blocks.MalformedError(f"mode {image.mode}")
+            raise blocks.UnsupportedError(f"mode {image.mode}")
         image.load()
         bands = {"L": 1, "1": 1, "LA": 2, "RGBA": 4}.get(image.mode, 3)
         notes = ("the palette became full colors",) if image.mode == "P" else ()
@@ -538,6 +592,8 @@ def _inspect_vips(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
     page = dataclasses.replace(page, resolution=known)
     if kind == "jpeg" and jpeg.is_multiple(path) and not jpeg.has_gain_map(path):
         notes.append("only the first of several pictures in the file was restored")
+    if kind == "png" and page.profile and color_sources.has_code(path):
+        page = dataclasses.replace(page, profile=b"")
     if not page.profile and "CMYK was converted to RGB (sRGB)" not in more:
         known = color_sources.of_file(path, kind, page.colors)
         page = dataclasses.replace(page, colorimetry=known)
@@ -692,8 +748,13 @@ def infrared_of(
       A function that yields float32 (rows, width, 1) in [0, 1], or None.
     """
     page, channel = picture.pages[number], picture.pages[number].infrared
-    following = picture.pages[number + 1 : number + 2]
-    if not channel and following and following[0].role == "infrared":
+    size = (page.width, page.height)
+    following = [
+        other
+        for other in picture.pages[number + 1 : number + 2]
+        if other.role == "infrared" and (other.width, other.height) == size
+    ]
+    if not channel and following:
         page, channel = following[0], 0
     elif not channel:
         return None

@@ -101,7 +101,7 @@ def write_levels(
         for rows in picture.rows(source, page):
             shown = to_model(rows)
             if page.alpha:
-                alpha = rows[..., page.colors, None] / np.float32(page.scale)
+                alpha = rows[..., page.colors, None] / np.float32(page.opacity)
                 shown = 1 - alpha + alpha * shown
             file.write(np.rint(255 * np.clip(shown[..., :bands], 0, 1)).astype("uint8"))
         access = "sequential" if number == 1 else "random"

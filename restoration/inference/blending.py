@@ -14,7 +14,7 @@ def visible(page: Page, values: np.ndarray) -> np.ndarray | None:
     if not page.alpha:
         return None
     alpha = values[..., page.colors, None].astype(np.float32)
-    return alpha / np.float32(page.scale)
+    return alpha / np.float32(page.opacity)
 
 
 def apply_change(
@@ -39,7 +39,8 @@ def apply_change(
     opacity = visible(page, values)
     if opacity is not None:
         change = change * (opacity if page.premultiplied else opacity > 0)
-    change = change * np.float32(-page.scale if page.inverted else page.scale)
+    span = np.float32(page.scale - page.black)
+    change = change * (-span if page.inverted else span)
     if page.dtype.startswith("float"):
         changed = np.where(change == 0, colors, colors + change)
     else:

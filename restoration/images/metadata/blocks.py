@@ -32,6 +32,10 @@ class MalformedError(ValueError):
     """A file that is not of the format that its reader expects."""
 
 
+class UnsupportedError(ValueError):
+    """A sound file of a variant of its format that is not read."""
+
+
 def take(file: BinaryIO, count: int) -> bytes:
     """Returns exactly `count` bytes of a file, or raises MalformedError."""
     data = file.read(count)
