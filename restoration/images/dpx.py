@@ -26,6 +26,9 @@ _LOGARITHMIC = {1, 3}
 
 _UNDEFINED = 0xFFFFFFFF
 
+# EXIF's orientations by this standard's: which way lines and pixels in them run.
+_ORIENTATIONS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 6, 6: 8, 7: 7}
+
 
 @dataclasses.dataclass(frozen=True)
 class Header:
@@ -40,6 +43,7 @@ class Header:
       transfer: the standard's number of the transfer function.
       start: where pixels begin.
       row: bytes of a row of pixels.
+      orientation: EXIF's number of how the picture is to be held.
     """
 
     order: str
@@ -50,6 +54,7 @@ class Header:
     transfer: int
     start: int
     row: int
+    orientation: int = 1
 
     @property
     def dtype(self) -> str:
@@ -87,7 +92,7 @@ def read_header(file: BinaryIO) -> Header:
     order = _MAGIC.get(head[:4])
     if not order:
         raise blocks.MalformedError("not a DPX file")
-    (elements, width, height) = struct.unpack_from(f"{order}HII", head, 770)
+    held, elements, width, height = struct.unpack_from(f"{order}HHII", head, 768)
     descriptor, transfer, _, bits = head[800:804]
     packing, encoding, offset, padding = struct.unpack_from(f"{order}HHII", head, 804)
     (offset_of_file,) = struct.unpack_from(f"{order}I", head, 4)
@@ -121,7 +126,8 @@ def read_header(file: BinaryIO) -> Header:
         row = aligned
     if end < start + row * height:
         raise blocks.MalformedError("it ends too early")
-    return Header(order, width, height, bands, bits, transfer, start, row)
+    orientation = _ORIENTATIONS.get(held, 1)
+    return Header(order, width, height, bands, bits, transfer, start, row, orientation)
 
 
 def read(path: pathlib.Path) -> np.ndarray:

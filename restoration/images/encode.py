@@ -25,6 +25,7 @@ from restoration.images import (
     jp2_heic,
     metadata,
     pnm,
+    preview,
     scratch,
 )
 from restoration.images.metadata import blocks, dependent, jpeg, png, tiff, webp
@@ -331,7 +332,11 @@ def _blocks_of(source: Picture) -> blocks.Blocks:
         return metadata.FORMATS[source.format].read(source.path)
     if source.format in ("jp2", "heic"):
         return jp2_heic.inspect(source.path).blocks
-    return blocks.Blocks()
+    number = preview.orientation(source)
+    if number == 1:
+        return blocks.Blocks()
+    held = {tiff.ORIENTATION: tiff.Entry(3, struct.pack("=H", number))}
+    return blocks.Blocks(exif=tiff.to_bytes(held))
 
 
 def _only_needed(found: blocks.Blocks) -> blocks.Blocks:
@@ -343,7 +348,8 @@ def _only_needed(found: blocks.Blocks) -> blocks.Blocks:
 
 def _profile_of(page: Page, found: blocks.Blocks, kind: str) -> bytes:
     """Returns the profile that says what a page's colors mean, b"" for sRGB."""
-    colors = 3 if kind == "webp" else page.colors  # WebP stores grey as RGB
+    # What is grey is stored as RGB by WebP, and by BMP beside a profile.
+    colors = 3 if kind in ("webp", "bmp") else page.colors
     if page.profile:
         profile = found.icc or page.profile
         return colorimetry.grey_as_rgb(profile) if colors > page.colors else profile
@@ -359,7 +365,7 @@ def _carry(
 
     Returns what had no room, and what was dropped since it depends on the old pixels.
     """
-    page, preview = source.pages[0], _preview(written)
+    page, copies = source.pages[0], _preview(written)
     stated = bool(page.profile or page.colorimetry)
     if kind == source.format and not strip:
         if kind == "tiff":  # its tags went in with the pages
@@ -367,17 +373,17 @@ def _carry(
         carry = metadata.FORMATS[kind].carry
         # The colors of CMYK were converted, and its profile fits no more.
         profile = stated or kind != "jpeg"
-        return [], carry(source.path, target, preview, profile=profile)
+        return [], carry(source.path, target, copies, profile=profile)
     if kind == source.format == "tiff":
         return [], []
     found = _blocks_of(source)
     if strip:
         found, dropped = _only_needed(found), []
     else:
-        found, dropped = dependent.renew(found, preview)
+        found, dropped = dependent.renew(found, copies)
         if source.format == "jpeg":
             dropped += [dependent.GAIN_MAP] * jpeg.has_gain_map(source.path)
-            dropped += [dependent.VIDEO] * jpeg.has_video(source.path)
+            dropped += jpeg.behind(source.path, own=False)
             dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
     found = dataclasses.replace(found, icc=_profile_of(page, found, kind))
     known: dict[str, Any] = {"resolution": page.resolution}
@@ -399,10 +405,9 @@ def _save(
     target: pathlib.Path, kind: str, source: Picture, pages: Sequence[Written]
 ) -> None:
     if kind == "bmp":
-        values = _array(pages[0])
-        values = values[..., 0] if values.shape[-1] == 1 else values
-        Image.fromarray(values).save(target, format="BMP")
-        bmp.set_resolution(target, source.pages[0].resolution)
+        page = source.pages[0]
+        profile = _profile_of(page, blocks.Blocks(), kind)
+        bmp.write(target, _array(pages[0]), resolution=page.resolution, profile=profile)
         return
     name = os.fsencode(target)
     if kind == "jpeg":

@@ -162,7 +162,9 @@ def _inspect_jp2(path: pathlib.Path, check: Callable[[int, int], None]) -> Heade
     values = _decode_jp2(path)
     bands = 1 if values.ndim == 2 else values.shape[2]
     if bits != 8 * values.dtype.itemsize or values.dtype.kind != "u":
-        raise blocks.UnsupportedError(f"values of {bits} bits, of which 8 and 16 are read")
+        raise blocks.UnsupportedError(
+            f"values of {bits} bits, of which 8 and 16 are read"
+        )
     return Header(
         "jp2", width, height, bands, str(values.dtype), blocks.Blocks(icc=profile)
     )

@@ -8,6 +8,7 @@ in a way that cannot be given back (a palette, CMYK) is told in a note.
 import dataclasses
 import os
 import pathlib
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -135,9 +136,7 @@ class Page:
     @property
     def plain(self) -> bool:
         """Whether values are as any format of their type stores them."""
-        return not (
-            self.white or self.black or self.inverted or self.premultiplied
-        )
+        return not (self.white or self.black or self.inverted or self.premultiplied)
 
 
 def normalized(page: Page, values: np.ndarray) -> np.ndarray:
@@ -200,9 +199,33 @@ def _load(path: pathlib.Path, kind: str, **options: Any) -> pyvips.Image:
 
 
 def _load_ended(path: pathlib.Path) -> pyvips.Image:
-    """Opens a JPEG file that lacks its end marker; fails where it lacks pixels."""
+    """Opens a JPEG file that lacks its end marker, or holds stray bytes."""
     data = jpeg.ended(path.read_bytes())
-    return pyvips.Image.jpegload_buffer(data, access="sequential", fail_on="warning")
+    return pyvips.Image.jpegload_buffer(data, access="sequential", fail_on="error")
+
+
+def _jpeg_damage(path: pathlib.Path, *, ended: bool) -> str:
+    """Decodes a JPEG file and returns what the decoder says of it, "" where it is sound.
+
+    Raises:
+      MalformedError: where pixels are missing.
+    """
+    options = {"access": "sequential", "fail_on": "warning"}
+    try:
+        if ended:
+            pyvips.Image.jpegload(os.fsencode(path), **options).avg()
+        else:
+            data = jpeg.ended(path.read_bytes())
+            pyvips.Image.jpegload_buffer(data, **options).avg()
+    except pyvips.Error as error:
+        said = str(getattr(error, "detail", "") or error)
+        if "premature end" in said.lower():
+            raise blocks.MalformedError("it is cut short: pixels are missing") from None
+        found = re.search(r"Corrupt JPEG data: ([^\n]*)", said)
+        if not found:
+            raise
+        return found[1]
+    return ""
 
 
 def _load_premultiplied(path: pathlib.Path, page: Page) -> pyvips.Image:
@@ -484,6 +507,16 @@ def _inspect_tiff(path: pathlib.Path, max_pixels: int) -> Picture:
     return _with_roles(Picture(path, "tiff", tuple(pages), tuple(notes), big))
 
 
+def _clear_everywhere(image: Image.Image) -> bool:
+    """Returns whether an alpha channel is 0 in all of a picture: none that is meant."""
+    alpha = "A" in image.getbands()
+    return alpha and image.getchannel("A").getextrema()[1] == 0
+
+
+_FIRST = "only the first of several pictures in the file was restored"
+_NO_ALPHA = "the transparency, 0 everywhere, was left out"
+
+
 def _inspect_bmp(path: pathlib.Path, max_pixels: int) -> Picture:
     """A BMP file: the libvips wheel has no reader."""
     with Image.open(path, formats=("BMP",)) as image:
@@ -492,15 +525,19 @@ def _inspect_bmp(path: pathlib.Path, max_pixels: int) -> Picture:
             raise blocks.UnsupportedError(f"mode {image.mode}")
         image.load()
         notes = {"1": "1 bit became 8", "P": "the palette became full colors"}
-        grey = image.mode in ("1", "L")
-        bands = 1 if grey else {"RGBA": 4}.get(image.mode, 3)
+        grey, clear = image.mode in ("1", "L"), _clear_everywhere(image)
+        bands = 1 if grey else 4 if image.mode == "RGBA" and not clear else 3
+        profile = bmp.profile(path)
         page = Page(
             0, *image.size, bands, "uint8", min(bands, 3),
             alpha=bands == 4,
+            profile=profile,
+            colorimetry=None if profile else bmp.meaning(path, min(bands, 3)),
             resolution=bmp.resolution(path),
         )  # fmt: skip
-        found = (notes[image.mode],) if image.mode in notes else ()
-    return Picture(path, "bmp", (page,), found)
+        found = [notes[image.mode]] if image.mode in notes else []
+        found += ["16 bits became 24"] * (bmp.bits(path) == 16) + [_NO_ALPHA] * clear
+    return Picture(path, "bmp", (page,), tuple(found))
 
 
 def _inspect_tga(path: pathlib.Path, max_pixels: int) -> Picture:
@@ -509,13 +546,14 @@ def _inspect_tga(path: pathlib.Path, max_pixels: int) -> Picture:
         if image.mode not in ("RGB", "L", "LA", "RGBA", "1", "P"):
             raise blocks.UnsupportedError(f"mode {image.mode}")
         image.load()
-        bands = {"L": 1, "1": 1, "LA": 2, "RGBA": 4}.get(image.mode, 3)
-        notes = ("the palette became full colors",) if image.mode == "P" else ()
+        clear = _clear_everywhere(image)
+        bands = {"L": 1, "1": 1, "LA": 2, "RGBA": 4}.get(image.mode, 3) - clear
+        notes = ["the palette became full colors"] * (image.mode == "P")
         page = Page(
             0, *image.size, bands, "uint8", 1 if bands < 3 else 3,
             alpha=bands in (2, 4),
         )  # fmt: skip
-    return Picture(path, "tga", (page,), notes)
+    return Picture(path, "tga", (page,), (*notes, *[_NO_ALPHA] * clear))
 
 
 def _inspect_pnm(path: pathlib.Path, max_pixels: int) -> Picture:
@@ -528,7 +566,8 @@ def _inspect_pnm(path: pathlib.Path, max_pixels: int) -> Picture:
         0, header.width, header.height, header.bands, header.dtype, header.bands,
         white=0.0 if bit or header.most == whites[header.dtype] else float(header.most),
     )  # fmt: skip
-    return Picture(path, "pnm", (page,), ("1 bit became 8",) if bit else ())
+    notes = ["1 bit became 8"] * bit + [_FIRST] * header.several
+    return Picture(path, "pnm", (page,), tuple(notes))
 
 
 def _inspect_dpx(path: pathlib.Path, max_pixels: int) -> Picture:
@@ -579,11 +618,13 @@ def _inspect_vips(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
             "single pictures"
         )
     _check_size(path, [(image.width, image.height)], max_pixels)
-    if not ended:
-        try:
-            image.avg()  # fails where pixels are missing too
-        except pyvips.Error:
-            raise blocks.MalformedError("it is cut short: pixels are missing") from None
+    if kind == "jpeg":
+        sound = ended and not layout.stray
+        damage = _jpeg_damage(path, ended=sound)
+        if damage and not sound and "extraneous" not in damage:
+            raise blocks.MalformedError(f"it is cut short, or damaged: {damage}")
+        if damage:
+            notes.append(f"its data is damaged in places ({damage}), and was decoded")
     page, more = _page(path, image, 0, {})
     # libvips puts 72 dpi where none is known.
     stated = {"png": png.resolution, "jpeg": jpeg.resolution}.get(kind)
@@ -591,7 +632,7 @@ def _inspect_vips(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
     known = (stated(path) if stated else None) or tiff.resolution_of(exif)
     page = dataclasses.replace(page, resolution=known)
     if kind == "jpeg" and jpeg.is_multiple(path) and not jpeg.has_gain_map(path):
-        notes.append("only the first of several pictures in the file was restored")
+        notes.append(_FIRST)
     if kind == "png" and page.profile and color_sources.has_code(path):
         page = dataclasses.replace(page, profile=b"")
     if not page.profile and "CMYK was converted to RGB (sRGB)" not in more:
@@ -689,6 +730,11 @@ def _whole(picture: Picture) -> np.ndarray:
     if picture.format in ("bmp", "tga"):
         with Image.open(picture.path, formats=(picture.format.upper(),)) as image:
             mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[picture.pages[0].bands]
+            # What is clear everywhere is not to hide the colors.
+            bare = {"RGBA": "RGB", "LA": "L"}.get(image.mode)
+            parts = image.getbands()[: len(mode)]
+            if bare == mode:
+                return np.stack([np.asarray(image.getchannel(p)) for p in parts], -1)
             return np.asarray(image.convert(mode))
     if picture.format in ("pnm", "dpx"):
         return {"pnm": pnm, "dpx": dpx}[picture.format].read(picture.path)

@@ -4,6 +4,7 @@ Pillow reads them too, but takes 16-bit color down to 8 bits.
 """
 
 import dataclasses
+import os
 import pathlib
 import re
 from typing import BinaryIO
@@ -20,13 +21,23 @@ _MOST_HEADER = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """A file's header: its number after P, size, highest value, and its length."""
+    """A file's header.
+
+    Attributes:
+      number: after P.
+      width: pixels.
+      height: pixels.
+      most: the highest value.
+      length: bytes of the header.
+      several: whether further pictures follow.
+    """
 
     number: int
     width: int
     height: int
     most: int
     length: int
+    several: bool = False
 
     @property
     def bands(self) -> int:
@@ -64,8 +75,25 @@ def read_header(file: BinaryIO) -> Header:
     highest = most[0] if most else 1
     if not (width and height and 0 < highest < 65536):
         raise blocks.MalformedError("a header with a number out of range")
-    file.seek(found.end())
-    return Header(number, width, height, highest, found.end())
+    header = Header(number, width, height, highest, found.end())
+    if number < 4:
+        file.seek(header.length)
+        return header
+    end = header.length + _size(header)
+    whole = file.seek(0, os.SEEK_END)
+    if data[header.length - 1 :][:2] == b"\r\n" and whole == end + 1:
+        header, end = dataclasses.replace(header, length=header.length + 1), end + 1
+    file.seek(end)
+    several = recognizes(file.read(3))
+    file.seek(header.length)
+    return dataclasses.replace(header, several=several)
+
+
+def _size(header: Header) -> int:
+    """Returns how many bytes a file's binary pixels take."""
+    if header.number == 4:
+        return -(-header.width // 8) * header.height
+    return header.width * header.height * header.bands * (1 + (header.most > 255))
 
 
 def _plain(data: bytes, header: Header, count: int) -> np.ndarray:
@@ -90,11 +118,10 @@ def read(path: pathlib.Path) -> np.ndarray:
     shape = (header.height, header.width, header.bands)
     count = header.height * header.width * header.bands
     if header.number == 4:
-        row = -(-header.width // 8)
-        packed = np.frombuffer(data[: row * header.height], np.uint8)
-        if packed.size < row * header.height:
+        packed = np.frombuffer(data[: _size(header)], np.uint8)
+        if packed.size < _size(header):
             raise blocks.MalformedError("it ends too early")
-        bits = np.unpackbits(packed.reshape(header.height, row), axis=1)
+        bits = np.unpackbits(packed.reshape(header.height, -1), axis=1)
         return (255 * (1 - bits[:, : header.width]))[..., None]
     if header.number < 4:
         try:
@@ -103,7 +130,7 @@ def read(path: pathlib.Path) -> np.ndarray:
             raise blocks.MalformedError("text that is no number") from None
     else:
         kind = ">u2" if header.most > 255 else "u1"
-        size = count * np.dtype(kind).itemsize
+        size = _size(header)
         values = np.frombuffer(data[:size], kind) if len(data) >= size else data[:0]
     if len(values) < count:
         raise blocks.MalformedError("it ends too early")

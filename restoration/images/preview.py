@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 import pyvips
 
-from restoration.images import color, picture, scratch
+from restoration.images import color, dpx, metadata, picture, scratch
 from restoration.images.metadata import tiff
 
 # Side of a tile, pixels.
@@ -41,8 +41,11 @@ def orientation(source: picture.Picture) -> int:
         entry = source.pages[0].tags.get(tiff.ORIENTATION)
         found = entry.values[0] if entry and entry.values else 1
     elif source.format in ("jpeg", "png", "webp"):
-        image = pyvips.Image.new_from_file(str(source.path))
-        found = image.get("orientation") if image.get_typeof("orientation") else 1
+        exif = metadata.FORMATS[source.format].read(source.path).exif
+        found = tiff.orientation_of(exif)
+    elif source.format == "dpx":
+        with source.path.open("rb") as file:
+            found = dpx.read_header(file).orientation
     return found if found in _UPRIGHT else 1
 
 

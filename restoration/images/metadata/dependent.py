@@ -33,6 +33,8 @@ THUMBNAIL = "a thumbnail of the old pixels"
 CREDENTIALS = "content credentials (C2PA), which sign the old pixels"
 GAIN_MAP = "the gain map (HDR) of the old pixels"
 VIDEO = "the video of the motion photo"
+BEHIND = "pictures behind the first"
+OTHER_DATA = "data behind the picture"
 EXTENDED = "extended XMP with pictures of the old pixels"
 LAYERS = "layers of the old pixels"
 

@@ -237,23 +237,61 @@ def _renewed(
     return result, dropped
 
 
-def trailer(data: bytes) -> tuple[bytes, bool]:
-    """Returns what lies behind a file's pictures and stays true, and if it is a video.
+@dataclasses.dataclass(frozen=True)
+class Trailer:
+    """What lies behind a file's pictures.
+
+    Attributes:
+      kept: what stays true of new pixels.
+      video: whether that is a motion photo's video.
+      pictures: whether there were further pictures, which are not in `kept`.
+    """
+
+    kept: bytes = b""
+    video: bool = False
+    pictures: bool = False
+
+
+def trailer(data: bytes) -> Trailer:
+    """Returns what lies behind a file's pictures.
 
     The index of such data counts from the file's end. Further pictures are left out.
     """
     rest = data[layout(data).end :] if layout(data).end else b""
+    pictures = False
     while rest:
         start = rest.find(b"\xff\xd8\xff")
         if rest[4:8] == b"ftyp":
-            return rest, True
-        if 0 <= start <= 64 and (end := dependent.jpeg_extent(rest, start)[0]):
-            rest = rest[end:]
+            return Trailer(rest, True, pictures)
+        plain = start >= 0 and not rest[:start].strip(b"\0")
+        if plain and (end := dependent.jpeg_extent(rest, start)[0]):
+            rest, pictures = rest[end:], True
             continue
         break
-    if b"ftyp" in rest[:256] or not any(True for _ in dependent.jpegs(rest)):
-        return (rest, b"ftyp" in rest) if rest.strip(b"\0") else (b"", False)
-    return b"", False
+    video = b"ftyp" in rest[:256]
+    if not video and any(True for _ in dependent.jpegs(rest)):
+        return Trailer(pictures=True)
+    if not rest.strip(b"\0"):
+        return Trailer(pictures=pictures)
+    return Trailer(rest, video or b"ftyp" in rest, pictures)
+
+
+def behind(path: str | os.PathLike, *, own: bool) -> list[str]:
+    """Returns what lies behind a JPEG file's pictures and is left out, by name.
+
+    Args:
+      path: the file.
+      own: whether the result is a JPEG file too. What its index of pictures or its gain
+        map says is named by these.
+    """
+    found = trailer(pathlib.Path(path).read_bytes())
+    listed = is_multiple(path) or has_gain_map(path)
+    names = [dependent.BEHIND] * (found.pictures and not listed)
+    if own:
+        return names
+    if found.video:
+        return [*names, dependent.VIDEO]
+    return names + [dependent.OTHER_DATA] * bool(found.kept.strip())
 
 
 def resolution(path: str | os.PathLike) -> tuple[float, float] | None:
@@ -284,12 +322,6 @@ def has_credentials(path: str | os.PathLike) -> bool:
         return bool(_without_credentials(list(_segments(file)))[1])
 
 
-def has_video(path: str | os.PathLike) -> bool:
-    """Returns whether a motion photo's video lies behind the picture."""
-    with open(path, "rb") as file:
-        return trailer(file.read())[1]
-
-
 def carry(
     source: str | os.PathLike,
     target: str | os.PathLike,
@@ -313,11 +345,12 @@ def carry(
     with open(source, "rb") as file:
         kept = [s for s in _segments(file) if _carried(*s, profile)]
         file.seek(0)
-        behind, video = trailer(file.read())
-    kept, dropped = _renewed(kept, preview, video)
+        rest = trailer(file.read())
+    kept, dropped = _renewed(kept, preview, rest.video)
     _put(pathlib.Path(target), kept)
     with open(target, "ab") as file:
-        file.write(behind)
+        file.write(rest.kept)
+    dropped += behind(source, own=True)
     return [dependent.GAIN_MAP] * has_gain_map(source) + dropped
 
 

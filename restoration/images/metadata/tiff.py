@@ -320,6 +320,16 @@ def tags_of(found: blocks.Blocks) -> Directory:
     return tags
 
 
+def orientation_of(exif: bytes) -> int:
+    """Returns EXIF's orientation, 1 where an EXIF block says nothing of it."""
+    try:
+        found = directories(io.BytesIO(exif)) if exif else []
+    except (blocks.MalformedError, struct.error):
+        return 1
+    values = found[0][ORIENTATION].values if found and ORIENTATION in found[0] else ()
+    return values[0] if values else 1
+
+
 def resolution_of(exif: bytes) -> tuple[float, float] | None:
     """Returns pixels per millimetre by an EXIF block, None where it says nothing."""
     try:
