@@ -10,18 +10,35 @@ from typing import NamedTuple
 import numpy as np
 
 from restoration.images import color
-from restoration.models.grader import Cells
+from restoration.models.grader import CELLS, Cells
 
-# The orange mask multiplies all of a negative. So the lightest tenth, thin film, is of
-# one orange: red so many times blue (as a logarithm), evenly, and red over green over
-# blue; the whole is warm; and the film's base is light and orange. On 47 photographs
-# and three kinds of negatives of each: 94 % of the negatives are found, and of the
-# photographs one, of a retina, all orange.
-_LIGHT, _RATIO, _VARIED, _ORDERED, _WARM, _BASE = 90, 0.5, 0.25, 0.97, 0.25, 0.45
-_GREEN, _BLUE = 0.8, 0.85
+# The orange mask is the least density that a color negative has anywhere, so nothing is
+# lighter than the film's base in red, green or blue, and the base is light and orange:
+# by its layers' densities red over green is more than green over blue (as logarithms).
+_BASE, _RED_GREEN, _GREEN_BLUE, _ABOVE = 0.45, 0.26, 0.1, 1.08
 
-# What a cell must hold, of 1, for its ratio to mean anything.
-_SEEN = 0.02
+# Thin film, the lightest part, holds the shadows of the scene, all of the mask's color.
+# As logarithms of red over blue: the least, and the largest deviation of the colors.
+_LIGHT, _ORANGE, _VARIED = 95, 0.45, 0.1
+
+# Film is never black in red, and dense film is still warm nearly everywhere. A print of
+# orange things has shadows and highlights of another color.
+_DARKEST, _WARM, _WARM_SHARE = 0.2, 0.3, 0.9
+
+# The range of red from the base to the densest film.
+_LEAST_RANGE, _MOST_RANGE = 0.3, 0.75
+
+# What a cell must hold, of 1, for its ratio to mean anything; and the largest share of
+# cells that hold less.
+_SEEN, _UNSEEN = 0.02, 0.005
+
+# Film beside the frame is not exposed: so large a share of the outermost cells is of
+# one color within so much of 1, and nothing is lighter by more. Then less will do.
+_RIM_SHARE, _RIM_VARIED = 0.8, 0.03
+_RIM_RED_GREEN, _RIM_DARKEST = 0.2, 0.1
+
+# Rows and columns of cells that show the holder, or the light beside the film.
+_HOLDER, _LAMP, _MOST_TRIMMED = 0.06, 0.96, 16
 
 
 class Range(NamedTuple):
@@ -31,31 +48,69 @@ class Range(NamedTuple):
     densest: np.ndarray
 
 
+def _trimmed(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Returns cells as (rows, columns, 3) without the holder, and which weigh."""
+    grid = cells.colors.astype(np.float64).reshape(CELLS, CELLS, 3)
+    weighs = (cells.weights > 0).reshape(CELLS, CELLS)
+    rows, columns = weighs.any(1), weighs.any(0)  # narrow pictures leave gaps
+    grid, weighs = grid[rows][:, columns], weighs[rows][:, columns]
+    if not weighs.any():
+        return grid, weighs
+    for _ in range(4):  # the sides, one after the other
+        for _ in range(_MOST_TRIMMED):
+            edge = grid[0][weighs[0]]
+            outside = (edge.max(-1) < _HOLDER) | (edge.min(-1) > _LAMP)
+            if len(grid) < 16 or not outside.all():
+                break
+            grid, weighs = grid[1:], weighs[1:]
+        grid, weighs = np.rot90(grid), np.rot90(weighs)
+    return grid, weighs
+
+
+def _has_rim(grid: np.ndarray, weighs: np.ndarray) -> bool:
+    """Returns whether a strip of film that was not exposed lies around a picture."""
+    edge = np.zeros_like(weighs)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    rim = grid[edge & weighs]
+    base = np.median(rim, axis=0)
+    like = np.abs(rim - base).max(-1) < _RIM_VARIED
+    lighter = (grid[weighs] > base + 2 * _RIM_VARIED).any(-1)
+    return bool(like.mean() > _RIM_SHARE and lighter.mean() < _UNSEEN)
+
+
 def find(cells: Cells) -> Range | None:
     """Returns the range of a color negative, None for other pictures.
 
     Args:
       cells: from `grade.look`.
     """
-    colors, weights = cells
-    seen = colors[(weights > 0) & (colors.min(1) > _SEEN)]
-    if len(seen) < 64:
+    grid, weighs = _trimmed(cells)
+    every = grid[weighs]
+    seen = every[every.min(1) > _SEEN] if len(every) else every
+    if len(seen) < 64 or len(seen) < (1 - _UNSEEN) * len(every):
         return None
+    rim = _has_rim(grid, weighs)
     base, densest = np.percentile(seen, 99.5, axis=0), np.percentile(seen, 0.5, axis=0)
     luma = seen @ color.LUMA
-    thin = seen[luma >= np.percentile(luma, _LIGHT)]
-    ratios = np.log(thin[:, 0] / thin[:, 2])
-    ordered = ((thin[:, 0] > thin[:, 1]) & (thin[:, 1] > thin[:, 2])).mean()
-    orange = (
-        ratios.mean() > _RATIO
-        and ratios.std() < _VARIED
-        and ordered > _ORDERED
-        and np.log(seen[:, 0] / seen[:, 2]).mean() > _WARM
-        and base[0] > _BASE
-        and base[1] < _GREEN * base[0]
-        and base[2] < _BLUE * base[1]
+    ratios = np.log(seen[:, :2] / seen[:, 1:])
+    red_blue, thin = ratios.sum(1), luma >= np.percentile(luma, _LIGHT)
+    red_green, green_blue = np.log(base[:2] / base[1:])
+    span = base - densest
+    mask = (
+        base[0] > _BASE
+        and green_blue > _GREEN_BLUE
+        and red_green > (_RIM_RED_GREEN if rim else max(_RED_GREEN, green_blue))
+        and red_blue[thin].mean() > (0.8 if rim else 1) * _ORANGE
+        and np.hypot(*ratios[thin].std(0)) < _VARIED
     )
-    return Range(base, densest) if orange and np.all(base - densest > 0.05) else None
+    dense = (
+        np.percentile(every[:, 0], 1) > (_RIM_DARKEST if rim else _DARKEST)
+        and (rim or red_blue.mean() > _WARM)
+        and (rim or (red_blue > 0).mean() > _WARM_SHARE)
+        and (rim or (seen.max(0) < _ABOVE * base).all())
+        and (rim or _LEAST_RANGE < span[0] < _MOST_RANGE)
+    )
+    return Range(base, densest) if mask and dense and np.all(span > 0.05) else None
 
 
 def positive(
