@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from restoration.images import color
+from restoration.inference import grade
 from restoration.models.grader import CELLS, Cells
 
 # The orange mask is the least density that a color negative has anywhere, so nothing is
@@ -18,8 +19,9 @@ from restoration.models.grader import CELLS, Cells
 _BASE, _RED_GREEN, _GREEN_BLUE, _ABOVE = 0.45, 0.26, 0.1, 1.08
 
 # Thin film, the lightest part, holds the shadows of the scene, all of the mask's color.
-# As logarithms of red over blue: the least, and the largest deviation of the colors.
-_LIGHT, _ORANGE, _VARIED = 95, 0.45, 0.1
+# As logarithms of red over blue: the least (a print that faded, or was lit by a lamp, is
+# less orange in its lightest parts), and the largest deviation of the colors.
+_LIGHT, _ORANGE, _VARIED = 95, 0.55, 0.1
 
 # Film is never black in red, and dense film is still warm nearly everywhere. A print of
 # orange things has shadows and highlights of another color.
@@ -35,7 +37,7 @@ _SEEN, _UNSEEN = 0.02, 0.005
 # Film beside the frame is not exposed: so large a share of the outermost cells is of
 # one color within so much of 1, and nothing is lighter by more. Then less will do.
 _RIM_SHARE, _RIM_VARIED = 0.8, 0.03
-_RIM_RED_GREEN, _RIM_DARKEST = 0.2, 0.1
+_RIM_RED_GREEN, _RIM_ORANGE, _RIM_DARKEST = 0.2, 0.36, 0.1
 
 # Rows and columns of cells that show the holder, or the light beside the film.
 _HOLDER, _LAMP, _MOST_TRIMMED = 0.06, 0.96, 16
@@ -90,6 +92,8 @@ def find(cells: Cells) -> Range | None:
     if len(seen) < 64 or len(seen) < (1 - _UNSEEN) * len(every):
         return None
     rim = _has_rim(grid, weighs)
+    if not rim and grade.is_toned(cells):  # as a print of one tone is
+        return None
     base, densest = np.percentile(seen, 99.5, axis=0), np.percentile(seen, 0.5, axis=0)
     luma = seen @ color.LUMA
     ratios = np.log(seen[:, :2] / seen[:, 1:])
@@ -100,7 +104,7 @@ def find(cells: Cells) -> Range | None:
         base[0] > _BASE
         and green_blue > _GREEN_BLUE
         and red_green > (_RIM_RED_GREEN if rim else max(_RED_GREEN, green_blue))
-        and red_blue[thin].mean() > (0.8 if rim else 1) * _ORANGE
+        and red_blue[thin].mean() > (_RIM_ORANGE if rim else _ORANGE)
         and np.hypot(*ratios[thin].std(0)) < _VARIED
     )
     dense = (
