@@ -486,8 +486,8 @@ def disk(rounds: int, seed: int, folder: pathlib.Path, epochs: int = 8) -> dict:
 
     Returns:
       "rounds"; "refused", the number of runs that ended with exit code 2 and one line
-      with the reason; "equal", the number of runs that ended like an uninterrupted run after
-      they were continued; and "different", the differences of the others.
+      with the reason; "equal", the number of runs that ended like an uninterrupted run
+      after they were continued; and "different", the differences of the others.
     """
     if not has_small_disks():
         raise errors.InputError(
