@@ -10,10 +10,10 @@ pytest.importorskip("av", reason="needs PyAV (extra film)")
 pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 pytest.importorskip("playwright.sync_api")
 
-from restoration.inference import film  # noqa: E402
-from restoration.reports import films  # noqa: E402
-from tests import film_files  # noqa: E402
-from tests.web import browser_test  # noqa: E402
+from restoration.inference import film
+from restoration.reports import films
+from tests import film_files
+from tests.web import browser_test
 
 browser = browser_test.browser
 
