@@ -91,7 +91,7 @@ def _fill_hidden(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Returns colors with the hidden ones grown in from those around them.
 
     What lies under full transparency may be anything; a model that saw it would
-    carry it into visible pixels nearby. Farther in the fill is grey.
+    spread it into visible pixels nearby. Farther in the fill is grey.
     """
     known = (~hidden)[..., None].astype(np.float32)
     filled = values * known

@@ -98,10 +98,10 @@ def of_png(path: str | os.PathLike, colors: int) -> Colorimetry | None:
         return _meaningful(found, colors)
     if b"sRGB" in chunks or b"iCCP" in chunks:
         return None
-    gamma, places = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    gamma, ends = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     primaries, transfer = colorimetry.SRGB, "srgb"
-    if len(places) == 32:
-        values = [value / 100000 for (value,) in struct.iter_unpack(">I", places)]
+    if len(ends) == 32:
+        values = [value / 100000 for (value,) in struct.iter_unpack(">I", ends)]
         primaries = (*values[2:], *values[:2])
     if len(gamma) == 4 and any(gamma):
         exponent = 100000 / struct.unpack(">I", gamma)[0]

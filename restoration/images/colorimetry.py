@@ -186,7 +186,7 @@ def _to_d50(primaries: tuple[float, ...]) -> np.ndarray:
     Raises:
       numpy.linalg.LinAlgError or ZeroDivisionError: for primaries on a line.
     """
-    columns = np.stack([_xyz(primaries[place : place + 2]) for place in (0, 2, 4)], -1)
+    columns = np.stack([_xyz(primaries[first : first + 2]) for first in (0, 2, 4)], -1)
     white = _xyz(primaries[6:])
     matrix = columns * np.linalg.solve(columns, white)
     cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)

@@ -51,7 +51,7 @@ _OTHERS = {
     b"gimp xcf": Other("a GIMP file", "export a flat TIFF of it"),
     b"\0\0\1\xba": Other("a video", "extract its frames"),
     b"FLV\1": Other("a video", "extract its frames"),
-    b"%!PS": Other("a PostScript document", "convert it to TIFF, e.g. with Ghostscript"),
+    b"%!PS": Other("a PostScript document", "convert it, e.g. with Ghostscript"),
     b"\xc5\xd0\xd3\xc6": Other("a PostScript document"),
     b"AT&TFORM": Other("a DjVu document", "convert it to TIFF, e.g. with ddjvu"),
     b"P7\n": Other("a PAM file"),

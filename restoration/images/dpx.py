@@ -98,8 +98,8 @@ def read_header(file: BinaryIO) -> Header:
     (offset_of_file,) = struct.unpack_from(f"{order}I", head, 4)
     if elements != 1 or descriptor not in _CHANNELS:
         raise blocks.UnsupportedError(
-            f"{elements} DPX elements of kind {descriptor}, of which one of RGB, RGBA or "
-            "grey is read"
+            f"{elements} DPX elements of kind {descriptor}, of which one of RGB, RGBA "
+            "or grey is read"
         )
     if encoding not in (0, 0xFFFF):
         raise blocks.UnsupportedError("run-length encoded DPX")

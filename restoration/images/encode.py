@@ -358,7 +358,7 @@ def _profile_of(page: Page, found: blocks.Blocks, kind: str) -> bytes:
     return b""
 
 
-def _carry(
+def _copy_metadata(
     target: pathlib.Path, kind: str, source: Picture, written: Written, strip: bool
 ) -> tuple[list[str], list[str]]:
     """Puts the source's metadata into a written file.
@@ -370,10 +370,10 @@ def _carry(
     if kind == source.format and not strip:
         if kind == "tiff":  # its tags went in with the pages
             return [], []
-        carry = metadata.FORMATS[kind].carry
+        copy = metadata.FORMATS[kind].copy_metadata
         # The colors of CMYK were converted, and its profile fits no more.
         profile = stated or kind != "jpeg"
-        return [], carry(source.path, target, copies, profile=profile)
+        return [], copy(source.path, target, copies, profile=profile)
     if kind == source.format == "tiff":
         return [], []
     found = _blocks_of(source)
@@ -432,12 +432,12 @@ def _save_tga(target: pathlib.Path, source: Picture, values: np.ndarray) -> None
 
 
 @contextlib.contextmanager
-def told(path: str | os.PathLike) -> Iterator[None]:
+def naming_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turns what can go wrong in writing a file into one line that names it."""
     try:
         yield
     except (pyvips.Error, OSError, blocks.MalformedError, struct.error) as error:
-        # libvips tells it in `detail`, the system in `strerror`.
+        # libvips puts the reason into `detail`, the system into `strerror`.
         said = getattr(error, "detail", "") or getattr(error, "strerror", "")
         reason = " ".join((said or str(error)).split())[:160]
         raise errors.InputError(
@@ -470,7 +470,7 @@ def save(
     Raises:
       InputError: when it cannot be written.
     """
-    with told(path), files.replacing(path) as temporary:
+    with naming_errors(path), files.replacing(path) as temporary:
         dropped = lost = ()
         if kind in ("jp2", "heic"):
             dropped = jp2_heic.encode(
@@ -488,7 +488,7 @@ def save(
             else:
                 _save(temporary, kind, source, pages)
             if kind != "bmp":
-                lost, more = _carry(temporary, kind, source, pages[0], strip)
+                lost, more = _copy_metadata(temporary, kind, source, pages[0], strip)
                 dropped = [*dropped, *more]
     notes = [f"{name} had no room in {kind.upper()}" for name in lost]
     if kind == "heic" and pages[0].dtype == "uint16":
@@ -500,6 +500,6 @@ def save(
 
 def save_plain(path: str | os.PathLike, written: Written) -> None:
     """Writes 8-bit values as a PNG without metadata, whole or not at all."""
-    with told(path), files.replacing(path) as temporary:
+    with naming_errors(path), files.replacing(path) as temporary:
         _raw_image(written).pngsave(os.fsencode(temporary), keep="none")
         png.insert(temporary, blocks.Blocks(), resolution=written.page.resolution)

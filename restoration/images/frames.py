@@ -19,7 +19,7 @@ from restoration.base import errors, files
 with epy.lazy_imports():  # training on arrays does without libvips
     import pyvips
 
-# It tells of each picture at INFO, and at WARNING what its errors tell again.
+# It logs each picture at INFO, and at WARNING what its errors say again.
 logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")

@@ -56,7 +56,8 @@ def recognises(start: bytes) -> bool:
 
 
 def _is_heic(start: bytes) -> bool:
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
+    others = b"avif" in start[16:] and b"hei" not in start[16:]
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and not others
 
 
 def _missing(path: str | os.PathLike, package: str) -> errors.InputError:
@@ -72,16 +73,16 @@ def _start(path: str | os.PathLike) -> bytes:
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yields (name, whole box) of a JPEG 2000 file."""
-    place = 0
-    while place + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, place)
+    offset = 0
+    while offset + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, offset)
         if length == 1:
-            (length,) = struct.unpack_from(">Q", data, place + 8)
-        length = length or len(data) - place
+            (length,) = struct.unpack_from(">Q", data, offset + 8)
+        length = length or len(data) - offset
         if length < 8:
             raise blocks.MalformedError("a box of no length")
-        yield name, data[place : place + length]
-        place += length
+        yield name, data[offset : offset + length]
+        offset += length
 
 
 def _open_heic(path: str | os.PathLike) -> "pillow_heif.HeifFile":
@@ -143,8 +144,8 @@ def _jp2_header(path: pathlib.Path) -> tuple[tuple[int, int], int]:
     if missing:
         raise blocks.MalformedError(f"no box {missing.pop().decode()}")
     # After the box's own head: height, width, channels, bits less one.
-    place = found[b"jp2h"].index(b"ihdr") + 4 + 10
-    bits = (found[b"jp2h"][place] & 0x7F) + 1
+    offset = found[b"jp2h"].index(b"ihdr") + 4 + 10
+    bits = (found[b"jp2h"][offset] & 0x7F) + 1
     # What is decoded is as large as the codestream says: ISO 15444-1, A.5.1.
     stream = found[b"jp2c"].index(_JP2_STREAM) + len(_JP2_STREAM)
     right, bottom, left, top = struct.unpack_from(">4I", found[b"jp2c"], stream + 4)

@@ -2,7 +2,7 @@
 
 Nothing is lost on the way in: values keep their depth and number of channels,
 and pixels stay unrotated, in the colors of their profile. What a format stores
-in a way that cannot be given back (a palette, CMYK) is told in a note.
+in a way that cannot be given back (a palette, CMYK) is said in a note.
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ class Page:
     """One picture of a file.
 
     Attributes:
-      number: its place in the file.
+      number: its index in the file.
       width: pixels.
       height: pixels.
       bands: channels, colors first.
@@ -205,7 +205,7 @@ def _load_ended(path: pathlib.Path) -> pyvips.Image:
 
 
 def _jpeg_damage(path: pathlib.Path, *, ended: bool) -> str:
-    """Decodes a JPEG file and returns what the decoder says of it, "" where it is sound.
+    """Decodes a JPEG file and returns what is wrong with it, "" where nothing is.
 
     Raises:
       MalformedError: where pixels are missing.
@@ -231,12 +231,12 @@ def _jpeg_damage(path: pathlib.Path, *, ended: bool) -> str:
 def _load_premultiplied(path: pathlib.Path, page: Page) -> pyvips.Image:
     """Opens a TIFF page whose colors are stored multiplied by alpha, as they are.
 
-    libvips would divide them, and lose precision, if it knew; so the tag that tells
+    libvips would divide them, and lose precision, if it knew; so the tag that says
     it is changed while the file is read.
     """
     file = path.open("rb")
     order = tiff.form_of(file).order
-    position = page.tags[tiff.EXTRA_SAMPLES].place
+    position = page.tags[tiff.EXTRA_SAMPLES].offset
     patch = struct.pack(f"{order}H", 2)
 
     def read(size: int) -> bytes:
@@ -412,7 +412,7 @@ def _sampled(picture: Picture, page: Page) -> np.ndarray:
 def _with_infrared_channel(picture: Picture, page: Page) -> tuple[Page, list[str]]:
     """Finds out whether the channel after the colors is infrared.
 
-    What it means is told by ExtraSamples; where that says nothing of use, or says
+    ExtraSamples says what it means; where that says nothing of use, or says
     transparency of values that cannot be, by how it looks.
     """
     if page.bands == page.colors or picture.format != "tiff":

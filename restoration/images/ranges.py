@@ -20,8 +20,8 @@ _SIGNED = ((-1.0, 1.0), (-128.0, 127.0), (-32768.0, 32767.0))
 _LIGHT = 16.0
 
 # Values are signed, and black is the least of them, where more than this share of them
-# is below 0, and the least is below this part of the largest. What resampling or another
-# color space leaves below 0 is less.
+# is below 0, and the least is below this part of the largest. What resampling or other
+# primaries leave below 0 is less.
 _NEGATIVE, _BELOW = 0.2, -0.3
 
 Range = tuple[float, float]

@@ -97,7 +97,7 @@ class RestoreOptions:
     compare: bool = config.option(
         False, help="write compare.html into the output folder, or replace it there"
     )
-    report: str = config.option("", help="JSON file that tells of every image")
+    report: str = config.option("", help="JSON file about every image")
     strip_metadata: bool = config.option(
         False, help="leave out metadata but for color profile and orientation"
     )
@@ -243,9 +243,9 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
     used, settings = load_engine(options), settings_of(options)
     _check_finder(options, used)
     results: list[restore_file.Restored] = []
-    told = start
+    written = start
 
-    def tell() -> None:
+    def write_report() -> None:
         if options.report:
             found = report_of(options, used, results, time.monotonic() - start)
             files.write_text(options.report, json.dumps(found, indent=1) + "\n")
@@ -256,11 +256,11 @@ def restore(options: RestoreOptions) -> list["restore_file.Restored"]:
         )
         for result in tqdm.tqdm(found, total=len(work), unit="image", desc="restore"):
             results.append(result)
-            if time.monotonic() - told > _REPORT_EVERY:
-                tell()
-                told = time.monotonic()
+            if time.monotonic() - written > _REPORT_EVERY:
+                write_report()
+                written = time.monotonic()
     finally:
-        tell()
+        write_report()
     return results
 
 

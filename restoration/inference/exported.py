@@ -52,7 +52,7 @@ class Exportable:
       inputs: what it takes.
       output: what it gives.
       stride: height and width are multiples of it.
-      about: what the JSON file beside it tells.
+      about: what the JSON file beside it says.
     """
 
     name: str
@@ -133,7 +133,7 @@ def load(name: str, *, keep_color: bool = False, network_only: bool = False) -> 
     digest = pretrained.read_card(path.with_suffix(".json"))["sha256"]
     model = models.get_model(architecture)
     rule = None if network_only else preserve.COLOR if keep_color else preserve.SHADES
-    # Any tile that is large enough tells the context that the command takes.
+    # Any tile that is large enough shows the context that the command takes.
     radius = rule.radius if rule else 0
     side = apply.on_grid(4 * (model.halo + radius) + 256, model.stride)
     grid = layout.make_grid(model, tile=(side, side), radius=radius)
@@ -207,7 +207,7 @@ FORMATS = {".onnx": to_onnx, ".stablehlo": to_stablehlo}
 
 
 def write(path: pathlib.Path, network: Exportable) -> pathlib.Path:
-    """Writes a network, and beside it a JSON file that tells how to use it.
+    """Writes a network, and beside it a JSON file that says how to use it.
 
     Args:
       path: where to; its suffix, `.onnx` or `.stablehlo`, chooses the format.

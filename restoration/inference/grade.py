@@ -4,7 +4,7 @@ A print that faded did so everywhere alike, and a network that sees a tile canno
 a dull corner from a faded picture. So the whole picture is looked at once, small: its
 colors are averaged over 64×64 cells, a small network reads their histograms, and
 gives for each of red, green and blue a polynomial of the three. It is applied to what
-the restoring network is shown. Since histograms know no places, neither what a
+the restoring network is shown. Since histograms know no positions, neither what a
 picture shows nor how it is cut into tiles matters.
 """
 

@@ -150,7 +150,7 @@ def damaged(fitted: Fit, luma: np.ndarray, infrared: np.ndarray) -> np.ndarray:
 def shifted(
     read: rows.Read, size: tuple[int, int], shift: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-    """Yields rows moved so that a picture's pixel is at its own place.
+    """Yields rows moved so that a picture's pixel is at its own position.
 
     Args:
       read: gives rows (rows, width, channels).
@@ -237,8 +237,8 @@ def make(
     """
     windows, seen, by_infrared = _seen(luma, infrared, size)
     shift = register(windows)
-    # Some samples lie beside their own place by the shift; dust does so alike in all,
-    # and is no part of what the line is fitted to.
+    # Some samples are off by the shift; dust is so alike in all, and is no part of what
+    # the line is fitted to.
     fitted = fit(seen, by_infrared, shift)
     if fitted.follows:
         return None, (

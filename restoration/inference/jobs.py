@@ -166,7 +166,7 @@ def _is_result(
     """Whether a picture that was come upon is what an earlier run wrote."""
     inside = found.parent.resolve().is_relative_to(results)
     if folder.resolve().is_relative_to(results):
-        # Originals and results lie together: names tell them apart.
+        # Originals and results lie together: names distinguish them.
         ending = rf".*_{re.escape(suffix)}((\.\w+)?_(difference|damage)(_\d+)?)?"
         return bool(suffix) and re.fullmatch(ending, found.stem) is not None
     return inside
@@ -202,11 +202,11 @@ def result_names(
     names = [candidates[0] for candidates in options]
     for step in range(1, len(options[0]) if options else 0):
         counts = collections.Counter(names)
-        shared = [place for place, name in enumerate(names) if counts[name] > 1]
+        shared = [index for index, name in enumerate(names) if counts[name] > 1]
         if not shared:
             break
-        for place in shared:
-            names[place] = options[place][step]
+        for index in shared:
+            names[index] = options[index][step]
     return names
 
 
@@ -321,7 +321,7 @@ def find_in_folder(
     """Returns the pictures of one folder, without its sub-folders.
 
     Within a folder results have the names that `find` gives them, so that a million
-    folders can be listed in as many places.
+    folders can be listed by as many workers.
 
     Args:
       root: the folder that was named.

@@ -124,17 +124,17 @@ def _cores(length: int, side: int, grid: Grid) -> list[Core]:
     border, context = grid.border, grid.context
     inside = side - 2 * context
     # Where tiles begin, counted from the first one.
-    places = starts(
+    positions = starts(
         length + 2 * border,
         core=side,
         overlap=side - inside + grid.overlap,
         stride=grid.stride,
     )
     found = []
-    for place in places:
-        first = border if place == 0 else context
-        last = side - (border if place == places[-1] else context)
-        found.append(Core(place - border + first, first, last - first))
+    for position in positions:
+        first = border if position == 0 else context
+        last = side - (border if position == positions[-1] else context)
+        found.append(Core(position - border + first, first, last - first))
     return found
 
 

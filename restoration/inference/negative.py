@@ -19,8 +19,8 @@ from restoration.models.grader import CELLS, Cells
 _BASE, _RED_GREEN, _GREEN_BLUE, _ABOVE = 0.45, 0.26, 0.1, 1.08
 
 # Thin film, the lightest part, holds the shadows of the scene, all of the mask's color.
-# As logarithms of red over blue: the least (a print that faded, or was lit by a lamp, is
-# less orange in its lightest parts), and the largest deviation of the colors.
+# As logarithms of red over blue: the least (prints that faded or were lit by a lamp are
+# less orange in their lightest parts), and the largest deviation of the colors.
 _LIGHT, _ORANGE, _VARIED = 95, 0.55, 0.1
 
 # Film is never black in red, and dense film is still warm nearly everywhere. A print of

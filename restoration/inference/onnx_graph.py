@@ -1,6 +1,6 @@
 """JAX functions of images as ONNX graphs, with any batch, height and width.
 
-A function is traced at a few sizes. What differs between the traces tells how each
+A function is traced at a few sizes. What differs between the traces shows how each
 number of a shape depends on the batch, the height and the width; everything else, the
 operations, has to be the same. Images have four axes, in JAX (batch, height, width,
 channels) and in the graph (batch, channels, height, width), as other programs expect.
@@ -121,7 +121,7 @@ class _Lengths:
 
 
 def _axes(axis: int, rank: int) -> int:
-    """Returns the place in the graph of an axis in JAX."""
+    """Returns the index in the graph of an axis in JAX."""
     return _TO_GRAPH.index(axis) if rank == 4 else axis
 
 

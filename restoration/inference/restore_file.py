@@ -136,7 +136,7 @@ def _check_disk(folder: pathlib.Path, needed: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Done:
-    """What restoring a file told: notes, and each page's damaged share."""
+    """What came of restoring a file: notes, and each page's damaged share."""
 
     source: picture.Picture
     notes: list[str]
@@ -219,8 +219,8 @@ def _copied(job: Job, source: picture.Picture, settings: Settings) -> bool:
     untouched = settings.strength == 0 and same and not settings.strip_metadata
     if not untouched or settings.difference or settings.save_damage:
         return False
-    with encode.told(job.target), files.replacing(job.target) as temporary:
-        for page in source.pages:  # so that a damaged file is told all the same
+    with encode.naming_errors(job.target), files.replacing(job.target) as temporary:
+        for page in source.pages:  # a damaged file is reported all the same
             for _ in picture.rows(source, page):
                 pass
         shutil.copyfile(source.path, temporary)
@@ -229,13 +229,13 @@ def _copied(job: Job, source: picture.Picture, settings: Settings) -> bool:
 
 def _attempt(job: Job, restorer: engine.Engine, settings: Settings) -> _Done:
     source = picture.inspect(job.source, max_pixels=settings.max_pixels)
-    with encode.told(job.target):
+    with encode.naming_errors(job.target):
         job.target.parent.mkdir(parents=True, exist_ok=True)
     if _copied(job, source, settings):
         return _Done(source, [], [])
     while True:
         try:
-            with encode.told(job.target):
+            with encode.naming_errors(job.target):
                 return _written(job, source, restorer, settings)
         except Exception as error:
             if not backend.is_out_of_memory(error):
@@ -248,7 +248,7 @@ def _attempt(job: Job, restorer: engine.Engine, settings: Settings) -> _Done:
 
 
 def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Restored:
-    """Restores one picture; what goes wrong with it is told in the result.
+    """Restores one picture; what goes wrong with it is in the result.
 
     Args:
       job: what to restore, and where to.

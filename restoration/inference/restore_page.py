@@ -160,7 +160,7 @@ def _shown_page(page: picture.Page, read: rows.Read, grader: Any, how: How) -> _
 
 @dataclasses.dataclass(frozen=True)
 class _Masks:
-    """What is damaged, and what is left alone though it is no damage's place.
+    """What is damaged, and what is left alone since it belongs to the picture.
 
     Attributes:
       damage: the mask that is filled, or None.

@@ -32,7 +32,7 @@ def read_ahead(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
                 if stopped.is_set():
                     return
             put(("end", None))
-        except BaseException as error:  # told in the thread that asks
+        except BaseException as error:  # raised in the thread that asks
             put(("error", error))
 
     thread = threading.Thread(target=work, daemon=True)

@@ -49,10 +49,10 @@ def window(core: int, overlap: int) -> np.ndarray:
     return weights
 
 
-def mirrored(places: np.ndarray, length: int) -> np.ndarray:
-    """Returns the places inside 0 to length - 1 that reflection puts at `places`."""
-    places = np.mod(places, 2 * length)
-    return np.minimum(places, 2 * length - 1 - places)
+def mirrored(positions: np.ndarray, length: int) -> np.ndarray:
+    """Returns the indices inside 0 to length - 1 that reflection puts at positions."""
+    positions = np.mod(positions, 2 * length)
+    return np.minimum(positions, 2 * length - 1 - positions)
 
 
 def make_compute(
@@ -103,10 +103,10 @@ def _cut(
         # The blocks stay apart, as they came: joined they would take memory twice.
         while first + len(band[0]) <= rows.min():
             first += len(band.popleft())
-        for left, places in columns:
-            begin, end = places.min(), places.max() + 1
+        for left, positions in columns:
+            begin, end = positions.min(), positions.max() + 1
             joined = np.concatenate([block[:, begin:end] for block in band])
-            tile = joined[(rows - first)[:, None], places - begin]
+            tile = joined[(rows - first)[:, None], positions - begin]
             yield top, left, prepare(tile)
 
 
@@ -192,8 +192,8 @@ def _blended(
             window(part.length, grid.overlap) for part in (top, left)
         )
         weights = (vertical[:, None] * horizontal[None, :])[..., None]
-        place = slice(left.start, left.start + left.length)
-        strip[: top.length, place] += core * weights
+        columns_of = slice(left.start, left.start + left.length)
+        strip[: top.length, columns_of] += core * weights
     yield from rows(height - current)
 
 

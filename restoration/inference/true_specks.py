@@ -72,10 +72,9 @@ def _things(luma: np.ndarray) -> _Things:
     if not count:
         none = np.zeros(0, bool)
         return _Things(above, labels, none, none, np.zeros((0, 2)))
-    places, numbers = ndimage.find_objects(labels), np.arange(1, count + 1)
+    boxes, numbers = ndimage.find_objects(labels), np.arange(1, count + 1)
     high, wide = (
-        np.array([place[axis].stop - place[axis].start for place in places])
-        for axis in (0, 1)
+        np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (0, 1)
     )
     area = np.bincount(labels.ravel())[1:]
     longer, shorter = np.maximum(high, wide), np.minimum(high, wide)
@@ -93,7 +92,7 @@ def _things(luma: np.ndarray) -> _Things:
     alone = ndimage.minimum(share, labels, numbers) > _FREE
     clear = peak > np.maximum(_CLEAR, _DEVIATIONS * rough)
     centers = np.array(
-        [[(p[0].start + p[0].stop) / 2, (p[1].start + p[1].stop) / 2] for p in places]
+        [[(p[0].start + p[0].stop) / 2, (p[1].start + p[1].stop) / 2] for p in boxes]
     )
     small &= compact | streak
     return _Things(above, labels, small, small & clear & alone, centers)
@@ -103,8 +102,8 @@ def _strong(above: np.ndarray) -> np.ndarray:
     """Returns where something short is much lighter than its surroundings."""
     labels, _ = ndimage.label(above > _STRONG, np.ones((3, 3)))
     sides = [
-        max(place[0].stop - place[0].start, place[1].stop - place[1].start)
-        for place in ndimage.find_objects(labels)
+        max(box[0].stop - box[0].start, box[1].stop - box[1].start)
+        for box in ndimage.find_objects(labels)
     ]
     short = np.array([False, *(side <= _LONG for side in sides)])
     return short[labels]

@@ -3,7 +3,6 @@
 import base64
 import io
 import os
-import pathlib
 import struct
 import zlib
 
@@ -16,7 +15,6 @@ from PIL import Image, ImageOps
 
 from restoration.base import errors
 from restoration.images import (
-    color,
     colorimetry,
     contents,
     dpx,
@@ -26,37 +24,13 @@ from restoration.images import (
     ranges,
 )
 from restoration.images.metadata import dependent, jpeg, png, tiff
-from restoration.inference import jobs, restore_file
 from tests import files
+from tests.images import samples
 
 
 @pytest.fixture(scope="module")
 def photo(photographs):
     return np.rint(255 * photographs["coffee"][100:164, 150:246]).astype(np.uint8)
-
-
-def seen(path, page=0):
-    """Returns a file's colors as they are shown, float RGB of sRGB."""
-    found = picture.inspect(path)
-    to_model, _, _ = color.make_color(found.pages[page])
-    return np.concatenate(
-        [to_model(rows) for rows in picture.rows(found, found.pages[page])]
-    )
-
-
-def failing(source, target, **settings):
-    job = jobs.Job(source, target, pathlib.PurePosixPath(source.name))
-    done = restore_file.restore_file(
-        job, files.fake_engine(files.darker), restore_file.Settings(**settings)
-    )
-    assert done.error and not target.exists()
-    return done.error
-
-
-def encoded(photo, kind="JPEG", **options):
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, kind, **options)
-    return file.getvalue()
 
 
 # 1: upright exactly once.
@@ -112,7 +86,7 @@ def write_raw(path, photo, **page):
 @pytest.mark.parametrize("name", ["a.dng", "a.nef", "a.tif"])
 def test_a_preview_is_not_taken_for_the_raw_picture(tmp_path, photo, name):
     write_raw(tmp_path / name, photo)
-    line = failing(tmp_path / name, tmp_path / "out" / name)
+    line = samples.failing(tmp_path / name, tmp_path / "out" / name)
     assert "a preview of a larger picture" in line and "dcraw -T" in line
     assert "\n" not in line
 
@@ -128,7 +102,7 @@ def test_raw_by_its_tags(tmp_path, photo):
     assert contents.raw_reason([plain | {50706: tiff.Entry(1, b"\1\4\0\0")}])
     assert not contents.raw_reason([plain | {254: short(1)}, plain])
     tifffile.imwrite(tmp_path / "thumb.tif", photo, photometric="rgb", subfiletype=1)
-    assert "a thumbnail" in failing(tmp_path / "thumb.tif", tmp_path / "o.tif")
+    assert "a thumbnail" in samples.failing(tmp_path / "thumb.tif", tmp_path / "o.tif")
 
 
 # 3, 4: what depends on the old pixels.
@@ -149,18 +123,12 @@ MOTION = (
 VIDEO = struct.pack(">I", 20) + b"ftypmp42" + bytes(range(32))
 
 
-def segment(marker, data):
-    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
-
-
-def jpeg_with(data, *segments, behind=b""):
-    return data[:2] + b"".join(segment(*s) for s in segments) + data[2:] + behind
-
-
 def test_phone_jpeg_with_a_gain_map(tmp_path, photo):
     xmp = (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + GAIN)
     index = (0xE2, b"MPF\0" + bytes(60))
-    data = jpeg_with(encoded(photo), xmp, index, behind=encoded(photo[::4, ::4]))
+    data = samples.jpeg_with(
+        samples.encoded(photo), xmp, index, behind=samples.encoded(photo[::4, ::4])
+    )
     (tmp_path / "a.jpg").write_bytes(data)
     done = files.restore(tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert done.notes == (f"left out: {dependent.GAIN_MAP}",)
@@ -171,7 +139,7 @@ def test_phone_jpeg_with_a_gain_map(tmp_path, photo):
 
 
 def test_thumbnails_show_the_new_picture(tmp_path, photo):
-    small = encoded(photo[::2, ::2], quality=95)
+    small = samples.encoded(photo[::2, ::2], quality=95)
     exif = Image.Exif()
     exif[0x010F] = "Maker"
     exif.get_ifd(0x8769)[0x927C] = b"note" + small + b"end"
@@ -184,7 +152,9 @@ def test_thumbnails_show_the_new_picture(tmp_path, photo):
         + struct.pack(">4sHHI4s", b"8BIM", 0x0404, 0, 4, b"IPTC")
     )
     xmp = b"http://ns.adobe.com/xap/1.0/\0<x>" + base64.b64encode(small) + b"</x>"
-    data = jpeg_with(encoded(photo), (0xE1, block), (0xED, photoshop), (0xE1, xmp))
+    data = samples.jpeg_with(
+        samples.encoded(photo), (0xE1, block), (0xED, photoshop), (0xE1, xmp)
+    )
     (tmp_path / "a.jpg").write_bytes(data)
     done = files.restore(tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert not done.notes
@@ -220,7 +190,9 @@ def test_content_credentials_are_dropped_and_named(tmp_path, photo):
     box = b"JP\0\1\0\0\0\1" + struct.pack(">I", 40) + b"jumb\0\0\0\x20jumdc2pa"
     rest = b"JP\0\1\0\0\0\2" + struct.pack(">I", 40) + b"jumb" + b"more of c2pa"
     other = b"JP\0\2\0\0\0\1" + struct.pack(">I", 40) + b"jumb\0\0\0\x20jumdjson"
-    data = jpeg_with(encoded(photo), (0xEB, box), (0xEB, rest), (0xEB, other))
+    data = samples.jpeg_with(
+        samples.encoded(photo), (0xEB, box), (0xEB, rest), (0xEB, other)
+    )
     (tmp_path / "a.jpg").write_bytes(data)
     done = files.restore(tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert done.notes == (f"left out: {dependent.CREDENTIALS}",)
@@ -232,7 +204,7 @@ def test_content_credentials_are_dropped_and_named(tmp_path, photo):
         struct.pack(">I", len(data)) + name + data
         + struct.pack(">I", zlib.crc32(name + data))
     )  # fmt: skip
-    plain = encoded(photo, "PNG")
+    plain = samples.encoded(photo, "PNG")
     extra = chunk(b"caBX", b"c2pa") + chunk(b"mkBS", b"layer") + chunk(b"saFe", b"ok")
     (tmp_path / "a.png").write_bytes(plain[:33] + extra + plain[33:])
     done = files.restore(tmp_path / "a.png", tmp_path / "b.png")
@@ -255,7 +227,9 @@ def test_layers_in_private_tags_are_dropped_and_named(tmp_path, photo):
 @pytest.mark.parametrize("ext", ["jpg", "png"])
 def test_a_motion_photo_keeps_its_video_or_says_so(tmp_path, photo, ext):
     xmp = (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + MOTION)
-    (tmp_path / "a.jpg").write_bytes(jpeg_with(encoded(photo), xmp, behind=VIDEO))
+    (tmp_path / "a.jpg").write_bytes(
+        samples.jpeg_with(samples.encoded(photo), xmp, behind=VIDEO)
+    )
     done = files.restore(tmp_path / "a.jpg", tmp_path / f"b.{ext}", ext=ext)
     written = (tmp_path / f"b.{ext}").read_bytes()
     if ext == "jpg":
@@ -270,17 +244,9 @@ def test_a_motion_photo_keeps_its_video_or_says_so(tmp_path, photo, ext):
 # 5: infrared.
 
 
-def film(photo):
-    """Returns 16-bit RGB, and infrared: light and noisy, dark where there is dirt."""
-    generator = np.random.default_rng(0)
-    light = 0.8 + 0.01 * generator.standard_normal(photo.shape[:2])
-    light[10:14, 20:50] = 0
-    return photo.astype(np.uint16) * 256, np.rint(65535 * light).astype(np.uint16)
-
-
 @pytest.mark.parametrize("extra", [None, "unspecified", "unassalpha", "assocalpha"])
 def test_infrared_of_a_fourth_channel_stays_bit_for_bit(tmp_path, photo, extra):
-    colors, light = film(photo)
+    colors, light = samples.film(photo)
     values = np.concatenate([colors, light[..., None]], -1)
     path = tmp_path / "a.tif"
     options = {"extrasamples": [extra or "unspecified"], "planarconfig": "contig"}
@@ -298,7 +264,7 @@ def test_infrared_of_a_fourth_channel_stays_bit_for_bit(tmp_path, photo, extra):
     np.testing.assert_array_equal(written[..., 3], light)
     assert np.abs(written[..., :3] - 0.8 * colors).max() <= 0.5
     for ext in ("png", "webp", "jpg"):
-        line = failing(path, tmp_path / f"c.{ext}", ext=ext)
+        line = samples.failing(path, tmp_path / f"c.{ext}", ext=ext)
         assert "infrared" in line and "--ext tif" in line
 
 
@@ -309,14 +275,14 @@ def test_transparency_is_not_taken_for_infrared(photo):
     assert not infrared.is_channel(soft)
     assert not infrared.is_channel(cut)
     assert not infrared.is_channel(np.full((60, 80), 0.5))
-    assert infrared.is_channel(film(photo)[1] / 65535)
+    assert infrared.is_channel(samples.film(photo)[1] / 65535)
 
 
 @pytest.mark.parametrize(
     "marked", [{}, {"description": "Infrared"}, {"subfiletype": 2}]
 )
 def test_an_infrared_page_stays_bit_for_bit(tmp_path, photo, marked):
-    colors, light = film(photo)
+    colors, light = samples.film(photo)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(colors, photometric="rgb", metadata=None)
         file.write(light, photometric="minisblack", metadata=None, **marked)
@@ -347,25 +313,10 @@ def test_a_grey_page_of_a_document_is_restored(tmp_path, photo):
 # 6: color without a profile.
 
 
-def png_with(photo, path, **chunks):
-    data = encoded(photo, "PNG")
-    extra = b""
-    for name, content in chunks.items():
-        body = name.encode() + content
-        crc = struct.pack(">I", zlib.crc32(body))
-        extra += struct.pack(">I", len(content)) + body + crc
-    path.write_bytes(data[:33] + extra + data[33:])
-
-
-ADOBE = struct.pack(
-    ">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000
-)  # white, red, green, blue
-
-
 @pytest.mark.parametrize(
     ("chunks", "known"),
     [
-        ({"gAMA": struct.pack(">I", 45470), "cHRM": ADOBE},
+        ({"gAMA": struct.pack(">I", 45470), "cHRM": samples.ADOBE},
          colorimetry.Colorimetry(colorimetry.ADOBE_RGB, 100000 / 45470)),
         ({"gAMA": struct.pack(">I", 100000)},
          colorimetry.Colorimetry(colorimetry.SRGB, 1.0)),
@@ -376,10 +327,10 @@ ADOBE = struct.pack(
 )  # fmt: skip
 def test_png_chunks_say_what_colors_mean(tmp_path, photo, chunks, known):
     path = tmp_path / "a.png"
-    png_with(photo, path, **chunks)
+    samples.png_with(photo, path, **chunks)
     assert picture.inspect(path).pages[0].colorimetry == known
     expected = colorimetry.converter(known, colorimetry.Colorimetry(), 3)(photo / 255)
-    np.testing.assert_allclose(seen(path), expected, atol=1e-5)
+    np.testing.assert_allclose(samples.seen(path), expected, atol=1e-5)
     files.restore(path, tmp_path / "b.png")
     assert dict(png.color_chunks(tmp_path / "b.png")) == {
         name.encode(): data for name, data in chunks.items()
@@ -387,7 +338,10 @@ def test_png_chunks_say_what_colors_mean(tmp_path, photo, chunks, known):
     files.restore(path, tmp_path / "s.png", strip_metadata=True)
     assert png.color_chunks(tmp_path / "s.png")
     files.restore(path, tmp_path / "b.tif", ext="tif")
-    shown, converted = seen(tmp_path / "b.png"), seen(tmp_path / "b.tif")
+    shown, converted = (
+        samples.seen(tmp_path / "b.png"),
+        samples.seen(tmp_path / "b.tif"),
+    )
     # Lighter than white a profile cannot say.
     in_range = (shown < 0.99).all(-1)
     limit = 0.25 if known.transfer == "pq" else 0.01
@@ -397,9 +351,11 @@ def test_png_chunks_say_what_colors_mean(tmp_path, photo, chunks, known):
 def test_gamma_and_primaries_of_srgb_are_nothing_special(tmp_path, photo):
     srgb = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
     gamma = struct.pack(">I", 45455)
-    png_with(photo, tmp_path / "a.png", gAMA=gamma, cHRM=srgb)
+    samples.png_with(photo, tmp_path / "a.png", gAMA=gamma, cHRM=srgb)
     assert picture.inspect(tmp_path / "a.png").pages[0].colorimetry is None
-    png_with(photo, tmp_path / "b.png", gAMA=struct.pack(">I", 100000), sRGB=b"\0")
+    samples.png_with(
+        photo, tmp_path / "b.png", gAMA=struct.pack(">I", 100000), sRGB=b"\0"
+    )
     assert picture.inspect(tmp_path / "b.png").pages[0].colorimetry is None
 
 
@@ -414,15 +370,15 @@ def test_tiff_tags_say_what_colors_mean(tmp_path, photo, strip):
     tifffile.imwrite(path, photo, photometric="rgb", extratags=tags)
     known = colorimetry.Colorimetry(colorimetry.ADOBE_RGB, 1.8)
     to_srgb = colorimetry.converter(known, colorimetry.Colorimetry(), 3)
-    np.testing.assert_allclose(seen(path), to_srgb(photo / 255), atol=2e-3)
+    np.testing.assert_allclose(samples.seen(path), to_srgb(photo / 255), atol=2e-3)
     files.restore(path, tmp_path / "b.tif", strip_metadata=strip)
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         written = file.pages[0].tags
         assert list(written[301].value) == table
         assert written[318].value == white and written[319].value == primaries
     files.restore(path, tmp_path / "b.png", ext="png", strip_metadata=strip)
-    shown = seen(tmp_path / "b.tif")
-    assert np.abs(shown - seen(tmp_path / "b.png")).max() < 0.01
+    shown = samples.seen(tmp_path / "b.tif")
+    assert np.abs(shown - samples.seen(tmp_path / "b.png")).max() < 0.01
 
 
 def test_the_mark_of_adobe_rgb_in_exif(tmp_path, photo):
@@ -440,7 +396,10 @@ def test_the_mark_of_adobe_rgb_in_exif(tmp_path, photo):
         page = picture.inspect(tmp_path / f"s.{ext}").pages[0]
         assert page.profile
         assert (
-            np.abs(seen(tmp_path / f"s.{ext}") - seen(tmp_path / "b.jpg")).mean() < 0.01
+            np.abs(
+                samples.seen(tmp_path / f"s.{ext}") - samples.seen(tmp_path / "b.jpg")
+            ).mean()
+            < 0.01
         )
 
 
@@ -460,7 +419,12 @@ def test_nclx_of_heic_stays(tmp_path, photo):
     assert dict(png.color_chunks(tmp_path / "b.png")) == {
         b"cICP": bytes([12, 13, 0, 1])
     }
-    assert np.abs(seen(tmp_path / "b.heic") - seen(tmp_path / "b.png")).mean() < 0.02
+    assert (
+        np.abs(
+            samples.seen(tmp_path / "b.heic") - samples.seen(tmp_path / "b.png")
+        ).mean()
+        < 0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -523,7 +487,7 @@ def test_floats_of_integers_are_restored_in_their_range(tmp_path, photo, white, 
 
 def test_light_above_white_stays():
     def white(values):
-        return ranges.white_of_values([np.asarray(values, np.float32)])
+        return ranges.of_values([np.asarray(values, np.float32)])[1]
 
     assert white([0.1, 0.5, 0.9]) == 1
     assert white([0.1, 0.5, 0.9, 40.0]) == 1
@@ -619,7 +583,7 @@ def test_pnm_is_read_and_written_back(tmp_path, photo, most, plain):
     assert written.startswith(head.replace(b"P3", b"P6"))
     assert np.abs(pnm.read(tmp_path / "b.ppm") - 0.8 * values).max() <= 0.5
     files.restore(path, tmp_path / "b.png", ext="png")
-    shown = seen(tmp_path / "b.png")
+    shown = samples.seen(tmp_path / "b.png")
     np.testing.assert_allclose(shown, 0.8 * values / most, atol=0.003)
 
 
@@ -660,33 +624,13 @@ def test_tga_is_read_and_written_back(tmp_path, photo, options):
         assert (found[..., 3:] == 200).all()
 
 
-def dpx_file(values, *, bits, order=">", transfer=6, descriptor=50):
-    height, width, _ = values.shape
-    head = bytearray(2048)
-    head[:4] = b"SDPX" if order == ">" else b"XPDS"
-    struct.pack_into(f"{order}I8sI", head, 4, 2048, b"V2.0", 0)
-    struct.pack_into(f"{order}HHII", head, 768, 0, 1, width, height)
-    head[800:804] = bytes([descriptor, transfer, 0, bits])
-    packing = 1 if bits in (10, 12) else 0
-    struct.pack_into(f"{order}HHIII", head, 804, packing, 0, 2048, 0, 0)
-    head[1500:1505] = b"notes"
-    flat = values.reshape(height, -1).astype(np.uint32)
-    if bits == 10:
-        flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 3))).reshape(height, -1, 3)
-        words = flat[..., 0] << 22 | flat[..., 1] << 12 | flat[..., 2] << 2
-        return bytes(head) + words.astype(f"{order}u4").tobytes()
-    if bits == 8:
-        return bytes(head) + flat.astype(np.uint8).tobytes()
-    return bytes(head) + (flat << (16 - bits)).astype(f"{order}u2").tobytes()
-
-
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_dpx_is_read_and_written_back(tmp_path, photo, bits, order):
     white = (1 << bits) - 1
     values = photo.astype(np.uint32) * white // 255
     path = tmp_path / "a.dpx"
-    path.write_bytes(dpx_file(values, bits=bits, order=order))
+    path.write_bytes(samples.dpx_file(values, bits=bits, order=order))
     np.testing.assert_array_equal(dpx.read(path), values)
     files.restore(path, tmp_path / "b.dpx")
     written = (tmp_path / "b.dpx").read_bytes()
@@ -695,7 +639,7 @@ def test_dpx_is_read_and_written_back(tmp_path, photo, bits, order):
     assert np.abs(dpx.read(tmp_path / "b.dpx") - 0.8 * values).max() <= 0.5
     files.restore(path, tmp_path / "b.png", ext="png")
     np.testing.assert_allclose(
-        seen(tmp_path / "b.png"), 0.8 * values / white, atol=0.003
+        samples.seen(tmp_path / "b.png"), 0.8 * values / white, atol=0.003
     )
     files.restore(path, tmp_path / "c.dpx", change=lambda tiles: tiles)
     assert (tmp_path / "c.dpx").read_bytes() == path.read_bytes()
@@ -704,8 +648,8 @@ def test_dpx_is_read_and_written_back(tmp_path, photo, bits, order):
 def test_film_densities_in_dpx_are_shown_as_light(tmp_path):
     values = np.full((4, 6, 3), 685, np.uint32)
     values[2:] = 95
-    (tmp_path / "a.dpx").write_bytes(dpx_file(values, bits=10, transfer=1))
-    shown = seen(tmp_path / "a.dpx")
+    (tmp_path / "a.dpx").write_bytes(samples.dpx_file(values, bits=10, transfer=1))
+    shown = samples.seen(tmp_path / "a.dpx")
     np.testing.assert_allclose(shown[:2], 1, atol=0.01)
     np.testing.assert_allclose(shown[2:], 0, atol=0.01)
 
@@ -728,7 +672,7 @@ def test_a_codestream_of_jpeg_2000(tmp_path, photo):
 )  # fmt: skip
 def test_other_formats_are_not_blamed(tmp_path, start, name):
     (tmp_path / "a.png").write_bytes(start + bytes(64))
-    line = failing(tmp_path / "a.png", tmp_path / "b.png")
+    line = samples.failing(tmp_path / "a.png", tmp_path / "b.png")
     assert name in line and "whole, but not a format that is restored" in line
 
 
@@ -749,7 +693,7 @@ def test_a_file_of_several_pictures_named_mpo(tmp_path, photo):
 
 @pytest.mark.parametrize("padding", [b"", b"\0" * 9, b"\xff\xff"])
 def test_a_missing_end_marker_loses_nothing(tmp_path, photo, padding):
-    data = encoded(photo, quality=90)
+    data = samples.encoded(photo, quality=90)
     (tmp_path / "whole.jpg").write_bytes(data)
     (tmp_path / "a.jpg").write_bytes(data[:-2] + padding)
     done = files.restore(tmp_path / "a.jpg", tmp_path / "b.jpg")
@@ -759,12 +703,12 @@ def test_a_missing_end_marker_loses_nothing(tmp_path, photo, padding):
     np.testing.assert_array_equal(*same)
     for cut in (8, 60, 600):
         (tmp_path / "cut.jpg").write_bytes(data[:-cut])
-        line = failing(tmp_path / "cut.jpg", tmp_path / "d.jpg")
+        line = samples.failing(tmp_path / "cut.jpg", tmp_path / "d.jpg")
         assert "not a readable image" in line
 
 
 def test_stray_bytes_before_a_marker_lose_nothing(tmp_path, photo):
-    data = encoded(photo, quality=90)
+    data = samples.encoded(photo, quality=90)
     place = data.index(b"\xff\xdb")
     broken = data[:place] + b"stray\0bytes" + data[place:]
     (tmp_path / "a.jpg").write_bytes(broken)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from restoration import restore
-from restoration.images import frames
+from restoration.images import color, colorimetry, frames
 from restoration.inference import batch, film, grade, jobs, negative, true_specks
 from tests import files
 
@@ -95,17 +95,76 @@ def test_a_starry_sky_keeps_its_stars(tmp_path):
 # Negatives.
 
 
-def as_negative(image):
-    return (np.array([0.92, 0.6, 0.4]) * (1 - 0.85 * image)).astype(np.float32)
+# Densities of the base and slopes of the layers of red, green and blue: of two kinds of
+# film, and a strong mask.
+FILMS = (
+    ((0.20, 0.55, 0.80), (0.55, 0.60, 0.65)),
+    ((0.25, 0.65, 0.95), (0.60, 0.65, 0.72)),
+    ((0.28, 0.75, 1.15), (0.60, 0.66, 0.72)),
+)
 
 
-def test_color_negatives_are_found(photographs):
-    for name in ("astronaut", "chelsea", "rocket"):
+def as_negative(image, film=0, rim=0):
+    """Exposes and develops film, and scans it so that the base is light in red."""
+    base, slopes = (np.array(x) for x in FILMS[film])
+    exposure = np.log10(np.clip(colorimetry.to_light(image, "srgb"), 1e-4, None)) + 2
+    density = np.log1p(np.exp(exposure / 0.25)) * 0.25 * slopes  # with a toe
+    if rim:
+        clear = np.ones(image.shape[:2], bool)
+        clear[rim:-rim, rim:-rim] = False
+        density[clear] = 0
+    light = 10.0 ** (0.1 - density + base[0] - base) * 0.75
+    return colorimetry.to_values(np.clip(light, 0, 1), "srgb").astype(np.float32)
+
+
+@pytest.mark.parametrize("film", range(3))
+@pytest.mark.parametrize("rim", [0, 8])
+def test_color_negatives_are_found(photographs, film, rim):
+    for name in ("chelsea", "rocket") if not rim else ("chelsea", "rocket", "coffee"):
         image = photographs[name]
-        assert negative.find(cells_of(image)) is None
-        assert negative.find(cells_of(as_negative(image)))
-    faded = np.array([0.95, 0.85, 0.7]) * (0.3 + 0.5 * photographs["chelsea"])
-    assert negative.find(cells_of(faded.astype(np.float32))) is None
+        found = negative.find(cells_of(as_negative(image, film, rim)))
+        assert found and found.base[0] > found.base[1] > found.base[2]
+
+
+def test_the_holder_and_the_lamp_around_film_are_left_out(photographs):
+    film = as_negative(photographs["chelsea"], rim=8)
+    for around in (0.0, 1.0):
+        wide = np.pad(film, ((40, 40), (60, 60), (0, 0)), constant_values=around)
+        assert negative.find(cells_of(wide))
+
+
+def crops(image, count, seed=0):
+    """Yields parts of an image, at random."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        size = [int(side * generator.uniform(0.2, 0.6)) for side in image.shape[:2]]
+        size = [max(64, side) for side in size]
+        y, x = (
+            generator.integers(0, max(1, all_ - part))
+            for all_, part in zip(image.shape, size, strict=False)
+        )
+        yield image[y : y + size[0], x : x + size[1]]
+
+
+def test_orange_pictures_are_no_negatives(photographs):
+    fur = photographs["chelsea"]
+    pictures = [fur, fur[60:157, 100:203], *crops(fur, 40)]
+    for name in ("coffee", "astronaut", "rocket"):
+        pictures += [photographs[name], *crops(photographs[name], 10)]
+    # A sunset: a bright orange sky that darkens upward, over black hills.
+    down, across = np.mgrid[0:1:160j, 0:1:240j]
+    sky = np.array([1, 0.55, 0.25]) * (0.25 + 0.75 * down[..., None])
+    hills = (down > 0.8 + 0.05 * np.sin(9 * across))[..., None]
+    pictures.append(np.where(hills, 0.02, sky))
+    grey = fur @ color.LUMA
+    for tone in ((1, 0.87, 0.7), (1, 0.8, 0.6), (1, 0.7, 0.45), (1, 0.7, 0.55)):
+        for low in (0.05, 0.25):
+            pictures.append((low + 0.65 * grey[..., None]) * np.array(tone))
+    for cast in ((0.95, 0.85, 0.7), (1, 0.83, 0.65)):  # faded prints
+        for name in ("chelsea", "coffee", "astronaut", "rocket"):
+            pictures.append(np.array(cast) * (0.3 + 0.6 * photographs[name]))
+    found = [negative.find(cells_of(p.astype(np.float32))) for p in pictures]
+    assert not any(found)
 
 
 def test_a_negative_is_restored_as_one(tmp_path, photographs):

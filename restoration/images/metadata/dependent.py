@@ -44,25 +44,25 @@ def jpeg_extent(data: bytes, start: int) -> tuple[int, int, int]:
 
     The end is 0 where it is none, or is cut off; the size is then what was found.
     """
-    place, width, height = start + 2, 0, 0
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    offset, width, height = start + 2, 0, 0
+    while offset + 4 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker == 0xFF:
-            place += 1
+            offset += 1
             continue
         if marker == 0xD9:
-            return (place + 2 if width and height else 0), width, height
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        if marker in _FRAMES and place + 9 <= len(data):
-            height, width = struct.unpack_from(">HH", data, place + 5)
-        place += 2 + length
+            return (offset + 2 if width and height else 0), width, height
+        (length,) = struct.unpack_from(">H", data, offset + 2)
+        if marker in _FRAMES and offset + 9 <= len(data):
+            height, width = struct.unpack_from(">HH", data, offset + 5)
+        offset += 2 + length
         if marker == 0xDA:
-            found = _AFTER_SCAN.search(data, place)
+            found = _AFTER_SCAN.search(data, offset)
             if not found:
                 return 0, width, height
-            place = found.start(1) - 1
-    if data[place : place + 2] == b"\xff\xd9" and width and height:
-        return place + 2, width, height
+            offset = found.start(1) - 1
+    if data[offset : offset + 2] == b"\xff\xd9" and width and height:
+        return offset + 2, width, height
     return 0, width, height
 
 
@@ -109,10 +109,10 @@ def _without_plain_thumbnail(exif: bytes) -> tuple[bytes, list[str]]:
         return exif, []
     (count,) = struct.unpack_from(f"{order}H", exif, second)
     tags = {}
-    for place in range(second + 2, second + 2 + 12 * count, 12):
-        tag, kind, number = struct.unpack_from(f"{order}HHI", exif, place)
+    for offset in range(second + 2, second + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", exif, offset)
         code = f"{order}H" if kind == 3 else f"{order}I"
-        tags[tag] = (number, struct.unpack_from(code, exif, place + 8)[0])
+        tags[tag] = (number, struct.unpack_from(code, exif, offset + 8)[0])
     # 513: a JPEG, which is renewed where it lies; 273, 279: strips.
     if 513 in tags or 273 not in tags or 279 not in tags:
         return exif, []
@@ -238,11 +238,11 @@ def upright(exif: bytes, packet: bytes) -> tuple[bytes, bytes]:
     try:
         (first,) = struct.unpack_from(f"{order or '<'}I", exif, 4) if order else (0,)
         (count,) = struct.unpack_from(f"{order}H", exif, first) if order else (0,)
-        for place in range(first + 2, first + 2 + 12 * count, 12):
-            tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, place)
+        for offset in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, offset)
             if tag == 274:
                 code = {1: "B", 3: "H", 4: "I"}.get(kind, "H")
-                struct.pack_into(f"{order}{code}", result, place + 8, 1)
+                struct.pack_into(f"{order}{code}", result, offset + 8, 1)
     except struct.error:
         pass
     packet = re.sub(

@@ -115,7 +115,7 @@ def ended(data: bytes) -> bytes:
     return b"\xff\xd8" + head + scan + b"\xff\xd9"
 
 
-def _carried(marker: int, payload: bytes, profile: bool) -> bool:
+def _is_copied(marker: int, payload: bytes, profile: bool) -> bool:
     """Whether a segment is about the picture rather than about its encoding."""
     if marker == _APP2:
         # Of several pictures in one file only the first is restored; the index of the
@@ -129,7 +129,7 @@ def _carried(marker: int, payload: bytes, profile: bool) -> bool:
 
 def _put(path: pathlib.Path, segments: Iterable[Segment]) -> None:
     with blocks.rewriting(path) as (old, new):
-        own = [s for s in _segments(old) if not _carried(*s, profile=True)]
+        own = [s for s in _segments(old) if not _is_copied(*s, profile=True)]
         new.write(b"\xff\xd8")
         for marker, payload in [*segments, *own]:
             new.write(struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload)
@@ -157,7 +157,7 @@ def _without_extension(segments: list[Segment]) -> tuple[list[Segment], bool, bo
     Returns the others, whether extended XMP is left, and whether some was left out.
     """
     parts = [p for m, p in segments if m == _APP1 and p.startswith(_EXTENSION)]
-    # 40 bytes of each are a digest, the whole length and the place.
+    # 40 bytes of each are a digest, the whole length and the offset.
     whole = b"".join(part[len(_EXTENSION) + 40 :] for part in parts)
     if b"/9j/" not in whole and b"GDepth" not in whole:
         return segments, bool(parts), False
@@ -322,7 +322,7 @@ def has_credentials(path: str | os.PathLike) -> bool:
         return bool(_without_credentials(list(_segments(file)))[1])
 
 
-def carry(
+def copy_metadata(
     source: str | os.PathLike,
     target: str | os.PathLike,
     preview: dependent.Preview,
@@ -343,7 +343,7 @@ def carry(
       What was dropped since it depends on the old pixels.
     """
     with open(source, "rb") as file:
-        kept = [s for s in _segments(file) if _carried(*s, profile)]
+        kept = [s for s in _segments(file) if _is_copied(*s, profile)]
         file.seek(0)
         rest = trailer(file.read())
     kept, dropped = _renewed(kept, preview, rest.video)
@@ -372,30 +372,30 @@ def quantisation(data: bytes) -> list[bytes]:
     tables, file = {}, io.BytesIO(data)
     with contextlib.suppress(blocks.MalformedError):
         for marker, payload in _segments(file):
-            place = 0
-            while marker == _TABLES and place < len(payload):
-                deep, number = payload[place] >> 4, payload[place] & 15
+            offset = 0
+            while marker == _TABLES and offset < len(payload):
+                deep, number = payload[offset] >> 4, payload[offset] & 15
                 size = 128 if deep else 64
-                steps = payload[place + 1 : place + 1 + size]
+                steps = payload[offset + 1 : offset + 1 + size]
                 if deep:
                     large = struct.iter_unpack(">H", steps)
                     steps = bytes(min(255, step) for (step,) in large)
                 tables[number] = steps
-                place += 1 + size
+                offset += 1 + size
     return [tables[number] for number in sorted(tables)]
 
 
 def _resources(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yields (number, data) of Photoshop's image resources."""
-    place = 0
-    while data[place : place + 4] == _RESOURCE and place + 7 < len(data):
-        (number,) = struct.unpack_from(">H", data, place + 4)
-        place += 6 + (data[place + 6] + 2) // 2 * 2  # a name of even length
-        if place + 4 > len(data):
+    offset = 0
+    while data[offset : offset + 4] == _RESOURCE and offset + 7 < len(data):
+        (number,) = struct.unpack_from(">H", data, offset + 4)
+        offset += 6 + (data[offset + 6] + 2) // 2 * 2  # a name of even length
+        if offset + 4 > len(data):
             return
-        (length,) = struct.unpack_from(">I", data, place)
-        yield number, data[place + 4 : place + 4 + length]
-        place += 4 + (length + 1) // 2 * 2
+        (length,) = struct.unpack_from(">I", data, offset)
+        yield number, data[offset + 4 : offset + 4 + length]
+        offset += 4 + (length + 1) // 2 * 2
 
 
 def read(path: str | os.PathLike) -> blocks.Blocks:

@@ -12,7 +12,7 @@ from restoration.images.metadata import blocks, dependent
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
 
-# They tell of the pixels' encoding (a palette, significant bits), which the
+# They describe the pixels' encoding (a palette, significant bits), which the
 # writer decides, or of an animation.
 _ENCODING = {b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT", b"acTL", b"fcTL", b"fdAT"}
 _COLOR = {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI"}
@@ -130,7 +130,7 @@ def _renewed(
     return data, []
 
 
-def carry(
+def copy_metadata(
     source: str | os.PathLike,
     target: str | os.PathLike,
     preview: dependent.Preview,
@@ -170,7 +170,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def read(path: str | os.PathLike) -> blocks.Blocks:
-    """Returns the blocks of a PNG file; PNG has no place for IPTC."""
+    """Returns the blocks of a PNG file; PNG cannot hold IPTC."""
     exif = xmp = icc = b""
     for name, data in _metadata(path):
         if name == b"eXIf":

@@ -1,6 +1,6 @@
 """Directories and tags of TIFF files, BigTIFF too; EXIF blocks are such files.
 
-libvips writes the pixels of each page; what else a page of the source told is
+libvips writes the pixels of each page; what else a page of the source says is
 added to its directory, which is written anew at the end of the file.
 """
 
@@ -52,13 +52,13 @@ class Entry:
       kind: TIFF's number of its type.
       data: its bytes, in the machine's order.
       children: the directories that it points to.
-      place: where the bytes lie in the file that they were read from.
+      offset: where the bytes lie in the file that they were read from.
     """
 
     kind: int
     data: bytes
     children: tuple["Directory", ...] = ()
-    place: int = 0
+    offset: int = 0
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -85,8 +85,8 @@ class Form:
 
 def _swap(data: bytes, size: int) -> bytes:
     swapped = bytearray(len(data))
-    for place in range(size):
-        swapped[place::size] = data[size - 1 - place :: size]
+    for offset in range(size):
+        swapped[offset::size] = data[size - 1 - offset :: size]
     return bytes(swapped)
 
 
@@ -122,13 +122,13 @@ def _read_entry(file: BinaryIO, form: Form, seen: set[int]) -> tuple[int, Entry]
     if not 0 < size <= _MOST_BYTES:
         return None
     after = file.tell()
-    place = after - room
+    offset = after - room
     if size > room:
-        (place,) = form.unpack("Q" if form.big else "I", inline)
-        file.seek(place)
+        (offset,) = form.unpack("Q" if form.big else "I", inline)
+        file.seek(offset)
         inline = file.read(size)
     data = _native(inline[:size], kind, form.order)
-    entry = Entry(kind, data, place=place) if len(data) == size else None
+    entry = Entry(kind, data, offset=offset) if len(data) == size else None
     if entry and code in _NESTED:
         children = (_read_directory(file, form, at, seen) for at in entry.values)
         entry = Entry(kind, b"", tuple(child[0] for child in children if child[0]))
@@ -137,13 +137,13 @@ def _read_entry(file: BinaryIO, form: Form, seen: set[int]) -> tuple[int, Entry]
 
 
 def _read_directory(
-    file: BinaryIO, form: Form, place: int, seen: set[int]
+    file: BinaryIO, form: Form, offset: int, seen: set[int]
 ) -> tuple[Directory, int]:
     """Returns a directory and where the next one is, 0 for none."""
-    if place in seen or len(seen) > _MOST_DIRECTORIES:
+    if offset in seen or len(seen) > _MOST_DIRECTORIES:
         return {}, 0
-    seen.add(place)
-    file.seek(place)
+    seen.add(offset)
+    file.seek(offset)
     code, size = ("Q", 8) if form.big else ("H", 2)
     head = file.read(size)
     if len(head) < size:
@@ -171,9 +171,9 @@ def directories(file: BinaryIO) -> list[Directory]:
       MalformedError: when it is no such file.
     """
     form, seen, found = form_of(file), set(), []
-    place = _offset(file, form)
-    while place:
-        directory, place = _read_directory(file, form, place, seen)
+    offset = _offset(file, form)
+    while offset:
+        directory, offset = _read_directory(file, form, offset, seen)
         if not directory:
             break
         found.append(directory)
@@ -181,8 +181,8 @@ def directories(file: BinaryIO) -> list[Directory]:
 
 
 def _aligned_end(file: BinaryIO) -> int:
-    place = file.seek(0, os.SEEK_END)
-    file.write(b"\0" * (place % 2))
+    offset = file.seek(0, os.SEEK_END)
+    file.write(b"\0" * (offset % 2))
     return file.seek(0, os.SEEK_END)
 
 
@@ -196,21 +196,21 @@ def _write_directory(file: BinaryIO, form: Form, directory: Directory) -> int:
     for tag, entry in sorted(directory.items()):
         kind, data = entry.kind, entry.data
         if entry.children:
-            places = [_write_directory(file, form, child) for child in entry.children]
+            offsets = [_write_directory(file, form, child) for child in entry.children]
             kind = _LONG8 if form.big else _LONG
-            data = struct.pack(f"={len(places)}{code}", *places)
+            data = struct.pack(f"={len(offsets)}{code}", *offsets)
         count = len(data) // _BYTES[kind]
         data = _native(data, kind, form.order)
         if len(data) > room:
-            place = _aligned_end(file)
+            offset = _aligned_end(file)
             file.write(data)
-            data = struct.pack(form.order + code, place)
+            data = struct.pack(form.order + code, offset)
         head = struct.pack(f"{form.order}HH{code}", tag, kind, count)
         entries.append(head + data.ljust(room, b"\0"))
-    place = _aligned_end(file)
+    offset = _aligned_end(file)
     file.write(struct.pack(form.order + ("Q" if form.big else "H"), len(entries)))
     file.write(b"".join(entries) + b"\0" * room)
-    return place
+    return offset
 
 
 def _write_chain(file: BinaryIO, form: Form, chain: Sequence[Directory]) -> None:
@@ -218,10 +218,10 @@ def _write_chain(file: BinaryIO, form: Form, chain: Sequence[Directory]) -> None
     code = form.order + ("Q" if form.big else "I")
     pointer = 8 if form.big else 4
     for directory in chain:
-        place = _write_directory(file, form, directory)
+        offset = _write_directory(file, form, directory)
         end = file.tell() - (8 if form.big else 4)
         file.seek(pointer)
-        file.write(struct.pack(code, place))
+        file.write(struct.pack(code, offset))
         pointer = end
 
 
@@ -249,15 +249,15 @@ def _moved(directory: Directory, by: int, big: bool) -> Directory:
             children = tuple(_moved(child, by, big) for child in entry.children)
             entry = dataclasses.replace(entry, children=children)
         elif tag in _OFFSETS:
-            places = [place + by for place in entry.values]
+            offsets = [offset + by for offset in entry.values]
             code, kind = ("Q", _LONG8) if big else ("I", _LONG)
-            entry = Entry(kind, struct.pack(f"={len(places)}{code}", *places))
+            entry = Entry(kind, struct.pack(f"={len(offsets)}{code}", *offsets))
         result[tag] = entry
     return result
 
 
 def described(directory: Directory, *, profile: bool = True) -> Directory:
-    """Returns what a directory tells besides how its pixels are stored."""
+    """Returns what a directory says besides how its pixels are stored."""
     left = _STORAGE if profile else {*_STORAGE, ICC}
     return {tag: entry for tag, entry in directory.items() if tag not in left}
 
@@ -275,7 +275,7 @@ def assemble(
       target: the file of the first page, changed in place; BigTIFF if the whole
         needs it.
       more: files of the further pages, in the target's byte order.
-      tags: for each page what its first directory tells besides how its pixels
+      tags: for each page what its first directory says besides how its pixels
         are stored.
       resolution: whether the files' own resolution stays.
     """

@@ -45,7 +45,7 @@ def _size(path: str | os.PathLike, chunks: list[Chunk]) -> tuple[int, int, bool]
 
 
 def read(path: str | os.PathLike) -> blocks.Blocks:
-    """Returns the blocks of a WebP file; WebP has no place for IPTC."""
+    """Returns the blocks of a WebP file; WebP cannot hold IPTC."""
     with open(path, "rb") as file:
         found = dict(_chunks(file))
     exif = found.get(b"EXIF", b"")
@@ -93,7 +93,7 @@ def insert(
 _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP "}
 
 
-def carry(
+def copy_metadata(
     source: str | os.PathLike,
     target: str | os.PathLike,
     preview: dependent.Preview,
