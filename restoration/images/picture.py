@@ -6,6 +6,7 @@ in a way that cannot be given back (a palette, CMYK) is said in a note.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -32,6 +33,9 @@ from restoration.images import (
 )
 from restoration.images.colorimetry import Colorimetry
 from restoration.images.metadata import blocks, jpeg, png, tiff
+
+# What libvips warns of is in the notes.
+logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 # A batch opens many files once; remembered operations would only hold memory.
 pyvips.cache_set_max(0)

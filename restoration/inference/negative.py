@@ -59,13 +59,15 @@ def _trimmed(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     if not weighs.any():
         return grid, weighs
     for _ in range(4):  # the sides, one after the other
-        for _ in range(_MOST_TRIMMED):
-            edge = grid[0][weighs[0]]
+        trimmed = 0
+        while trimmed < min(_MOST_TRIMMED, len(grid) - 16):
+            edge = grid[trimmed][weighs[trimmed]]
             outside = (edge.max(-1) < _HOLDER) | (edge.min(-1) > _LAMP)
-            if len(grid) < 16 or not outside.all():
+            if not outside.all():
                 break
-            grid, weighs = grid[1:], weighs[1:]
-        grid, weighs = np.rot90(grid), np.rot90(weighs)
+            trimmed += 1
+        trimmed += trimmed > 0  # the next is holder and film
+        grid, weighs = np.rot90(grid[trimmed:]), np.rot90(weighs[trimmed:])
     return grid, weighs
 
 

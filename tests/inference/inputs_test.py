@@ -118,16 +118,21 @@ def as_negative(image, film=0, rim=0):
 
 
 @pytest.mark.parametrize("film", range(3))
-@pytest.mark.parametrize("rim", [0, 8])
-def test_color_negatives_are_found(photographs, film, rim):
-    for name in ("chelsea", "rocket") if not rim else ("chelsea", "rocket", "coffee"):
+def test_color_negatives_are_found(photographs, film):
+    # With film around, and without where the scene has something black.
+    for name, rim in (
+        ("chelsea", 12),
+        ("rocket", 12),
+        ("coffee", 12),
+        ("astronaut", 0),
+    ):
         image = photographs[name]
         found = negative.find(cells_of(as_negative(image, film, rim)))
         assert found and found.base[0] > found.base[1] > found.base[2]
 
 
 def test_the_holder_and_the_lamp_around_film_are_left_out(photographs):
-    film = as_negative(photographs["chelsea"], rim=8)
+    film = as_negative(photographs["chelsea"], rim=16)
     for around in (0.0, 1.0):
         wide = np.pad(film, ((40, 40), (60, 60), (0, 0)), constant_values=around)
         assert negative.find(cells_of(wide))
@@ -168,7 +173,7 @@ def test_orange_pictures_are_no_negatives(photographs):
 
 
 def test_a_negative_is_restored_as_one(tmp_path, photographs):
-    image = as_negative(photographs["chelsea"][:120, :160])
+    image = as_negative(photographs["chelsea"][::2, ::2], rim=6)
     # Dust on a negative is dark there, and light on its positive.
     dusty = image.copy()
     dusty[50:54, 60:64] = 0.02
