@@ -1,12 +1,17 @@
 """Pairs with masks, losses, a run in parts, and what is measured of a finder."""
 
+import dataclasses
 import json
 import pathlib
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 
 pytest.importorskip("cv2", reason="needs opencv-python-headless")
 
@@ -15,11 +20,14 @@ from experiments.pretrain import (
     hard_crops,
     mask_bank,
     mask_pairs,
+    pretrain,
     pretrain_masks,
 )
 from restoration import damage
-from restoration.base import errors
+from restoration.base import cli, config, errors, files
 from restoration.damage import prints
+from restoration.models import pretrained
+from restoration.training import optim, repeat, run, run_log, train_config
 
 
 def material(**more):
@@ -125,23 +133,42 @@ def test_the_loss_falls_as_what_is_found_nears_the_truth():
     assert float(unseen) < losses[2]
 
 
+def options_for(workdir, **changes):
+    values = pretrain.read_recipe(changes.pop("recipe", "finder"))
+    values |= {"clean": "C", "overlays": "O", "workdir": str(workdir)}
+    return pretrain_masks.Options(**(values | changes))
+
+
 def test_the_encoder_learns_more_slowly():
-    options = pretrain_masks.Options(
-        network="finder",
-        clean="",
-        overlays="",
-        workdir="",
-        encoder="some.safetensors",
-        warmup_steps=0,
-        weight_decay=0.0,
-        clip_norm=1e6,
-    )
+    options = options_for("W", warmup_steps=0, weight_decay=0.0, clip_norm=0.0)
     leaf = jnp.ones((3, 3))
     parameters = {"params": {"encoder": {"kernel": leaf}, "head": {"kernel": leaf}}}
-    optimizer = pretrain_masks.make_optimizer(options)
+    rates = pretrain_masks.encoder_rates(options)
+    optimizer = optim.make_optimizer(options, options.steps, rates)
     updates, _ = optimizer.update(parameters, optimizer.init(parameters), parameters)
-    rates = [-float(updates["params"][n]["kernel"][0, 0]) for n in ("encoder", "head")]
-    np.testing.assert_allclose(rates, [4e-4, 1.5e-3], rtol=1e-3)
+    found = [-float(updates["params"][n]["kernel"][0, 0]) for n in ("encoder", "head")]
+    np.testing.assert_allclose(found, [3e-4, 1.2e-3], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 80}, "--image_size=80: must be a multiple of 32"),
+        ({"learning_rate": 0.0}, "--learning_rate=0"),
+        ({"start": "nafnet_s"}, r"--start=nafnet_s: give a \.safetensors file"),
+        ({"model": "basic"}, "--model=basic: choose one of finder, filler"),
+    ],
+)
+def test_bad_options_are_told(changes, message):
+    with pytest.raises(errors.InputError, match=message):
+        options_for("W", **changes)
+
+
+def test_the_earlier_name_of_the_network_is_told():
+    values = flags.FlagValues()
+    cli.define_flags(pretrain_masks.Options, values)
+    with pytest.raises(errors.InputError, match="--network is now named --model"):
+        cli.parse(["command", "--network=finder"], pretrain_masks.Options, values)
 
 
 def test_a_kind_is_rendered_on_black():
@@ -160,20 +187,6 @@ def test_all_kinds_that_do_not_look_at_the_picture_are_rendered():
     assert set(prints.LAYERED) <= set(mask_bank.covers())
 
 
-def test_another_run_in_the_workdir_is_refused(tmp_path):
-    options = pretrain_masks.Options(
-        network="finder", clean="", overlays="", workdir=str(tmp_path)
-    )
-    pretrain_masks._claim(options)
-    pretrain_masks._claim(options)
-    with pytest.raises(errors.InputError, match="another run"):
-        pretrain_masks._claim(
-            pretrain_masks.Options(
-                network="filler", clean="", overlays="", workdir=str(tmp_path)
-            )
-        )
-
-
 def write_material(folder: pathlib.Path) -> dict[str, str]:
     import cv2
 
@@ -189,28 +202,106 @@ def write_material(folder: pathlib.Path) -> dict[str, str]:
     return {"clean": str(folder / "clean"), "overlays": str(folder / "scans")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["finder", "filler"])
-def test_a_run_in_parts_ends_as_a_run_at_once(network, tmp_path):
+def small(folder, paths, recipe, **changes):
+    sizes = {"batch_size": 2, "image_size": 64, "warmup_steps": 0, "steps": 4}
+    often = {"evaluations": 2, "checkpoint_every": 1, "log_every": 2}
+    values = paths | sizes | often | {"sources": "all", "recipe": recipe}
+    return options_for(folder, **(values | changes))
+
+
+def test_another_run_in_the_workdir_is_refused(tmp_path):
     paths = write_material(tmp_path)
+    before = small(tmp_path / "run", paths, "finder", note="the first part")
+    files.write_text(tmp_path / "run" / "config.json", config.to_json(before))
+    options = small(tmp_path / "run", paths, "filler")
+    with pytest.raises(errors.InputError, match=r"another run \(model finder -> fil"):
+        pretrain_masks.train(options)
 
-    def run(workdir, steps):
-        options = pretrain_masks.Options(
-            network=network,
-            workdir=str(tmp_path / workdir),
-            sources="all",
-            steps=steps,
-            decay_from=100,
-            batch_size=2,
-            image_size=64,
-            **paths,
-        )
-        path, done = pretrain_masks.train(options)
-        assert done == steps
-        return path
 
-    run("parts", 1)
-    parts, whole = run("parts", 3), run("whole", 3)
-    assert parts.read_bytes() == whole.read_bytes()
-    card = json.loads(parts.with_suffix(".json").read_text())
-    assert card["steps"] == 3 and card["pairs seen"] == 6
+def test_what_may_change_between_parts():
+    before = dataclasses.asdict(options_for("W"))
+    free = {
+        "steps": 12000, "decay_from": 9000, "drawn_share": 0.4, "clean_share": 0.2,
+        "hard_share": 0.3, "belonging_share": 0.1, "bank": "B", "hard": "H",
+        "bench": "D", "encoder": "E", "start": "s.safetensors", "minutes": 5.0,
+        "note": "n", "clean": "C2", "overlays": "O2",
+    }  # fmt: skip
+    assert train_config.changes(before, options_for("W2", **free)) == []
+    for fixed in ({"batch_size": 4}, {"encoder_rate": 1e-3}, {"seed": 1}):
+        assert train_config.changes(before, options_for("W", **fixed))
+
+
+def test_a_folder_without_a_benchmark_is_told_before_training(tmp_path):
+    options = small(tmp_path / "run", write_material(tmp_path), "filler", bench="none")
+    with pytest.raises(errors.InputError, match="--bench=none: no film/input"):
+        pretrain_masks.train(options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_filler_goes_on_and_is_exported(tmp_path, monkeypatch):
+    paths = write_material(tmp_path)
+    done = pretrain_masks.train(small(tmp_path / "whole", paths, "filler"))
+    path = tmp_path / "whole" / "filler.safetensors"
+    assert done.step == done.total_steps == 4
+    # The second part is longer than the first was meant to be.
+    options = small(tmp_path / "parts", paths, "filler", evaluations=1, steps=3)
+    asked = iter([False, False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(run.processes, "make_any", lambda: lambda here: next(asked))
+        done = pretrain_masks.train(options)
+    assert done.step == 2
+    again = pretrain_masks.weights_file(options)
+    card = json.loads(again.with_suffix(".json").read_text())
+    assert card["steps"] == 2 and not card["complete"]
+    done = pretrain_masks.train(dataclasses.replace(options, steps=4))
+    assert done.step == 4
+    assert repeat.compare(tmp_path / "whole", tmp_path / "parts") == []
+    assert path.read_bytes() == again.read_bytes()
+
+    card = json.loads(again.with_suffix(".json").read_text())
+    assert card["complete"] and card["pairs seen"] == 8
+    assert "--recipe=filler" in card["command"] and str(tmp_path) not in str(card)
+    assert card["recipe"]["steps"] == 4 and "loss" not in card["recipe"]
+    name, parameters = pretrained.load(again)
+    assert name == "filler"
+    for stored, kept in zip(
+        jax.tree.leaves(parameters), jax.tree.leaves(done.parameters), strict=True
+    ):
+        np.testing.assert_array_equal(stored, np.float16(kept).astype(np.float32))
+    rows = run_log.read(tmp_path / "whole" / run_log.NAME)
+    assert all(r["drawing_share"] > 0 for r in rows if r["split"] == "train")
+
+    # Another run begins with these weights and says so.
+    options = small(tmp_path / "next", paths, "filler", start=str(again), steps=1)
+    begun = pretrain_masks.make_task(options, None).initial
+    jax.tree.map(np.testing.assert_array_equal, begun, parameters)
+    wrong = small(tmp_path / "next", paths, "finder", start=str(again))
+    with pytest.raises(errors.InputError, match="weights of filler, not of finder"):
+        pretrain_masks.make_task(wrong, None)
+
+
+@pytest.mark.slow
+def test_a_finder_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+    paths = write_material(tmp_path)
+    options = small(tmp_path / "killed", paths, "finder", steps=6)
+    whole = dataclasses.replace(options, workdir=str(tmp_path / "whole"))
+    pretrain_masks.train(whole)
+    command = [sys.executable, "-m", "experiments.pretrain.pretrain_masks"] + [
+        f"--{field.name}={getattr(options, field.name)}"
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) != field.default
+    ]
+    seal = tmp_path / "killed" / "checkpoints" / "2" / "seal.json"
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not seal.is_file() and running.poll() is None:
+            time.sleep(0.01)
+    finally:
+        running.kill()
+        running.wait()
+    assert seal.is_file()
+    assert pretrain_masks.train(options).step == 6
+    assert repeat.compare(tmp_path / "whole", tmp_path / "killed") == []
+    one, other = map(pretrain_masks.weights_file, (whole, options))
+    assert one.read_bytes() == other.read_bytes()
