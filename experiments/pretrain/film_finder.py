@@ -287,8 +287,8 @@ def film_loss(
 def make_validate(options: FinderOptions, material: "film_dirt.Sources") -> Callable:
     """Returns what makes the measuring of weights, see `validation.MakeValidate`.
 
-    It gives "average_precision" of finding; and "input_psnr" and "psnr", before and
-    after filling what is found, of all pixels together, dB.
+    It gives "average_precision" of finding, where there is damage; and "input_psnr"
+    and "psnr", before and after filling what is found, of all pixels together, dB.
     """
 
     @functools.cache
@@ -314,13 +314,13 @@ def make_validate(options: FinderOptions, material: "film_dirt.Sources") -> Call
                 result = np.where(logits > 0, fill, worn)
                 for name, image in (("input_psnr", worn), ("psnr", result)):
                     squared[name].append(np.square((image - clip["output"]) / 255))
-            precision = finder_quality.average_precision(
-                np.stack(truth), np.stack(scores)
-            )
-            figures = {"average_precision": round(precision, 4)}
+            figures, damaged = {}, np.stack(truth)
+            if damaged.any():
+                precision = finder_quality.average_precision(damaged, np.stack(scores))
+                figures["average_precision"] = round(precision, 4)
             for name, errors_of in squared.items():
-                decibel = -10 * np.log10(max(float(np.mean(errors_of)), 1e-10))
-                figures[name] = round(decibel, 3)
+                decibel = -10 * np.log10(max(np.mean(errors_of), 1e-10))
+                figures[name] = round(float(decibel), 3)
             return figures
 
         return validate
