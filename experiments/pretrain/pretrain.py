@@ -216,7 +216,7 @@ def hours(options: train_config.RunConfig) -> float:
     """Returns how long a run has trained, by its log; evaluations do not count."""
     seconds, before = 0.0, 0
     for row in run_log.read(pathlib.Path(options.workdir) / run_log.NAME):
-        if row["split"] == "train":
+        if row["split"] == "train" and row["images_per_second"]:
             pairs = (row["step"] - before) * options.batch_size
             seconds += pairs / row["images_per_second"]
             before = row["step"]

@@ -229,6 +229,19 @@ def make_recipe(options: Options) -> "mask_pairs.Recipe":
     )
 
 
+def draw_batch(
+    options: Options, material: "mask_pairs.Material", number: int
+) -> dict[str, np.ndarray]:
+    """Draws the batch of a step, from 0; see `mask_pairs.draw_batch`."""
+    return mask_pairs.draw_batch(
+        material,
+        make_recipe(options),
+        seed=options.seed,
+        step=number,
+        count=options.batch_size,
+    )
+
+
 def _found_loss(logits: jnp.ndarray, opacity: Any, seen: Any) -> jnp.ndarray:
     """Returns cross-entropy and Dice, the batch's mean."""
     target = jnp.minimum(opacity / _SURE, 1.0)
@@ -326,12 +339,13 @@ def _drawn(options: Options) -> Any:
     return jax.tree_util.tree_map_with_path(draw, network.abstract_parameters())
 
 
-def initial_parameters(options: Options, batch: dict[str, np.ndarray]) -> Any:
+def initial_parameters(options: Options, material: "mask_pairs.Material") -> Any:
     """Returns what a run begins with.
 
     Args:
       options: of the run.
-      batch: of its first step, by which what is not pretrained is calibrated.
+      material: of the pairs; by those of the first step a finder is calibrated where
+        it has no weights.
 
     Returns:
       Parameters of the finder or the filler.
@@ -353,7 +367,7 @@ def initial_parameters(options: Options, batch: dict[str, np.ndarray]) -> Any:
         parameters["params"]["encoder"] = {
             name: jax.tree.map(jnp.asarray, encoder["params"][name]) for name in mine
         }
-    images = step.to_float(jnp.asarray(batch["input"]))
+    images = step.to_float(jnp.asarray(draw_batch(options, material, 0)["input"]))
     _, found = jax.jit(lambda p, x: model.apply(p, x, mutable=["params"]))(
         parameters, images
     )
@@ -373,14 +387,7 @@ def make_feed(
     Returns:
       The feed; an epoch has as many pairs as there are pictures.
     """
-    recipe = make_recipe(options)
-
-    def draw(number: int) -> dict[str, np.ndarray]:
-        return mask_pairs.draw_batch(
-            material, recipe, seed=options.seed, step=number, count=options.batch_size
-        )
-
-    batches, clock = feed.draw_ahead(draw)
+    batches, clock = feed.draw_ahead(functools.partial(draw_batch, options, material))
     return feed.Feed(
         count=len(material.pictures),
         names=(),
@@ -412,14 +419,7 @@ def make_task(options: Options, material: "mask_pairs.Material") -> "run.Task":
             network.abstract_parameters(),
         )
     else:
-        first = mask_pairs.draw_batch(
-            material,
-            make_recipe(options),
-            seed=options.seed,
-            step=0,
-            count=options.batch_size,
-        )
-        initial = initial_parameters(options, first)
+        initial = initial_parameters(options, material)
     if finds:
         model = finder.Finder(dtype=dtype)
         return run.Task(model, finder_loss, initial, encoder_rates(options))
