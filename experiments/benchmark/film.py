@@ -7,7 +7,7 @@ folders `input`, `output` (the target) and `mask` (opacity of what lies on the f
 of each. PSNR is of RGB in 8 bits, of each frame; frames are averaged to clips, clips to
 tracks. Inside damage is where opacity is over 0.1, outside where it is under 0.01, both
 over all pixels of a clip. Clips that trained the finder and those that it never saw are
-told apart.
+distinguished.
 """
 
 import functools
@@ -156,18 +156,18 @@ def measure(
                 )
                 for clip in clips
             }
-            result["runs"][f"{track}, nothing done"] = _told(rows, known)
+            result["runs"][f"{track}, nothing done"] = _summary(rows, known)
         ways = functools.partial(_run, work=work, clips=clips)
         spawn = multiprocessing.get_context("spawn")
         with futures.ProcessPoolExecutor(max(workers, 1), spawn) as pool:
             # Without the network's weights the first run is of spikes alone.
             names = [n for n in _RUNS if film.WEIGHTS.is_file() or "alone" not in n]
             for name, (rows, speed) in zip(names, pool.map(ways, names), strict=True):
-                told = _told(rows, known)
-                told["settings"] = _RUNS[name][2]
+                summary = _summary(rows, known)
+                summary["settings"] = _RUNS[name][2]
                 # Several at once say nothing about speed.
-                told["frames a second"] = speed if workers < 2 else None
-                result["runs"][name] = told
+                summary["frames a second"] = speed if workers < 2 else None
+                result["runs"][name] = summary
     return result
 
 
@@ -194,14 +194,14 @@ def _run(
     return rows, round(count / seconds, 2)
 
 
-def _told(rows: dict[str, dict[str, float]], known: set[str]) -> dict[str, Any]:
+def _summary(rows: dict[str, dict[str, float]], known: set[str]) -> dict[str, Any]:
     held_out = [r for c, r in rows.items() if pathlib.PurePath(c).stem not in known]
-    told: dict[str, Any] = {"mean": _mean(list(rows.values()))}
-    told["mean"]["worst of all"] = round(min(r["worst"] for r in rows.values()), 2)
+    summary: dict[str, Any] = {"mean": _mean(list(rows.values()))}
+    summary["mean"]["worst of all"] = round(min(r["worst"] for r in rows.values()), 2)
     if held_out:
-        told["held out"] = _mean(held_out)
-    told["clips"] = {
+        summary["held out"] = _mean(held_out)
+    summary["clips"] = {
         pathlib.PurePath(c).stem: {k: round(v, 2) for k, v in r.items()}
         for c, r in rows.items()
     }
-    return told
+    return summary
