@@ -228,13 +228,13 @@ def make_draw(
         return rows
 
     def draw(number: int) -> dict[str, np.ndarray]:
-        block, place = divmod(number, steps)
+        block, turn = divmod(number, steps)
         rows = have(block, clips)
         rng = np.random.default_rng([options.seed, 1, block])
-        first = place * options.batch_size
+        first = turn * options.batch_size
         order = rng.permutation(len(rows))[first : first + options.batch_size]
         batch = _stacked([rows[row] for row in order])
-        have(block + 1, -(-clips * (place + 1) // steps))
+        have(block + 1, -(-clips * (turn + 1) // steps))
         for past in [other for other in held if other < block]:
             del held[past]
         return batch

@@ -47,7 +47,7 @@ _OF_THE_START = ("training data", "recipe", "kinds of damage", "steps", "complet
                  "note", "began with")  # fmt: skip
 
 # Options that a card's command leaves out.
-_NOT_TOLD = ("minutes", "out", "limits", "note", "tensorboard")
+_LEFT_OUT = ("minutes", "out", "limits", "note", "tensorboard")
 
 # Options that name weights files.
 _WEIGHTS = ("start", "encoder")
@@ -184,10 +184,10 @@ def command(options: Any, module: str, general: Mapping[str, str]) -> str:
     defaults = read_recipe(options.recipe) if options.recipe else {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if value == defaults.get(field.name, field.default) or field.name in _NOT_TOLD:
+        if value == defaults.get(field.name, field.default) or field.name in _LEFT_OUT:
             continue
-        told = pathlib.Path(value).name if field.name in _WEIGHTS else value
-        words.append(f"--{field.name}={general.get(field.name, told)}")
+        shown = pathlib.Path(value).name if field.name in _WEIGHTS else value
+        words.append(f"--{field.name}={general.get(field.name, shown)}")
     return shlex.join(words)
 
 
@@ -201,7 +201,7 @@ def what_decides(
 
     Args:
       options: of a run.
-      also: of the options that may change, those that are told.
+      also: of the options that may change, those that the card has.
       but: options that the run does not read.
     """
     fields = dataclasses.fields(options)

@@ -54,7 +54,7 @@ _ZERO = ("outro", "fine_logits", "coarse_logits")
 _EPSILON = 1e-3
 
 # Of the options that may change, those that decide the weights.
-_FREE_BUT_TOLD = ("steps", "decay_from", "clean_share", "drawn_share",
+_FREE_BUT_DECISIVE = ("steps", "decay_from", "clean_share", "drawn_share",
                   "belonging_share", "hard_share")  # fmt: skip
 
 # What stands for the paths of this machine in a card's command.
@@ -148,7 +148,7 @@ class Options(train_config.RunConfig):
     hard_share: float = config.option(
         0.1, help="share of pairs of false finds", minimum=0.0, maximum=1.0, free=True
     )
-    note: str = config.option("", help="what else the card is to tell", free=True)
+    note: str = config.option("", help="what else the card says", free=True)
 
     def __post_init__(self):
         """Checks limits and choices."""
@@ -467,7 +467,7 @@ def export(
     card = {
         "training data": described["card"] | {"sha256": described["fingerprint"]},
         "recipe": pretrain.what_decides(
-            options, also=_FREE_BUT_TOLD, but=("loss", "ssim_weight")
+            options, also=_FREE_BUT_DECISIVE, but=("loss", "ssim_weight")
         ),
         "steps": step,
         "complete": step == feed.total_steps(options, described["pairs"]["train"]),

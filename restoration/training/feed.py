@@ -88,7 +88,7 @@ class Describe(Protocol):
 
 
 class Clock(Protocol):
-    """Tells what batches cost that are made on the host."""
+    """Measures what batches cost that are made on the host."""
 
     def __call__(self) -> Mapping[str, float]:
         """Returns seconds so far in this process, by what they were spent on."""
