@@ -94,6 +94,7 @@ def test_a_run_in_parts_is_the_same_run(material, tmp_path, monkeypatch):
 @pytest.fixture
 def folders(tmp_path):
     """A film, photographs and a scan of each kind."""
+    (tmp_path / "films").mkdir()
     film_files.write(tmp_path / "films" / "a.mkv", film_files.moving(24))
     rng = np.random.default_rng(1)
     for name in "abcd":
