@@ -1,8 +1,11 @@
 """Pairs with masks, losses, a run in parts, and what is measured of a finder."""
 
 import dataclasses
+import functools
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +30,7 @@ from restoration import damage
 from restoration.base import cli, config, errors, files
 from restoration.damage import prints
 from restoration.models import pretrained
-from restoration.training import optim, repeat, run, run_log, train_config
+from restoration.training import optim, repeat, run_log, train_config
 
 
 def material(**more):
@@ -203,7 +206,7 @@ def write_material(folder: pathlib.Path) -> dict[str, str]:
 
 
 def small(folder, paths, recipe, **changes):
-    sizes = {"batch_size": 2, "image_size": 64, "warmup_steps": 0, "steps": 4}
+    sizes = {"batch_size": 2, "image_size": 64, "warmup_steps": 0, "steps": 8}
     often = {"evaluations": 2, "checkpoint_every": 1, "log_every": 2}
     values = paths | sizes | often | {"sources": "all", "recipe": recipe}
     return options_for(folder, **(values | changes))
@@ -238,70 +241,72 @@ def test_a_folder_without_a_benchmark_is_told_before_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_a_filler_goes_on_and_is_exported(tmp_path, monkeypatch):
+def test_weights_are_exported_with_their_card_and_begun_with(tmp_path):
     paths = write_material(tmp_path)
-    done = pretrain_masks.train(small(tmp_path / "whole", paths, "filler"))
-    path = tmp_path / "whole" / "filler.safetensors"
-    assert done.step == done.total_steps == 4
-    # The second part is longer than the first was meant to be.
-    options = small(tmp_path / "parts", paths, "filler", evaluations=1, steps=3)
-    asked = iter([False, False, True])
-    with monkeypatch.context() as patch:
-        patch.setattr(run.processes, "make_any", lambda: lambda here: next(asked))
-        done = pretrain_masks.train(options)
-    assert done.step == 2
-    again = pretrain_masks.weights_file(options)
-    card = json.loads(again.with_suffix(".json").read_text())
-    assert card["steps"] == 2 and not card["complete"]
-    done = pretrain_masks.train(dataclasses.replace(options, steps=4))
-    assert done.step == 4
-    assert repeat.compare(tmp_path / "whole", tmp_path / "parts") == []
-    assert path.read_bytes() == again.read_bytes()
-
-    card = json.loads(again.with_suffix(".json").read_text())
-    assert card["complete"] and card["pairs seen"] == 8
+    options = small(tmp_path / "run", paths, "filler", learning_rate=1e-3, note="dim")
+    material, described = pretrain_masks.load(options)
+    task = pretrain_masks.make_task(options, material)
+    export = functools.partial(
+        pretrain_masks.export, options, described, {"command": "the one before"}
+    )
+    row = {"step": 100, "split": "train", "images_per_second": 0.5}
+    files.write_text(tmp_path / "run" / run_log.NAME, json.dumps(row))
+    path = export(step=2, parameters=task.initial, figures={"film_psnr": 3.0})
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["steps"] == 2 and card["pairs seen"] == 4 and not card["complete"]
+    assert card["hours"] == pytest.approx(200 / 0.5 / 3600, abs=0.01)
+    assert card["figures"] == {"film_psnr": 3.0} and card["note"] == "dim"
+    assert card["began with"] == {"command": "the one before"}
     assert "--recipe=filler" in card["command"] and str(tmp_path) not in str(card)
-    assert card["recipe"]["steps"] == 4 and "loss" not in card["recipe"]
-    name, parameters = pretrained.load(again)
-    assert name == "filler"
+    assert "--learning_rate=0.001" in card["command"]
+    assert card["recipe"]["steps"] == 8 and "loss" not in card["recipe"]
+    export(step=8, parameters=task.initial, figures={})
+    assert json.loads(path.with_suffix(".json").read_text())["complete"]
+
+    # Another run begins with these weights, in 16 bits.
+    options = small(tmp_path / "next", paths, "filler", start=str(path))
+    begun = pretrain_masks.make_task(options, material).initial
     for stored, kept in zip(
-        jax.tree.leaves(parameters), jax.tree.leaves(done.parameters), strict=True
+        jax.tree.leaves(begun), jax.tree.leaves(task.initial), strict=True
     ):
         np.testing.assert_array_equal(stored, np.float16(kept).astype(np.float32))
-    rows = run_log.read(tmp_path / "whole" / run_log.NAME)
-    assert all(r["drawing_share"] > 0 for r in rows if r["split"] == "train")
-
-    # Another run begins with these weights and says so.
-    options = small(tmp_path / "next", paths, "filler", start=str(again), steps=1)
-    begun = pretrain_masks.make_task(options, None).initial
-    jax.tree.map(np.testing.assert_array_equal, begun, parameters)
-    wrong = small(tmp_path / "next", paths, "finder", start=str(again))
+    wrong = small(tmp_path / "next", paths, "finder", start=str(path))
     with pytest.raises(errors.InputError, match="weights of filler, not of finder"):
-        pretrain_masks.make_task(wrong, None)
+        pretrain_masks.make_task(wrong, material)
 
 
 @pytest.mark.slow
-def test_a_finder_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("network", ["filler", "finder"])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(network, tmp_path):
     paths = write_material(tmp_path)
-    options = small(tmp_path / "killed", paths, "finder", steps=6)
-    whole = dataclasses.replace(options, workdir=str(tmp_path / "whole"))
-    pretrain_masks.train(whole)
+    whole, parts = (
+        small(tmp_path / name, paths, network) for name in ("whole", "killed")
+    )
+    assert pretrain_masks.train(whole).step == 8
     command = [sys.executable, "-m", "experiments.pretrain.pretrain_masks"] + [
-        f"--{field.name}={getattr(options, field.name)}"
-        for field in dataclasses.fields(options)
-        if getattr(options, field.name) != field.default
+        f"--{field.name}={getattr(parts, field.name)}"
+        for field in dataclasses.fields(parts)
+        if getattr(parts, field.name) != field.default
     ]
+    # A copy, since a kill may cut a program that is being written.
+    compiled = shutil.copytree(os.environ["JAX_COMPILATION_CACHE_DIR"], tmp_path / "c")
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)},
+    )
     seal = tmp_path / "killed" / "checkpoints" / "2" / "seal.json"
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         while not seal.is_file() and running.poll() is None:
             time.sleep(0.01)
+        assert running.poll() is None
     finally:
         running.kill()
         running.wait()
-    assert seal.is_file()
-    assert pretrain_masks.train(options).step == 6
-    assert repeat.compare(tmp_path / "whole", tmp_path / "killed") == []
-    one, other = map(pretrain_masks.weights_file, (whole, options))
+    assert pretrain_masks.train(parts).step == 8
+    assert repeat.compare(whole.workdir, parts.workdir) == []
+    one, other = map(pretrain_masks.weights_file, (whole, parts))
     assert one.read_bytes() == other.read_bytes()
+    assert pretrained.load(other)[0] == network
+    rows = run_log.read(tmp_path / "whole" / run_log.NAME)
+    assert all(r["drawing_share"] > 0 for r in rows if r["split"] == "train")
