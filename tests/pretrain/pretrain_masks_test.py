@@ -137,7 +137,7 @@ def test_the_loss_falls_as_what_is_found_nears_the_truth():
 
 
 def options_for(workdir, **changes):
-    values = pretrain.read_recipe(changes.pop("recipe", "finder"))
+    values = pretrain.read_recipe(changes.get("recipe", "finder"))
     values |= {"clean": "C", "overlays": "O", "workdir": str(workdir)}
     return pretrain_masks.Options(**(values | changes))
 
