@@ -284,9 +284,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(network, tmp_path):
     )
     assert pretrain_masks.train(whole).step == 8
     command = [sys.executable, "-m", "experiments.pretrain.pretrain_masks"] + [
-        f"--{field.name}={getattr(parts, field.name)}"
-        for field in dataclasses.fields(parts)
-        if getattr(parts, field.name) != field.default
+        f"--{name}={value}" for name, value in dataclasses.asdict(parts).items()
     ]
     # A copy, since a kill may cut a program that is being written.
     compiled = shutil.copytree(os.environ["JAX_COMPILATION_CACHE_DIR"], tmp_path / "c")
