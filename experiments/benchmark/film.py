@@ -14,6 +14,7 @@ import functools
 import multiprocessing
 import pathlib
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -66,11 +67,21 @@ def score(
     restored: pathlib.Path, target: pathlib.Path, mask: pathlib.Path
 ) -> dict[str, float]:
     """Scores one film: PSNR in dB, whole, inside and outside damage, worst frame."""
-    found, wanted, masks = _frames(restored), _frames(target), _frames(mask, "gray")
+    found = _frames(restored)
+    wanted = _frames(target)
     if len(found) != len(wanted):
         raise errors.InputError(
             f"{restored}: {len(found)} frames where {len(wanted)} are wanted"
         )
+    return score_frames(found, wanted, _frames(mask, "gray"))
+
+
+def score_frames(
+    found: Sequence[np.ndarray],
+    wanted: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+) -> dict[str, float]:
+    """Scores frames, uint8 (height, width, 3); masks are uint8 (height, width)."""
     squared = [
         ((a.astype(np.float64) - b) / 255) ** 2
         for a, b in zip(found, wanted, strict=True)
@@ -107,7 +118,11 @@ def _trained_on() -> set[str]:
 
 
 def measure(
-    data_dir: str, quick: bool, frames: int = 0, workers: int = 1
+    data_dir: str,
+    quick: bool,
+    frames: int = 0,
+    workers: int = 1,
+    peer_python: str = "",
 ) -> dict[str, Any]:
     """Restores every clip of a benchmark in every way, and scores the results.
 
@@ -116,6 +131,8 @@ def measure(
       quick: the first four frames of each clip alone.
       frames: the first so many frames alone; 0 for all.
       workers: ways that are measured at once; speed is of one alone.
+      peer_python: a Python that has VapourSynth, to measure `film_peer` beside; "":
+        it is not measured.
 
     Raises:
       InputError: where the folder does not hold the benchmark.
@@ -139,7 +156,7 @@ def measure(
             if pathlib.PurePath(c).stem not in known
         ],
         "finder": "network" if film.WEIGHTS.is_file() else "spikes",
-        "peers": "not run",
+        "peers": "SpotLess" if peer_python else "not run",
         "runs": {},
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -157,6 +174,11 @@ def measure(
                 for clip in clips
             }
             result["runs"][f"{track}, nothing done"] = _summary(rows, known)
+        for track in ("dirt", "worn") if peer_python else ():
+            rows, speed = _run_peer(peer_python, work / track, clips)
+            name = f"{track}, SpotLess"
+            result["runs"][name] = _summary(rows, known)
+            result["runs"][name]["frames a second"] = speed
         ways = functools.partial(_run, work=work, clips=clips)
         spawn = multiprocessing.get_context("spawn")
         with futures.ProcessPoolExecutor(max(workers, 1), spawn) as pool:
@@ -191,6 +213,42 @@ def _run(
         rows[clip] = score(done.output, target, mask)
         count += len(_frames(target, "gray"))
         shutil.rmtree(out)
+    return rows, round(count / seconds, 2)
+
+
+def _run_peer(
+    python: str, track: pathlib.Path, clips: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Cleans the clips of a track with the peer; as `_run`."""
+    rows, seconds, count = {}, 0.0, 0
+    script = pathlib.Path(__file__).with_name("film_peer.py")
+    for clip in tqdm.tqdm(clips, desc="SpotLess", unit="clip"):
+        shown = np.stack(_frames(track / "input" / clip))
+        planes = np.ascontiguousarray(shown.transpose(0, 3, 1, 2))
+        try:
+            done = subprocess.run(
+                [python, str(script), *map(str, shown.shape[:3])],
+                input=planes.tobytes(), capture_output=True, check=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise errors.InputError(
+                f"--peer_python={python}: {error.strerror}; give a Python 3.12 or "
+                "newer that has VapourSynth"
+            ) from None
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise errors.InputError(
+                f"--peer_python={python}: {lines[-1] if lines else 'failed'}; "
+                "pip install numpy vapoursynth vapoursynth-mvtools vapoursynth-zsmooth"
+            )
+        cleaned = np.frombuffer(done.stdout, np.uint8).reshape(planes.shape)
+        seconds += float(done.stderr.split()[-1])
+        count += len(cleaned)
+        rows[clip] = score_frames(
+            cleaned.transpose(0, 2, 3, 1),
+            _frames(track / "output" / clip),
+            _frames(track / "mask" / clip, "gray"),
+        )
     return rows, round(count / seconds, 2)
 
 
