@@ -16,6 +16,8 @@ from restoration.base import errors
 
 _PREFIX = "film-restoration-page-"
 
+FULL = "the disk is full; free some space and try again"
+
 # Bytes that stay free on the disk, whatever is uploaded.
 _RESERVE = 256 * 2**20
 
@@ -25,14 +27,16 @@ class Limits:
     """What the page takes at most.
 
     Attributes:
-      file: bytes of one file.
+      file: bytes of one picture.
+      film: bytes of one film.
       total: bytes of all files, results included.
       files: pictures at a time.
       pixels: of one picture.
     """
 
-    file: int = 2 * 2**30
-    total: int = 20 * 2**30
+    file: int = 2 * 10**9
+    film: int = 50 * 10**9
+    total: int = 200 * 10**9
     files: int = 2000
     pixels: int = 400_000_000
 
@@ -86,17 +90,28 @@ def used(folder: pathlib.Path) -> int:
     return total
 
 
-def check_room(folder: pathlib.Path, size: int, limits: Limits) -> None:
-    """Raises InputError where a file of some bytes has no room any more."""
-    if size > limits.file:
+def check_size(size: int, limits: Limits, *, film: bool) -> None:
+    """Raises InputError where a file has more bytes than the page takes."""
+    most = limits.film if film else limits.file
+    if size > most:
+        option = "--max_film_gigabytes" if film else "--max_megabytes"
         raise errors.InputError(
-            f"larger than {limits.file / 1e6:,.0f} MB, the most that the page takes "
-            "(--max_megabytes)"
+            f"larger than {most / 1e6:,.0f} MB, the most that the page takes ({option})"
         )
-    if used(folder) + size > limits.total:
+
+
+def check_room(folder: pathlib.Path, size: int, total: int) -> None:
+    """Raises InputError where some bytes more have no room.
+
+    Args:
+      folder: of the page.
+      size: of what is to come, bytes.
+      total: the most that all files may take, bytes.
+    """
+    if used(folder) + size > total:
         raise errors.InputError(
-            f"all files together take more than {limits.total / 1e6:,.0f} MB, the most "
+            f"all files together take more than {total / 1e6:,.0f} MB, the most "
             "that the page takes (--max_gigabytes); remove some from the page first"
         )
     if shutil.disk_usage(folder).free - size < _RESERVE:
-        raise errors.InputError("the disk is full; free some space and try again")
+        raise errors.InputError(FULL)

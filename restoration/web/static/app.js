@@ -19,7 +19,9 @@ const state = {
 
 // Words
 
-const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+const number = (value) => value.toLocaleString("en");
+
+const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
 function duration(seconds) {
   if (seconds < 8) return "a few seconds";
@@ -28,14 +30,29 @@ function duration(seconds) {
   return `${Math.round(seconds / 3600)} hours`;
 }
 
-const bytes = (size) =>
-  size < 1e6 ? `${Math.max(1, Math.round(size / 1e3))} kB` : `${(size / 1e6).toFixed(1)} MB`;
+function bytes(size) {
+  if (size < 1e6) return `${Math.max(1, Math.round(size / 1e3))} kB`;
+  return size < 1e9 ? `${(size / 1e6).toFixed(1)} MB` : `${(size / 1e9).toFixed(1)} GB`;
+}
+
+const kindOf = (picture) => (picture?.is_film ? "film" : "photograph");
+
+// "Frame 12 of 240"; films whose header does not tell have no end before it is reached.
+function counted([done, all]) {
+  return all ? `frame ${number(Math.min(done, all))} of ${number(all)}` : `frame ${number(done)}`;
+}
+
+const stages = {
+  finding: () => "Looking for damage",
+  looking: (picture) => `Looking through, ${counted(picture.frames)}`,
+  finishing: () => "Finishing",
+  restoring: (picture) => (picture.is_film ? `Restoring, ${counted(picture.frames)}` : "Restoring"),
+};
 
 const words = {
   reading: () => "Opening",
   waiting: () => "Waiting",
-  working: (picture) =>
-    ({ finding: "Looking for damage", finishing: "Finishing" })[picture.stage] ?? "Restoring",
+  working: (picture) => (stages[picture.stage] ?? (() => "Restoring"))(picture),
   done: () => "Restored",
   failed: (picture) => (picture.levels.length ? "Not restored" : "Cannot be opened"),
   cancelled: () => "Cancelled",
@@ -139,18 +156,21 @@ async function refresh() {
 // Uploads
 
 function add(files) {
-  const known = new Set(state.server?.suffixes ?? []);
-  const limits = state.server?.limits ?? { file: Infinity };
+  const films = new Set(state.server?.film_suffixes ?? []);
+  const known = new Set([...(state.server?.suffixes ?? []), ...films]);
+  const limits = state.server?.limits ?? { file: Infinity, film: Infinity };
+  const ending = (name) => name.slice(name.lastIndexOf(".")).toLowerCase();
   // In a folder much else lies; what was chosen by itself gets its answer.
-  const wanted = files.filter(({ file, inside }) => {
-    const dot = file.name.lastIndexOf(".");
-    return !inside || (known.has(file.name.slice(dot).toLowerCase()) && !file.name.startsWith("."));
-  });
-  if (files.length && !wanted.length) tell("There are no photographs in this folder.");
+  const wanted = files.filter(
+    ({ file, inside }) =>
+      !inside || (known.has(ending(file.name)) && !file.name.startsWith(".")),
+  );
+  if (files.length && !wanted.length) tell("There are no photographs or films in this folder.");
   for (const { file, path } of wanted) {
     const item = { name: path, file, share: 0, line: "", active: false, key: "" };
-    if (file.size > limits.file) {
-      item.line = `larger than ${bytes(limits.file)}, the most that the page takes`;
+    const most = films.has(ending(file.name)) ? limits.film : limits.file;
+    if (file.size > most) {
+      item.line = `larger than ${bytes(most)}, the most that the page takes`;
     }
     state.uploads.push(item);
   }
@@ -321,7 +341,7 @@ function renderViewer(picture) {
     const same = seen.split(" ")[0] === state.shown.split(" ")[0];
     state.shown = seen;
     viewer.show(seen ? sources(picture) : null, { keep: same && Boolean(seen) });
-    $("canvas").setAttribute("aria-label", picture ? `The photograph ${picture.name}` : "");
+    $("canvas").setAttribute("aria-label", picture ? `The ${kindOf(picture)} ${picture.name}` : "");
   }
   viewer.set({ strokes: picture ? currentMask(picture).strokes : [] });
   renderMode();
@@ -336,6 +356,7 @@ function setMode(value) {
 }
 
 function setTool(value) {
+  if (value !== "move" && chosen()?.is_film) return; // the brush is for photographs
   document.querySelector(`input[name=tool][value=${value}]`).checked = true;
   if (value !== "move" && chosen()) $("show-damage").checked = true;
   renderMode();
@@ -348,7 +369,7 @@ function renderMode() {
   viewer.set({
     mode: mode(),
     tool: picture?.levels.length ? tool() : "move",
-    damage: $("show-damage").checked,
+    damage: $("show-damage").checked && !picture?.is_film,
     brush: brushSize(),
   });
   for (const input of document.querySelectorAll("input[name=mode]")) {
@@ -390,6 +411,12 @@ function facts(picture) {
   if (!picture?.levels.length) return "";
   const [width, height] = picture.levels[0];
   const parts = [`${width} × ${height} pixels`];
+  if (picture.film) {
+    const { frames, rate } = picture.film;
+    if (frames) parts.push(count(frames, "frame"));
+    if (rate) parts.push(`${Number(rate.toFixed(2))} a second`);
+    parts.push("the first is shown");
+  }
   if (picture.pages > 1) parts.push(`${picture.pages} pages, the first is shown`);
   if (picture.result) {
     parts.push(`saved as ${picture.result.name}, ${bytes(picture.result.bytes)}`);
@@ -401,7 +428,17 @@ function facts(picture) {
 
 // Settings
 
-function readChoices() {
+function readChoices(picture) {
+  if (picture?.is_film) {
+    return {
+      sensitivity: Number($("sensitivity").value) / 100,
+      stabilize: $("stabilize").checked,
+      deflicker: $("deflicker").checked,
+      denoise: $("denoise").checked,
+      deinterlace: $("deinterlace").value,
+      codec: $("codec").value,
+    };
+  }
   return {
     model: $("model").value,
     strength: Number($("strength").value) / 100,
@@ -412,13 +449,18 @@ function readChoices() {
   };
 }
 
-function writeChoices(choices) {
-  $("model").value = choices.model;
-  $("strength").value = Math.round(100 * choices.strength);
-  $("keep-color").checked = choices.keep_color;
-  $("ext").value = choices.ext;
+function writeChoices(picture, choices) {
   $("sensitivity").value = Math.round(100 * choices.sensitivity);
-  $("only-damage").checked = choices.only_damage;
+  if (picture.is_film) {
+    for (const name of ["stabilize", "deflicker", "denoise"]) $(name).checked = choices[name];
+    for (const name of ["deinterlace", "codec"]) $(name).value = choices[name];
+  } else {
+    $("model").value = choices.model;
+    $("strength").value = Math.round(100 * choices.strength);
+    $("keep-color").checked = choices.keep_color;
+    $("ext").value = choices.ext;
+    $("only-damage").checked = choices.only_damage;
+  }
   writeValues();
 }
 
@@ -441,20 +483,28 @@ function renderPanel(picture) {
   }
   if (picture && renderPanel.key !== picture.key) {
     renderPanel.key = picture.key;
-    writeChoices(state.touched.get(picture.key) ?? picture.choices);
+    writeChoices(picture, state.touched.get(picture.key) ?? picture.choices);
   }
+  const kind = kindOf(picture);
+  for (const field of document.querySelectorAll("[data-for]")) {
+    field.hidden = field.dataset.for !== kind;
+  }
+  $("interlaced").hidden = !picture?.film?.interlaced;
+  $("damage").hidden = $("damage-tools").hidden = kind === "film";
   const ready = picture?.levels.length > 0 && !busy(picture);
-  const wanted = readChoices();
+  const wanted = readChoices(picture);
   const made = picture?.result?.choices;
   $("again").disabled = !ready || (Boolean(made) && same(wanted, made) && picture.state === "done");
   $("again").textContent = picture?.result ? "Restore again" : "Restore";
-  const several = pictures().length > 1;
-  $("apply-all").hidden = !several;
-  $("apply-all").disabled = pictures().every(
+  const alike = pictures().filter((other) => kindOf(other) === kind);
+  $("apply-all").hidden = alike.length < 2;
+  $("apply-all").textContent = alike.length < pictures().length ? `Apply to all ${kind}s` : "Apply to all";
+  $("apply-all").disabled = alike.every(
     (other) => !other.levels.length || (other.result && same(wanted, other.result.choices)),
   );
   const save = $("save");
   save.hidden = !picture?.result;
+  save.textContent = `Save this ${kind}`;
   if (picture?.result) {
     save.href = address(`/api/pictures/${picture.key}/result`);
     save.setAttribute("download", picture.result.name.split("/").at(-1));
@@ -502,7 +552,9 @@ function render() {
   const open = all.filter(busy).length;
   const failed = all.filter((one) => one.state === "failed").length;
   const left = all.map((one) => one.left).filter((value) => value != null);
-  const parts = all.length ? [`${made} of ${count(all.length, "photograph")} restored`] : [];
+  const kinds = new Set(all.map(kindOf));
+  const noun = kinds.size > 1 ? "file" : [...kinds][0];
+  const parts = all.length ? [`${made} of ${count(all.length, noun)} restored`] : [];
   if (failed) parts.push(`${failed} failed`);
   if (open && left.length) parts.push(`about ${duration(Math.max(...left))} left`);
   const line = parts.join(", ");
@@ -512,7 +564,7 @@ function render() {
 // Asking for work
 
 async function again(picture, { afresh = false } = {}) {
-  const values = { choices: readChoices() };
+  const values = { choices: readChoices(picture) };
   if (corrected(picture) && !afresh) {
     const { mask, strokes } = currentMask(picture);
     Object.assign(values, { mask, strokes });
@@ -528,7 +580,7 @@ async function again(picture, { afresh = false } = {}) {
 
 function edit(change) {
   const picture = chosen();
-  if (!picture?.levels.length) return;
+  if (!picture?.levels.length || picture.is_film) return;
   const { done, undone } = edits(picture);
   done.push(change);
   undone.length = 0;
@@ -604,7 +656,7 @@ $("size").addEventListener("input", () => {
 });
 $("choices").addEventListener("input", () => {
   writeValues();
-  if (state.chosen) state.touched.set(state.chosen, readChoices());
+  if (state.chosen) state.touched.set(state.chosen, readChoices(chosen()));
   renderPanel(chosen());
 });
 $("choices").addEventListener("submit", (event) => {
@@ -613,8 +665,11 @@ $("choices").addEventListener("submit", (event) => {
 });
 $("apply-all").addEventListener("click", () =>
   attempt(async () => {
-    await post("/api/restore", { choices: readChoices() });
-    state.touched.clear();
+    const film = Boolean(chosen()?.is_film);
+    await post("/api/restore", { choices: readChoices(chosen()), film });
+    for (const picture of pictures()) {
+      if (picture.is_film === film) state.touched.delete(picture.key);
+    }
     await refresh();
   }),
 );
