@@ -299,11 +299,26 @@ class _Server:
                 )
         return choices
 
+    def _want(
+        self,
+        found: pictures.Picture,
+        choices: pictures.Choices | pictures.FilmChoices,
+        mask: pathlib.Path | None,
+    ) -> None:
+        """Puts a picture into the queue, where the command would take it."""
+        only = isinstance(choices, pictures.Choices) and choices.only_damage
+        if only and not mask and not self.worker.about.get("finds"):
+            raise errors.InputError(
+                "nothing is marked, so nothing would be changed; mark damage with the "
+                "brush, or let everything be restored"
+            )
+        self.pictures.want(found, choices, mask)
+
     async def restore(self, request: requests.Request) -> responses.Response:
         found, values = self._find(request), await self._json(request)
         choices = self._choices(values.get("choices"), film=found.is_film)
         mask = await self._painted(found, values) if "mask" in values else None
-        self.pictures.want(found, choices, mask)
+        self._want(found, choices, mask)
         self.worker.feed()
         return responses.JSONResponse({})
 
@@ -323,7 +338,7 @@ class _Server:
             mask = result.mask if result and result.corrected else -1
             kept = found.masks[mask].path if mask >= 0 else None
             try:
-                self.pictures.want(found, choices, kept)
+                self._want(found, choices, kept)
             except errors.InputError as error:  # the others are restored all the same
                 self.pictures.fail(found, f"{found.relative}: {error}")
             else:

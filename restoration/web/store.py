@@ -16,6 +16,9 @@ from restoration.base import errors
 
 _PREFIX = "film-restoration-page-"
 
+# Where Linux keeps larger temporary files.
+_ON_DISK = pathlib.Path("/var/tmp")
+
 FULL = "the disk is full; free some space and try again"
 
 # Bytes that stay free on the disk, whatever is uploaded.
@@ -41,9 +44,24 @@ class Limits:
     pixels: int = 400_000_000
 
 
+def place() -> pathlib.Path:
+    """Returns where the folder is made: on a disk, where nothing else was chosen.
+
+    Many Linux systems keep /tmp in memory, which a film would use up.
+    """
+    found = pathlib.Path(tempfile.gettempdir())
+    if any(map(os.environ.get, ("TMPDIR", "TEMP", "TMP"))):
+        return found
+    kinds = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    mounts = (str(path) for path in (found, *found.parents))
+    in_memory = kinds.get(next(filter(kinds.get, mounts), "")) == "tmpfs"
+    return _ON_DISK if in_memory and os.access(_ON_DISK, os.W_OK) else found
+
+
 def create() -> pathlib.Path:
     """Makes the folder, which nobody else may look into (mode 0700)."""
-    return pathlib.Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    made = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place())
+    return pathlib.Path(made)
 
 
 def remove(folder: pathlib.Path) -> None:
@@ -63,7 +81,7 @@ def _in_use(folder: pathlib.Path, number: int) -> bool:
 def remove_abandoned() -> list[pathlib.Path]:
     """Deletes the user's folders whose program is gone; returns them."""
     found = []
-    for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in place().glob(f"{_PREFIX}*"):
         number = re.match(rf"{_PREFIX}(\d+)-", folder.name)
         try:
             ours = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()

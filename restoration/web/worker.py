@@ -359,7 +359,11 @@ def make_ready(device: str) -> dict:
     backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     used = _engine("", False, device)
-    return {"models": pretrained.shipped(), "device": used.device}
+    return {
+        "models": pretrained.shipped(),
+        "device": used.device,
+        "finds": used.finder is not None,
+    }
 
 
 if __name__ == "__main__":

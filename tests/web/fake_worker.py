@@ -44,7 +44,7 @@ def start(device):
         raise errors.InputError("--device=tpu: not here")
     if device == "gpu":
         os._exit(3)
-    return {"models": ["nafnet_s", "basic"], "device": device}
+    return {"models": ["nafnet_s", "basic"], "device": device, "finds": False}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import zipfile
 
 import numpy as np
@@ -112,6 +113,26 @@ def test_the_folder_is_the_users_alone_and_abandoned_ones_are_removed(monkeypatc
     assert not folder.exists()
 
 
+def test_films_lie_on_a_disk_and_not_in_memory(monkeypatch, tmp_path):
+    def mounted(**kinds):
+        parts = [
+            types.SimpleNamespace(mountpoint=f"/{name}", fstype=kind)
+            for name, kind in {"": "ext4", **kinds}.items()
+        ]
+        monkeypatch.setattr(store.psutil, "disk_partitions", lambda all: parts)
+        return store.place()
+
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(store.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(store, "_ON_DISK", tmp_path)
+    assert mounted() == mounted(tmp="ext4", run="tmpfs") == pathlib.Path("/tmp")
+    assert mounted(tmp="tmpfs") == tmp_path
+    # Who chooses a folder gets it.
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert mounted(tmp="tmpfs") == pathlib.Path("/tmp")
+
+
 def test_a_client_that_leaves_in_the_middle_of_an_upload(page):
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
         connection.sendall(
@@ -169,6 +190,26 @@ def test_a_film_is_shown_by_its_first_frame_and_tells_its_frames(page, reel):
     assert {p.name for p in folder.iterdir()} == {"source.mkv", "before.levels.tif"}
     page.post(f"/api/pictures/{key}/remove")
     assert until(lambda: not list(page.folder.iterdir()))
+
+
+def test_only_what_is_marked_needs_a_mark(page, small):
+    """As the command, which refuses --only_damage where nothing finds damage."""
+    key, other = page.upload(small), page.upload(small, name="other.png")
+    for one in (key, other):
+        page.wait(one, pictures.DONE)
+    only = {"choices": GOOD | {"only_damage": True}}
+    answer = page.post(f"/api/pictures/{key}/restore", only)
+    assert answer.status == 400 and "nothing is marked" in answer.json["error"]
+    stroke = {"erase": False, "size": 5, "points": [3, 3, 9, 9]}
+    marked = only | {"mask": -1, "strokes": [stroke]}
+    assert page.post(f"/api/pictures/{key}/restore", marked).status == 200
+    page.wait(key, pictures.DONE)
+    # For all: each that cannot be restored so says why.
+    assert page.post("/api/restore", only).status == 200
+    page.wait(key, pictures.DONE, pictures.FAILED)
+    assert "nothing is marked" in page.wait(other, pictures.FAILED)["line"]
+    for one in (key, other):
+        page.post(f"/api/pictures/{one}/remove")
 
 
 def test_films_and_photographs_have_settings_of_their_own(page, reel, small):

@@ -471,6 +471,15 @@ function writeValues() {
   $("sensitivity-value").textContent = words.find(([most]) => value <= most)[1];
 }
 
+const HINTS = {
+  finds:
+    "Below the photograph, show what was found. Add a scratch that was missed, erase what " +
+    "is no damage, and restore with what you marked.",
+  marks:
+    "Below the photograph, choose Add and paint over cracks, scratches and stains; they are " +
+    "filled from what is around them. Then restore with what you marked.",
+};
+
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 function renderPanel(picture) {
@@ -488,6 +497,14 @@ function renderPanel(picture) {
   const kind = kindOf(picture);
   for (const field of document.querySelectorAll("[data-for]")) {
     field.hidden = field.dataset.for !== kind;
+  }
+  // Without a network that finds damage, what the user marks is all there is.
+  if (state.server.worker.state === "ready") {
+    const { finds } = state.server.worker;
+    $("found").hidden = !finds && kind === "photograph";
+    $("only-damage-label").textContent = `Change only what ${finds ? "is damaged" : "I mark"}`;
+    $("show-damage-label").textContent = finds ? "Show damage" : "Show marks";
+    $("damage-hint").textContent = finds ? HINTS.finds : HINTS.marks;
   }
   $("interlaced").hidden = !picture?.film?.interlaced;
   $("damage").hidden = $("damage-tools").hidden = kind === "film";
