@@ -46,6 +46,9 @@ _THUMBNAIL = 128
 _TINT = (255, 64, 120)
 
 
+_GONE = "this picture is not on the page any more"
+
+
 class _Refused(Exception):
     """Becomes an answer with a status and one line."""
 
@@ -154,7 +157,7 @@ class _Server:
         try:
             return self.pictures.get(request.path_params["key"])
         except KeyError:
-            raise _Refused(404, "this picture is not on the page any more") from None
+            raise _Refused(404, _GONE) from None
 
     def _shown(self, request: requests.Request) -> tuple[pathlib.Path, bool]:
         """Returns the levels that are asked for, and whether they are of a mask."""
@@ -261,6 +264,9 @@ class _Server:
             if isinstance(error, requests.ClientDisconnect):
                 return responses.Response(status_code=400)
             raise
+        if found.key not in self.pictures.all:
+            raise _Refused(404, _GONE)
+        found.state = pictures.READING
         task = asyncio.create_task(self._prepare(found))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

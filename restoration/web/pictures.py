@@ -25,7 +25,7 @@ from restoration.web import brush, films, store
 SUFFIX = "restored"
 
 # States of a picture, in the order in which it comes to them.
-READING, WAITING, WORKING = "reading", "waiting", "working"
+RECEIVING, READING, WAITING, WORKING = "receiving", "reading", "waiting", "working"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 
 # Endings that a file keeps: they tell formats apart that look alike.
@@ -147,7 +147,7 @@ class Picture:
     folder: pathlib.Path
     source: pathlib.Path
     choices: Choices | FilmChoices
-    state: str = READING
+    state: str = RECEIVING
     line: str = ""
     stage: str = ""
     share: float = 0.0
@@ -301,7 +301,7 @@ class Pictures:
           InputError: while it is read or restored, and for an interlaced film without
             a choice.
         """
-        if found.state in (READING, WORKING) or not found.levels:
+        if found.state in (RECEIVING, READING, WORKING) or not found.levels:
             raise errors.InputError(
                 "this picture cannot be restored now; wait a little"
             )
@@ -327,7 +327,7 @@ class Pictures:
     def remove(self, found: Picture) -> None:
         """Removes a picture and deletes its files."""
         self.cancel(found)
-        del self.all[found.key]
+        self.all.pop(found.key, None)
         store.remove(found.folder)
 
     def take(self) -> dict[str, Any] | None:

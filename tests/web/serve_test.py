@@ -133,17 +133,41 @@ def test_films_lie_on_a_disk_and_not_in_memory(monkeypatch, tmp_path):
     assert mounted(tmp="tmpfs") == pathlib.Path("/tmp")
 
 
-def test_a_client_that_leaves_in_the_middle_of_an_upload(page):
+@pytest.mark.parametrize("name", ["a.png", "a.mkv"])
+def test_a_client_that_leaves_in_the_middle_of_an_upload(page, name):
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
         connection.sendall(
-            f"POST /api/pictures?name=a.png HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\n"
+            f"POST /api/pictures?name={name} HTTP/1.1\r\n"
+            f"Host: 127.0.0.1:{page.port}\r\n"
             f"Origin: {page.address}\r\nX-Token: {serving.TOKEN}\r\n"
             "Content-Length: 100000\r\n\r\n".encode()
             + b"x" * 5000
         )
         assert until(lambda: page.state()["pictures"])
+        (found,) = page.state()["pictures"]
+        assert found["state"] == pictures.RECEIVING
+        answer = page.post(f"/api/pictures/{found['key']}/restore", {"choices": GOOD})
+        assert answer.status == 400
     assert until(lambda: not page.state()["pictures"])
     assert list(page.folder.iterdir()) == []
+
+
+def test_a_file_that_another_tab_removes_while_it_comes(page, small):
+    with socket.create_connection(("127.0.0.1", page.port)) as connection:
+        data = small.read_bytes()
+        connection.sendall(
+            f"POST /api/pictures?name=a.png HTTP/1.1\r\n"
+            f"Host: 127.0.0.1:{page.port}\r\n"
+            f"Origin: {page.address}\r\nX-Token: {serving.TOKEN}\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n".encode()
+            + data[:-9]
+        )
+        assert until(lambda: page.state()["pictures"])
+        (found,) = page.state()["pictures"]
+        assert page.post(f"/api/pictures/{found['key']}/remove").status == 200
+        connection.sendall(data[-9:])
+        assert b" 404 " in connection.recv(1000)
+    assert page.state()["pictures"] == [] and list(page.folder.iterdir()) == []
 
 
 def test_a_client_that_leaves_in_the_middle_of_work_finds_it_again(page, small):

@@ -7,7 +7,7 @@ const SENT_AT_ONCE = 2;
 
 const state = {
   server: null, // the last answer of /api/state
-  uploads: [], // {name, file, share, line, key}
+  uploads: [], // {name, file, share, line, active, stop, row}
   chosen: "", // key of the picture that is shown
   picked: false, // whether the user chose it
   edits: new Map(), // of each picture: {done: [], undone: [], version}
@@ -37,16 +37,15 @@ function bytes(size) {
 
 const kindOf = (picture) => (picture?.is_film ? "film" : "photograph");
 
-// "Frame 12 of 240"; films whose header does not tell have no end before it is reached.
-function counted([done, all]) {
-  return all ? `frame ${number(Math.min(done, all))} of ${number(all)}` : `frame ${number(done)}`;
-}
+// "12 of 240"; without an end where the header of a film does not tell it.
+const counted = ([done, all]) =>
+  all ? `${number(done)} of ${number(Math.max(done, all))}` : number(done);
 
 const stages = {
   finding: () => "Looking for damage",
-  looking: (picture) => `Looking through, ${counted(picture.frames)}`,
+  looking: (picture) => `Looking through, frame ${counted(picture.frames)}`,
   finishing: () => "Finishing",
-  restoring: (picture) => (picture.is_film ? `Restoring, ${counted(picture.frames)}` : "Restoring"),
+  restoring: (picture) => (picture.is_film ? `Frame ${counted(picture.frames)}` : "Restoring"),
 };
 
 const words = {
@@ -64,12 +63,14 @@ function describe(picture) {
   }
   const said = words[picture.state](picture);
   const left = picture.left;
-  return picture.state === "working" && left != null ? `${said}, ${duration(left)}` : said;
+  return picture.state === "working" && left != null ? `${said}, ${duration(left)} left` : said;
 }
 
 // What the page knows
 
-const pictures = () => state.server?.pictures ?? [];
+// What is still being sent has a row of its own, in the tab that sends it.
+const pictures = () =>
+  (state.server?.pictures ?? []).filter((picture) => picture.state !== "receiving");
 const find = (key) => pictures().find((picture) => picture.key === key);
 const chosen = () => find(state.chosen);
 const busy = (picture) => ["reading", "waiting", "working"].includes(picture.state);
@@ -167,7 +168,7 @@ function add(files) {
   );
   if (files.length && !wanted.length) tell("There are no photographs or films in this folder.");
   for (const { file, path } of wanted) {
-    const item = { name: path, file, share: 0, line: "", active: false, key: "" };
+    const item = { name: path, file, share: 0, line: "", active: false, stop: new AbortController() };
     const most = films.has(ending(file.name)) ? limits.film : limits.file;
     if (file.size > most) {
       item.line = `larger than ${bytes(most)}, the most that the page takes`;
@@ -176,6 +177,10 @@ function add(files) {
   }
   render();
   send();
+}
+
+function forget(item) {
+  state.uploads = state.uploads.filter((other) => other !== item);
 }
 
 async function send() {
@@ -187,13 +192,14 @@ async function send() {
     upload(path, item.file, (share) => {
       item.share = share;
       renderUploads();
-    })
+    }, item.stop.signal)
       .then(async () => {
-        state.uploads.splice(state.uploads.indexOf(item), 1);
+        forget(item);
         await refresh();
       })
       .catch((error) => {
         item.active = false;
+        if (error.name === "AbortError") return;
         item.line = error.message;
         if (error.status === 403 || error.status === 0) report(error);
         renderUploads();
@@ -268,30 +274,27 @@ function renderRow(picture) {
   return row.item;
 }
 
-function uploadRow(item) {
+function makeUploadRow(item) {
   const stop = make("button", { type: "button", className: "stop" }, "×");
-  stop.setAttribute("aria-label", `Remove ${item.name}`);
   stop.addEventListener("click", () => {
-    state.uploads.splice(state.uploads.indexOf(item), 1);
+    item.stop.abort();
+    forget(item);
     render();
   });
-  const line = item.line || (item.active ? `Adding, ${Math.round(100 * item.share)} %` : "Waiting");
-  return make(
-    "li",
-    { className: item.line ? "failed upload" : "upload" },
-    make(
-      "div",
-      { className: "pick" },
-      make("span", { className: "thumb" }),
-      make(
-        "span",
-        { className: "text" },
-        make("span", { className: "name" }, item.name.split("/").at(-1)),
-        make("span", { className: "line" }, line),
-      ),
-    ),
-    ...(item.line ? [stop] : []),
-  );
+  const line = make("span", { className: "line" });
+  const name = make("span", { className: "name" }, item.name.split("/").at(-1));
+  const inside = [make("span", { className: "thumb" }), make("span", { className: "text" }, name, line)];
+  return { item: make("li", {}, make("div", { className: "pick" }, ...inside), stop), line, stop };
+}
+
+function renderUpload(item) {
+  item.row ??= makeUploadRow(item);
+  const { row } = item;
+  row.item.className = item.line ? "failed upload" : "upload";
+  row.line.textContent = item.line || (item.active ? `Adding, ${Math.round(100 * item.share)} %` : "Waiting");
+  row.stop.title = `${item.line ? "Remove" : "Cancel"} ${item.name}`;
+  row.stop.setAttribute("aria-label", row.stop.title);
+  return row.item;
 }
 
 function place(list, items) {
@@ -304,7 +307,7 @@ function place(list, items) {
 function renderUploads() {
   place($("strip"), [
     ...pictures().map((picture) => state.rows.get(picture.key)?.item ?? renderRow(picture)),
-    ...state.uploads.map(uploadRow),
+    ...state.uploads.map(renderUpload),
   ]);
 }
 
@@ -413,9 +416,10 @@ function facts(picture) {
   const parts = [`${width} × ${height} pixels`];
   if (picture.film) {
     const { frames, rate } = picture.film;
-    if (frames) parts.push(count(frames, "frame"));
-    if (rate) parts.push(`${Number(rate.toFixed(2))} a second`);
-    parts.push("the first is shown");
+    // The command tells their number of what it restored.
+    if (frames && !picture.result) parts.push(count(frames, "frame"));
+    if (rate) parts.push(`${Number(rate.toFixed(2))} frames a second, the first is shown`);
+    else parts.push("the first frame is shown");
   }
   if (picture.pages > 1) parts.push(`${picture.pages} pages, the first is shown`);
   if (picture.result) {
@@ -747,6 +751,10 @@ document.addEventListener("drop", async (event) => {
   depth = 0;
   $("drop").hidden = true;
   add(await dropped(event.dataTransfer));
+});
+
+window.addEventListener("beforeunload", (event) => {
+  if (state.uploads.some((item) => item.active)) event.preventDefault();
 });
 
 $("banner").querySelector("button").addEventListener("click", () => location.reload());
