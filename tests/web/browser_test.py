@@ -155,6 +155,22 @@ def folder(tmp_path_factory, photographs):
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loaded():
+    """Loads the networks once for all that the command restores here."""
+    load, engines = batch.load_engine, {}
+
+    def load_once(options):
+        key = options.model, options.keep_color
+        if key not in engines:
+            engines[key] = load(options)
+        return engines[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "load_engine", load_once)
+        yield
+
+
 NAMES = ("portrait.png", "portrait.jpg", "scan.tif")
 
 
@@ -380,10 +396,10 @@ def reel(tmp_path_factory):
 
 def test_a_film(browser, served, folder, reel, tmp_path):
     """A film beside a photograph: its frames, its settings, the command's bytes."""
-    tab = Tab(browser, served.address, viewport={"width": 1280, "height": 800})
-    page = tab.page
     for found in served.state()["pictures"]:  # of other tests
         served.post(f"/api/pictures/{found['key']}/remove")
+    tab = Tab(browser, served.address, viewport={"width": 1280, "height": 800})
+    page = tab.page
     page.set_input_files("#files", [reel, folder / "portrait.jpg"])
     row = page.locator("#strip li", has_text="reel.mp4")
     row.locator(".pick").click()

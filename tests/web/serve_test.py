@@ -140,10 +140,11 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload(page, name):
             f"POST /api/pictures?name={name} HTTP/1.1\r\n"
             f"Host: 127.0.0.1:{page.port}\r\n"
             f"Origin: {page.address}\r\nX-Token: {serving.TOKEN}\r\n"
-            "Content-Length: 100000\r\n\r\n".encode()
-            + b"x" * 5000
+            "Content-Length: 1000000\r\n\r\n".encode()
+            + b"x" * 300_000
         )
-        assert until(lambda: page.state()["pictures"])
+        # What has come is on the disk and not in memory.
+        assert until(lambda: store.used(page.folder) > 250_000)
         (found,) = page.state()["pictures"]
         assert found["state"] == pictures.RECEIVING
         answer = page.post(f"/api/pictures/{found['key']}/restore", {"choices": GOOD})
