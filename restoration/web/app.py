@@ -227,7 +227,8 @@ class _Server:
                     size += len(chunk)
                     store.check_size(size, limits, film=film)
                     if size - checked > _CHECKED:
-                        store.check_room(self.pictures.folder, _CHECKED, limits.total)
+                        left = max(0, declared - size)
+                        store.check_room(self.pictures.folder, left, limits.total)
                         checked = size
                     file.write(chunk)
         except errors.InputError as error:

@@ -276,6 +276,8 @@ class Pictures:
 
     def fail(self, found: Picture, line: str) -> None:
         """Tells why a picture could not be restored."""
+        if found.key in self._waiting:
+            self._waiting.remove(found.key)
         found.state, found.line = FAILED, self._public(found, line)
 
     def _public(self, found: Picture, line: str) -> str:
