@@ -1,5 +1,7 @@
-# Everything sets itself up: `make demo`, `make test`.
-PYTHON ?= python3
+# Everything sets itself up: `make demo`, `make test`. The newest supported Python that
+# is here is taken, since newer ones get a newer and faster JAX.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+  $$python -c '' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 

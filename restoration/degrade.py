@@ -2,7 +2,10 @@
 
     python -m restoration.degrade -i CLEAN -o DATA --severity 0.5
 
-`DATA/input` contains the degraded images, `DATA/output` the clean ones, as PNG.
+`DATA/input` contains the degraded images, `DATA/output` the clean ones, as PNG. With
+--clips the frames of a clip, as `restoration.extract --every 1` writes them, are
+degraded as a film is: dirt lies on one frame, brightness flickers and the picture
+weaves from frame to frame, while scratches stand and the print is equally faded.
 """
 
 import dataclasses
@@ -55,6 +58,10 @@ class DegradeOptions:
         0, help="side of a square crop, pixels; 0: the whole image", minimum=0
     )
     seed: int = config.option(0, help="seed of the damage", minimum=0)
+    clips: bool = config.option(
+        False,
+        help="frames of a clip share what lasts: fading, blur, standing scratches",
+    )
     masks: bool = config.option(False, help="also write masks of the damage to mask/")
     overwrite: bool = config.option(False, help="replace files that exist")
 
@@ -133,15 +140,15 @@ def _kinds(options: DegradeOptions) -> tuple[str, ...]:
 @functools.cache
 def _compiled(kinds: tuple[str, ...]) -> Callable:
     return jax.jit(
-        lambda key, image, severity: damage.damage(
-            key, image, severity=severity, kinds=kinds
+        lambda key, clip, image, severity: damage.damage(
+            key, image, severity=severity, kinds=kinds, clip=clip
         )
     )
 
 
-def _seeds(options: DegradeOptions, version: _Version) -> np.ndarray:
+def _seeds(options: DegradeOptions, name: str) -> np.ndarray:
     """Returns random numbers that depend only on seed and name, not on other files."""
-    text = f"{options.seed}/{version.name}".encode("utf-8", "surrogateescape")
+    text = f"{options.seed}/{name}".encode("utf-8", "surrogateescape")
     return np.frombuffer(hashlib.sha256(text).digest(), np.uint32)
 
 
@@ -166,17 +173,22 @@ def _degrade_one(options: DegradeOptions, version: _Version) -> None:
     for target in targets:
         if target.exists() and not options.overwrite:
             raise errors.InputError(f"{target}: exists; --overwrite replaces it")
-    seeds = _seeds(options, version)
+    seeds, clip = _seeds(options, version.name), None
+    if options.clips:
+        of_clip = _seeds(options, f"{pairs.clip_of(version.name)}/{version.variant}")
+        clip = jax.random.key(of_clip[0])
     clean = frames.read(version.source)
     if options.crop_size:
-        clean = _crop(clean, options.crop_size, seeds, version.source)
+        # A clip is cropped alike, or nothing would move as it did.
+        where = of_clip if options.clips else seeds
+        clean = _crop(clean, options.crop_size, where, version.source)
     height, width = clean.shape[:2]
     padded = clean
     if not options.crop_size:
         edges = ((0, -height % _STEP), (0, -width % _STEP), (0, 0))
         padded = np.pad(clean, edges, mode="symmetric")
     degraded, mask = _compiled(_kinds(options))(
-        jax.random.key(seeds[0]), padded, np.float32(options.severity)
+        jax.random.key(seeds[0]), clip, padded, np.float32(options.severity)
     )
     for target, image in zip(targets, (degraded, clean, mask), strict=False):
         frames.write(target, np.asarray(image)[:height, :width])

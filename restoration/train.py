@@ -32,7 +32,7 @@ def main(
     options: train_config.TrainConfig,
     process: processes.ProcessOptions = processes.ALONE,
 ) -> None:
-    """Trains as the options say, and tells how it ended."""
+    """Trains as the options say, and says how it ended."""
     _start(options)
     with processes.joined(process):
         result = run.train(options)

@@ -84,6 +84,9 @@ class BenchmarkOptions:
         0, help="film: the first so many frames of each clip; 0: all", minimum=0
     )
     workers: int = config.option(1, help="film: ways measured at once", minimum=1)
+    peer_python: str = config.option(
+        "", help="film: a Python with VapourSynth, to measure SpotLess beside"
+    )
     step: str = config.option("", help="for its own subprocesses")
 
     def __post_init__(self):
@@ -428,7 +431,11 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "gpu": lambda options: gpu.measure(options.quick, _out(options)),
     "damage": lambda options: damage.measure(options.quick),
     "film": lambda options: film.measure(
-        options.data_dir, options.quick, options.frames, options.workers
+        options.data_dir,
+        options.quick,
+        options.frames,
+        options.workers,
+        options.peer_python,
     ),
 }
 

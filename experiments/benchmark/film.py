@@ -7,13 +7,14 @@ folders `input`, `output` (the target) and `mask` (opacity of what lies on the f
 of each. PSNR is of RGB in 8 bits, of each frame; frames are averaged to clips, clips to
 tracks. Inside damage is where opacity is over 0.1, outside where it is under 0.01, both
 over all pixels of a clip. Clips that trained the finder and those that it never saw are
-told apart.
+distinguished.
 """
 
 import functools
 import multiprocessing
 import pathlib
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -66,11 +67,21 @@ def score(
     restored: pathlib.Path, target: pathlib.Path, mask: pathlib.Path
 ) -> dict[str, float]:
     """Scores one film: PSNR in dB, whole, inside and outside damage, worst frame."""
-    found, wanted, masks = _frames(restored), _frames(target), _frames(mask, "gray")
+    found = _frames(restored)
+    wanted = _frames(target)
     if len(found) != len(wanted):
         raise errors.InputError(
             f"{restored}: {len(found)} frames where {len(wanted)} are wanted"
         )
+    return score_frames(found, wanted, _frames(mask, "gray"))
+
+
+def score_frames(
+    found: Sequence[np.ndarray],
+    wanted: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+) -> dict[str, float]:
+    """Scores frames, uint8 (height, width, 3); masks are uint8 (height, width)."""
     squared = [
         ((a.astype(np.float64) - b) / 255) ** 2
         for a, b in zip(found, wanted, strict=True)
@@ -107,7 +118,11 @@ def _trained_on() -> set[str]:
 
 
 def measure(
-    data_dir: str, quick: bool, frames: int = 0, workers: int = 1
+    data_dir: str,
+    quick: bool,
+    frames: int = 0,
+    workers: int = 1,
+    peer_python: str = "",
 ) -> dict[str, Any]:
     """Restores every clip of a benchmark in every way, and scores the results.
 
@@ -116,6 +131,8 @@ def measure(
       quick: the first four frames of each clip alone.
       frames: the first so many frames alone; 0 for all.
       workers: ways that are measured at once; speed is of one alone.
+      peer_python: a Python that has VapourSynth, to measure `film_peer` beside; "":
+        it is not measured.
 
     Raises:
       InputError: where the folder does not hold the benchmark.
@@ -139,7 +156,7 @@ def measure(
             if pathlib.PurePath(c).stem not in known
         ],
         "finder": "network" if film.WEIGHTS.is_file() else "spikes",
-        "peers": "not run",
+        "peers": "SpotLess" if peer_python else "not run",
         "runs": {},
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -156,18 +173,23 @@ def measure(
                 )
                 for clip in clips
             }
-            result["runs"][f"{track}, nothing done"] = _told(rows, known)
+            result["runs"][f"{track}, nothing done"] = _summary(rows, known)
+        for track in ("dirt", "worn") if peer_python else ():
+            rows, speed = _run_peer(peer_python, work / track, clips)
+            name = f"{track}, SpotLess"
+            result["runs"][name] = _summary(rows, known)
+            result["runs"][name]["frames a second"] = speed
         ways = functools.partial(_run, work=work, clips=clips)
         spawn = multiprocessing.get_context("spawn")
         with futures.ProcessPoolExecutor(max(workers, 1), spawn) as pool:
             # Without the network's weights the first run is of spikes alone.
             names = [n for n in _RUNS if film.WEIGHTS.is_file() or "alone" not in n]
             for name, (rows, speed) in zip(names, pool.map(ways, names), strict=True):
-                told = _told(rows, known)
-                told["settings"] = _RUNS[name][2]
+                summary = _summary(rows, known)
+                summary["settings"] = _RUNS[name][2]
                 # Several at once say nothing about speed.
-                told["frames a second"] = speed if workers < 2 else None
-                result["runs"][name] = told
+                summary["frames a second"] = speed if workers < 2 else None
+                result["runs"][name] = summary
     return result
 
 
@@ -194,14 +216,50 @@ def _run(
     return rows, round(count / seconds, 2)
 
 
-def _told(rows: dict[str, dict[str, float]], known: set[str]) -> dict[str, Any]:
+def _run_peer(
+    python: str, track: pathlib.Path, clips: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Cleans the clips of a track with the peer; as `_run`."""
+    rows, seconds, count = {}, 0.0, 0
+    script = pathlib.Path(__file__).with_name("film_peer.py")
+    for clip in tqdm.tqdm(clips, desc="SpotLess", unit="clip"):
+        shown = np.stack(_frames(track / "input" / clip))
+        planes = np.ascontiguousarray(shown.transpose(0, 3, 1, 2))
+        try:
+            done = subprocess.run(
+                [python, str(script), *map(str, shown.shape[:3])],
+                input=planes.tobytes(), capture_output=True, check=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise errors.InputError(
+                f"--peer_python={python}: {error.strerror}; give a Python 3.12 or "
+                "newer that has VapourSynth"
+            ) from None
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise errors.InputError(
+                f"--peer_python={python}: {lines[-1] if lines else 'failed'}; "
+                "pip install numpy vapoursynth vapoursynth-mvtools vapoursynth-zsmooth"
+            )
+        cleaned = np.frombuffer(done.stdout, np.uint8).reshape(planes.shape)
+        seconds += float(done.stderr.split()[-1])
+        count += len(cleaned)
+        rows[clip] = score_frames(
+            cleaned.transpose(0, 2, 3, 1),
+            _frames(track / "output" / clip),
+            _frames(track / "mask" / clip, "gray"),
+        )
+    return rows, round(count / seconds, 2)
+
+
+def _summary(rows: dict[str, dict[str, float]], known: set[str]) -> dict[str, Any]:
     held_out = [r for c, r in rows.items() if pathlib.PurePath(c).stem not in known]
-    told: dict[str, Any] = {"mean": _mean(list(rows.values()))}
-    told["mean"]["worst of all"] = round(min(r["worst"] for r in rows.values()), 2)
+    summary: dict[str, Any] = {"mean": _mean(list(rows.values()))}
+    summary["mean"]["worst of all"] = round(min(r["worst"] for r in rows.values()), 2)
     if held_out:
-        told["held out"] = _mean(held_out)
-    told["clips"] = {
+        summary["held out"] = _mean(held_out)
+    summary["clips"] = {
         pathlib.PurePath(c).stem: {k: round(v, 2) for k, v in r.items()}
         for c, r in rows.items()
     }
-    return told
+    return summary

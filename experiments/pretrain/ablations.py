@@ -35,7 +35,7 @@ with epy.lazy_imports():
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1]
 
-# What decides the numbers, besides what `runs.code_version` tells of.
+# What decides the numbers, besides what `runs.code_version` covers.
 _SOURCES = ("experiments/pretrain/ablations.py", "experiments/pretrain/pretrain.py",
             "restoration/data/drawn_pairs.py", "restoration/damage/overlays.py",
             "restoration/models/nafnet.py")  # fmt: skip

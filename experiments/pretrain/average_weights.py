@@ -21,7 +21,7 @@ with epy.lazy_imports():
 
     from restoration.models import pretrained
 
-# What a card tells of the weights themselves, which are others here.
+# Entries of a card about the weights themselves, which are others here.
 _OF_THE_WEIGHTS = ("model", "command", "figures", "stored as", "sha256")
 
 

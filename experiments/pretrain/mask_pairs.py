@@ -5,7 +5,7 @@ drawn once, by `restoration.damage` and by scanning (`render` and `Material`), a
 pair composes it anew with NumPy and OpenCV: which, where, how large, turned, flipped,
 in which color and how opaque. A pair takes some 10 ms.
 
-All of a pair follows from the seed, the step and its place in the batch.
+All of a pair follows from the seed, the step and its index in the batch.
 """
 
 import functools
@@ -421,7 +421,7 @@ def draw_batch(
       What `draw_pair` returns, stacked.
     """
     pairs = [
-        draw_pair(np.random.default_rng([seed, step, place]), material, recipe)
-        for place in range(count)
+        draw_pair(np.random.default_rng([seed, step, index]), material, recipe)
+        for index in range(count)
     ]
     return {name: np.stack([pair[name] for pair in pairs]) for name in pairs[0]}

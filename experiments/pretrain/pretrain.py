@@ -37,10 +37,10 @@ with epy.lazy_imports():
 # Recipes of the shipped weights, and those that are installed with the package.
 RECIPES = (pathlib.Path(__file__).parent / "recipes", recipe.FOLDER)
 
-# The file of a workdir that tells what its run began with.
+# The file of a workdir that records what its run began with.
 _START = "start.json"
 
-# What the card tells of the run whose weights this one began with.
+# What the card says of the run whose weights this one began with.
 _OF_THE_START = ("training data", "recipe", "kinds of damage", "steps", "complete",
                  "pairs seen", "command", "machine", "sha256", "average of",
                  "began with")  # fmt: skip
@@ -82,7 +82,7 @@ class PretrainOptions(train_config.TrainConfig):
     )
     pack: str = config.option("", help="write what is needed to this .zip, and stop")
     out: str = config.option("", help="weights file; by default in the workdir")
-    limits: str = config.option(_LIMITS, help="what the card tells of limits")
+    limits: str = config.option(_LIMITS, help="limits, for the card")
 
     def __post_init__(self):
         """Checks limits, choices, and that there are pictures."""

@@ -244,7 +244,9 @@ def draw_pairs(key: Any, material: Material, count: int) -> Pairs:
         chosen = found[(chance * len(found)).astype(jnp.int32)]
         side = grader.CELLS // _SPARSE
         parts = chosen.reshape(count, side, _SPARSE, side, _SPARSE, -1)
-        row, column = (place.astype(jnp.int32) for place in (common.row, common.column))
+        row, column = (
+            corner.astype(jnp.int32) for corner in (common.row, common.column)
+        )
         return parts[:, :, row, :, column]
 
     crop, dirt = picked(material.crops, each.crop), picked(material.dirt, each.dirt)

@@ -11,7 +11,7 @@ come out as they went in, and with grain, blur and JPEG drawn on them, on which 
 landed, nothing wide should be changed. With a finder, a track with masks is scored once
 more with its true masks given in place of what is found, and the finder's average
 precision is measured. Of healthy pictures made to look old, and of `--specks`, pictures
-full of specks that belong there, it is told what was falsely taken (`harm`). All
+full of specks that belong there, the table says what was falsely taken (`harm`). All
 figures go to one JSON file; what other weights gave stays there while they are shipped.
 """
 

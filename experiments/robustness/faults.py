@@ -98,9 +98,9 @@ def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         for number in range(count):
             truth = generator.random((4, 4, 3)).repeat(6, 0).repeat(5, 1)
             noisy = np.clip(truth + generator.normal(0, 0.1, truth.shape), 0, 1)
-            place = folder / "pairs" / split
-            frames.write(place / "output" / f"{split}_{number}.png", truth)
-            frames.write(place / "input" / f"{split}_{number}.png", noisy)
+            root = folder / "pairs" / split
+            frames.write(root / "output" / f"{split}_{number}.png", truth)
+            frames.write(root / "input" / f"{split}_{number}.png", noisy)
     prepared = folder / "arrays"
     prepared.mkdir()
     array_files.write(prepared, pairs.find_splits(folder / "pairs"))
@@ -412,7 +412,7 @@ def damage(rounds: int, seed: int, folder: pathlib.Path) -> dict:
       folder: an empty one, to work in.
 
     Returns:
-      For each kind "tried", "named" (a warning told the file and the step that is
+      For each kind "tried", "named" (a warning named the file and the step that is
       used instead) and "restored" (that step's state, bit for bit).
     """
     data = make_data(folder)
@@ -438,8 +438,8 @@ def damage(rounds: int, seed: int, folder: pathlib.Path) -> dict:
                 manager = checkpoint.open_manager(copy, keep=options.keep)
                 state = checkpoint.restore_latest(manager, _new_state(options))
                 manager.close()
-            told = [line for line in lines if name in line and str(before) in line]
-            found[kind]["named"] += len(told) == 1
+            warnings = [line for line in lines if name in line and str(before) in line]
+            found[kind]["named"] += len(warnings) == 1
             same = int(state.step) == before and trained.digest(copy) == expected
             found[kind]["restored"] += same
     return found
@@ -485,9 +485,9 @@ def disk(rounds: int, seed: int, folder: pathlib.Path, epochs: int = 8) -> dict:
       epochs: of each run.
 
     Returns:
-      "rounds"; "told", the number of runs that ended with exit code 2 and one line with
-      the reason; "equal", the number of runs that ended like an uninterrupted run after
-      they were continued; and "different", the differences of the others.
+      "rounds"; "refused", the number of runs that ended with exit code 2 and one line
+      with the reason; "equal", the number of runs that ended like an uninterrupted run
+      after they were continued; and "different", the differences of the others.
     """
     if not has_small_disks():
         raise errors.InputError(
@@ -501,7 +501,12 @@ def disk(rounds: int, seed: int, folder: pathlib.Path, epochs: int = 8) -> dict:
         schedule="constant",
     )
     finish(whole, compiled)
-    found: dict[str, Any] = {"rounds": rounds, "told": 0, "equal": 0, "different": []}
+    found: dict[str, Any] = {
+        "rounds": rounds,
+        "refused": 0,
+        "equal": 0,
+        "different": [],
+    }
     for number in tqdm.trange(rounds, unit="run", desc="disk"):
         generator = np.random.default_rng((seed, number))
         out = folder / f"out{number}"
@@ -514,11 +519,11 @@ def disk(rounds: int, seed: int, folder: pathlib.Path, epochs: int = 8) -> dict:
             parts = _fill_disk(options, environment, out, size)
         (code, said), (again, _) = parts
         lines = [line for line in said.splitlines() if "no space left" in line]
-        told = code == 2 and len(lines) == 1 and "Traceback" not in said
-        found["told"] += told
+        refused = code == 2 and len(lines) == 1 and "Traceback" not in said
+        found["refused"] += refused
         different = repeat.compare(folder / "whole", out / "run")
         found["equal"] += again == 0 and not different
-        if not told or again or different:
+        if not refused or again or different:
             found["different"].append([number, code, said[-300:], again, *different])
     return found
 
@@ -536,7 +541,7 @@ def _keep(path: pathlib.Path, what: str, found: dict) -> None:
 def _is_kept(found: dict) -> bool:
     """Returns whether all rounds had the promised outcome."""
     tried = found["rounds"] if "rounds" in found else found["tried"]
-    promised = ("equal", "told", "named", "restored")
+    promised = ("equal", "refused", "named", "restored")
     return all(found[name] == tried for name in promised if name in found)
 
 

@@ -151,7 +151,7 @@ def run(main: Callable[..., int | None], options_class: type, *others: type) -> 
             sys.exit(2)
         except OSError as error:
             # A disk, a permission, a name: no fault of the program, and no one else's
-            # remedy. What is known better is told where it happens.
+            # remedy. Where more is known, it is said where it happens.
             if error.filename is None:
                 raise
             print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -165,7 +165,7 @@ def run(main: Callable[..., int | None], options_class: type, *others: type) -> 
             options = parse(argv, options_class, flags.FLAGS)
         except SystemExit:  # only --help leaves while parsing, with absl's code 1
             sys.exit(0)
-        # app.run would raise it to INFO, where Orbax tells of its every step.
+        # app.run would raise it to INFO, where Orbax logs its every step.
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING
         return [options, *(_from_flags(other, flags.FLAGS) for other in others)]

@@ -113,7 +113,7 @@ def differences(
 
 
 def parse(text: str | bytes) -> Any:
-    """Returns what JSON that may come from anywhere tells.
+    """Parses JSON that may come from anywhere.
 
     Raises:
       ValueError: for what is no JSON, and for what is nested too deep to be read.

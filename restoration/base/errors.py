@@ -12,7 +12,7 @@ def _one_line(text: str) -> str:
 
 
 class InputError(ValueError):
-    """Bad input, told in one line that names the thing and the remedy.
+    """Bad input, reported in one line that names the thing and the remedy.
 
     Entry points print the line without a traceback and exit with code 2, or
     report it and go on with the next file. Whatever is in a file's name, it stays

@@ -78,7 +78,7 @@ def cells(
     cell_row, cell_column = jnp.floor(down), jnp.floor(right)
 
     def seed_of(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns the word and the place of the seed of the i-th of nine cells."""
+        """Returns the word and the position of the seed of the i-th of nine cells."""
         row, column = cell_row + (i // 3 - 1), cell_column + (i % 3 - 1)
         word = _hash(row.astype(jnp.int32), column.astype(jnp.int32), seed)
         y = row + 0.12 + 0.76 * _unit(word << 16)

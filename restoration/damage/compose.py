@@ -61,6 +61,10 @@ FILM = (
 PHOTO = (*FILM, "blur", "contrast", "fading", "cast", "creases", "missing", "jpeg")
 
 
+# What a film has all along a clip, while all else is another in each frame.
+LASTING = (*_PRINT, "running_scratches")
+
+
 def _dirt(keys, image, *, severity, kinds):
     """Draws all damage that covers the print, on black.
 
@@ -115,6 +119,7 @@ def damage(
     kinds: tuple[str, ...] = PHOTO,
     dirtiness: jax.typing.ArrayLike = 1.0,
     opacity: jax.typing.ArrayLike = 1.0,
+    clip: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Damages an image.
 
@@ -129,6 +134,9 @@ def damage(
         traced. At 0 nothing is covered.
       opacity: factor of the opacity of the kinds that cover the image, which is limited
         to 1.
+      clip: PRNG key of the clip of which the image is a frame: it draws what lasts
+        (`LASTING`: how the print aged, scratches that stand) and how dirty the film is,
+        while `key` draws what comes and goes with each frame.
 
     Returns:
       The damaged image and the (H, W) opacity of all that was painted over it.
@@ -138,6 +146,10 @@ def damage(
         raise ValueError(f"unknown kinds of damage: {sorted(unknown)}")
     *keys, common = fields.split(key, len(KINDS) + 1)
     keys = dict(zip(KINDS, keys, strict=True))
+    if clip is not None:
+        *of_clip, common = fields.split(clip, len(KINDS) + 1)
+        of_clip = dict(zip(KINDS, of_clip, strict=True))
+        keys |= {name: of_clip[name] for name in LASTING}
     severity = fields.limited(severity)
 
     (one,) = fields.draw(common, ((), {"dirty": (0, 1), "order": (0, 1)}))

@@ -31,7 +31,7 @@ KINDS = {
     "glints": outdoors.random_glints,
 }
 
-# How often each is drawn, of all that are drawn together: seldom what can be told from
+# How often each is drawn, of all that are drawn together: seldom what differs from
 # damage by its surroundings alone.
 SHARE = {
     "stars": 0.1,

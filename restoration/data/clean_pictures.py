@@ -31,9 +31,9 @@ Files = dict[str, bytes]
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders.sort()
-        yield from (pathlib.Path(place) / name for name in sorted(names))
+        yield from (pathlib.Path(parent) / name for name in sorted(names))
 
 
 def read_files(path: str, *, inside: str) -> Files:
@@ -49,24 +49,24 @@ def read_files(path: str, *, inside: str) -> Files:
     Raises:
       InputError: where there are none.
     """
-    place = pathlib.Path(path)
+    root = pathlib.Path(path)
     files: Files = {}
-    if place.is_dir():
-        for file in _walk(place):
+    if root.is_dir():
+        for file in _walk(root):
             if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."):
-                files[file.relative_to(place).as_posix()] = file.read_bytes()
+                files[file.relative_to(root).as_posix()] = file.read_bytes()
     else:
         try:
-            with zipfile.ZipFile(place) as archive:
+            with zipfile.ZipFile(root) as archive:
                 for name in sorted(archive.namelist()):
                     if name.startswith(inside) and name.lower().endswith(_SUFFIXES):
                         files[name.removeprefix(inside)] = archive.read(name)
         except (OSError, zipfile.BadZipFile) as error:
             raise errors.InputError(
-                f"{place}: neither a folder nor a packed file ({error}); check the path"
+                f"{root}: neither a folder nor a packed file ({error}); check the path"
             ) from None
     if not files:
-        raise errors.InputError(f"{place}: no images ({', '.join(_SUFFIXES)})")
+        raise errors.InputError(f"{root}: no images ({', '.join(_SUFFIXES)})")
     return files
 
 
@@ -99,7 +99,7 @@ def _starts(length: int, side: int) -> list[int]:
     """Returns where pieces begin that cover a length, overlapping by a quarter."""
     room = max(0, length - side)
     count = -(-room // (side * 3 // 4)) + 1
-    return [round(place) for place in np.linspace(0, room, count)]
+    return [round(start) for start in np.linspace(0, room, count)]
 
 
 def cut(files: Mapping[str, bytes], side: int) -> np.ndarray:

@@ -64,7 +64,7 @@ class Reader(NamedTuple):
 def tensorflow() -> Any:
     """Imports TensorFlow, quietly and away from any accelerator."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # It tells of oneDNN at any level, and pictures are read without.
+    # It logs oneDNN at any level, and pictures are read without.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
@@ -95,7 +95,7 @@ def decode(data: Any) -> Any:
         )
 
     def other() -> Any:
-        # Despite its name it tells JPEG from PNG by content. The default DCT is
+        # Despite its name it distinguishes JPEG from PNG by content. The default DCT is
         # a fast approximation; the accurate one is what libvips decodes with.
         return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
@@ -184,8 +184,8 @@ def file_reader(members: Sequence[pairs.Pair]) -> Reader:
         return *same_size(degraded, target, what), input_path
 
     def explain(error: Exception) -> errors.InputError:
-        if told := assertion(error):
-            return told
+        if refusal := assertion(error):
+            return refusal
         for pair in members:
             for path in (pair.input, pair.output):
                 try:
@@ -330,22 +330,22 @@ def _begin_again(
                 raise reader.explain(error) from None
 
 
-def _find_bad(reader: Reader, places: np.ndarray, bad: bad_pairs.Bad) -> bool:
+def _find_bad(reader: Reader, indices: np.ndarray, bad: bad_pairs.Bad) -> bool:
     """Adds those of some pairs that cannot be read; returns whether there are any."""
     tf = tensorflow()
     before = len(bad)
-    for place in sorted(set(places.tolist())):
+    for index in sorted(set(indices.tolist())):
         try:
-            reader.load(*(tf.constant(key[place]) for key in reader.keys))
+            reader.load(*(tf.constant(key[index]) for key in reader.keys))
         except (tf.errors.OpError, errors.InputError) as error:
-            bad_pairs.add(bad, place, reader.names, _reason(error))
+            bad_pairs.add(bad, index, reader.names, _reason(error))
     return len(bad) > before
 
 
 def _reason(error: Exception) -> str:
     """Returns in a line why a pair could not be read, without TensorFlow's marks."""
-    told = assertion(error)
-    text = str(told) if told else getattr(error, "message", str(error))
+    refusal = assertion(error)
+    text = str(refusal) if refusal else getattr(error, "message", str(error))
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip()
     return text.split("\n")[0][:200]
 
@@ -354,7 +354,7 @@ def evaluation_batches(reader: Reader, *, batch_size: int) -> Iterator[dict[str,
     """Yields whole images, every pair once, in batches of one size each.
 
     The last batch of each size is padded with zeros so that its shape is that
-    of the others; `mask` tells the padding from the images.
+    of the others; `mask` distinguishes the padding from the images.
 
     Args:
       reader: reads the pairs to evaluate.

@@ -95,9 +95,9 @@ def _arrays(folder: pathlib.Path) -> Source:
     ) -> Iterator[dict]:
         del bad  # memory-mapped rows can always be read
         degraded, clean = opened.arrays[chosen[0].split]
-        places = [record.index for record in chosen]
+        indices = [record.index for record in chosen]
         return arrays.train_batches(
-            lambda number: (degraded[places[number]], clean[places[number]]),
+            lambda number: (degraded[indices[number]], clean[indices[number]]),
             [record.name for record in chosen],
             **options,
         )

@@ -134,6 +134,32 @@ def _machine() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _cache_folder() -> pathlib.Path | None:
+    """Returns the user's folder for programs of this machine, None if not writable."""
+    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    shared = pathlib.Path(root) / "film-restoration" / "xla" / _machine()
+    try:
+        shared.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return shared if os.access(shared, os.W_OK) else None
+
+
+def program_folder() -> pathlib.Path | None:
+    """Returns the folder of traced programs; None where none are cached.
+
+    It lies in the folder of compiled programs, so that JAX_COMPILATION_CACHE_DIR, if
+    set, moves both. Nothing is kept before `cache_compilations` is called.
+    """
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        return None
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    root = pathlib.Path(given) if given else _cache_folder()
+    return root and root / "traced"
+
+
 def cache_compilations() -> None:
     """Caches compiled programs on disk, in the user's cache folder.
 
@@ -146,19 +172,19 @@ def cache_compilations() -> None:
         return
     import jax
 
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    shared = pathlib.Path(root) / "film-restoration" / "xla" / _machine()
+    shared = _cache_folder()
+    if shared is None:
+        return
     try:
-        shared.mkdir(parents=True, exist_ok=True)
         own = pathlib.Path(tempfile.mkdtemp(prefix=".run-", dir=shared))
     except OSError:
         return
     known = set()
     for entry in shared.iterdir():
-        if entry.is_dir() and time.time() - entry.stat().st_mtime > _STALE:
-            shutil.rmtree(
-                entry, ignore_errors=True
-            )  # left by a process that was killed
+        # Left by a process that was killed.
+        abandoned = entry.name.startswith(".run-") and entry.is_dir()
+        if abandoned and time.time() - entry.stat().st_mtime > _STALE:
+            shutil.rmtree(entry, ignore_errors=True)
         if entry.is_file():
             known.add(entry.name)
             with contextlib.suppress(OSError):

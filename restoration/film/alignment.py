@@ -5,7 +5,7 @@ are searched in the second at several scales and shifts, which gives hypotheses 
 geometry. For each of them, frames are matched in order by dynamic programming; both
 films may have frames that the other lacks. The hypothesis with the best match wins.
 Geometry and match are then refined in turns, since in a pan an error in space looks
-like an error in time. If the whole film is one steady pan, the two cannot be told
+like an error in time. If the whole film is one steady pan, the two cannot be kept
 apart; a cut, a zoom or a change of speed decides.
 """
 

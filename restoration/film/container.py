@@ -42,7 +42,7 @@ _LOSSLESS = (
     "v408", "v410", "r210", "qtrle", "png", "dpx", "tiff", "bmp", "zlib",
 )  # fmt: skip
 
-# `--codec`, the encoder and what it is told. Parts are joined, so no frame may refer to
+# `--codec`, the encoder and its settings. Parts are joined, so no frame may refer to
 # frames of another part, nor be stored before ones that are shown earlier.
 CODECS = {
     "ffv1": ("ffv1", {"level": "3", "g": "1", "slicecrc": "1", "slices": "4"}),
@@ -101,9 +101,9 @@ class Source:
       layout: how these are to be read.
       height: pixels, as stored.
       width: the same.
-      rate: frames a second on average; None where nothing tells.
+      rate: frames a second on average; None where unknown.
       time_base: unit of times, seconds.
-      aspect: of a pixel, width by height; None where nothing tells.
+      aspect: of a pixel, width by height; None where unknown.
       matrix: nine integers of FFmpeg's display matrix, which turns or mirrors frames
         when they are shown; empty without one.
       colors: FFmpeg's numbers of range, primaries, transfer and matrix.
@@ -446,7 +446,7 @@ class Encoding:
 
     Attributes:
       codec: FFmpeg's name of the encoder.
-      settings: what it is told.
+      settings: of the encoder.
       format: of the pixels that it takes.
       suffix: of the result's file.
       notes: what is not kept, a line each.

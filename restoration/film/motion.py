@@ -84,13 +84,13 @@ def filled_from_around(
     return result
 
 
-def places(field: np.ndarray) -> np.ndarray:
+def positions(field: np.ndarray) -> np.ndarray:
     """Returns where each pixel lies in the other frame, float32 (height, width, 2)."""
     height, width = field.shape[:2]
-    place = field.copy()
-    place[..., 0] += np.arange(width, dtype=np.float32)
-    place[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return place
+    position = field.copy()
+    position[..., 0] += np.arange(width, dtype=np.float32)
+    position[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return position
 
 
 def warped(image: np.ndarray, field: np.ndarray) -> np.ndarray:
@@ -105,28 +105,28 @@ def warped(image: np.ndarray, field: np.ndarray) -> np.ndarray:
     """
     return cv2.remap(
         image,
-        places(field),
+        positions(field),
         None,
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
 
 
-def sampled(plane: np.ndarray, place: np.ndarray) -> np.ndarray:
+def sampled(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Samples a plane bicubically.
 
     Args:
       plane: (height, width).
-      place: float32 (n, 2), (x, y) in pixels of the plane.
+      position: float32 (n, 2), (x, y) in pixels of the plane.
 
     Returns:
       float32 (n,); beyond the border the border goes on.
     """
-    count = len(place)
+    count = len(position)
     if not count:
         return np.empty(0, np.float32)
     padded = np.zeros((-(-count // _ROW) * _ROW, 2), np.float32)
-    padded[:count] = place
+    padded[:count] = position
     found = cv2.remap(
         plane,
         padded.reshape(-1, _ROW, 2),

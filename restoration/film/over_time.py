@@ -251,9 +251,9 @@ def filled(
         total = np.zeros(len(rows), np.float32)
         shares: dict[int, np.ndarray] = {}
         for number, reference in enumerate(references):
-            place = reference.field[down, across] / np.float32([wide, high])
-            place += np.stack([columns, rows], -1).astype(np.float32)
-            values = motion.sampled(reference.frame.planes[index], place)
+            position = reference.field[down, across] / np.float32([wide, high])
+            position += np.stack([columns, rows], -1).astype(np.float32)
+            values = motion.sampled(reference.frame.planes[index], position)
             values = (values - base) * np.float32(reference.gain) + base
             total += weights[:, number] * values
             # A frame may be a reference twice.
@@ -279,7 +279,7 @@ def grain_of(
     """Returns grain like this frame's own, for places that are filled.
 
     It is the frame's own, what sets it apart from its references, moved so that what
-    is masked takes that of another place.
+    is masked takes that of another position.
 
     Returns:
       float32 (height, width) in samples, of about the deviation of the grain.

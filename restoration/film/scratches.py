@@ -188,7 +188,7 @@ def removed(
       layout: how planes are to be read.
 
     Yields:
-      The frames; `scratched` tells what was filled.
+      The frames; `scratched` is what was filled.
     """
 
     def looked(still: stills.Still) -> tuple[stills.Still, list[_Line]]:

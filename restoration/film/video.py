@@ -204,20 +204,20 @@ def _doubts(
 
 
 def _seconds(stream: "av.VideoStream") -> float:
-    """Returns how long the picture track is by the header; 0 where not told."""
+    """Returns how long the picture track is by the header; 0 where unknown."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    # Matroska tells it in a tag, as 00:00:05.480000000.
-    told = re.fullmatch(
+    # Matroska has it in a tag, as 00:00:05.480000000.
+    written = re.fullmatch(
         r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")
     )
-    if not told:
+    if not written:
         return 0.0
-    return 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
+    return 3600 * int(written[1]) + 60 * int(written[2]) + float(written[3])
 
 
 def length_of(stream: "av.VideoStream") -> int:
-    """Returns a track's number of frames by its duration; 0 where not told."""
+    """Returns a track's number of frames by its duration; 0 where unknown."""
     return round(_seconds(stream) * float(stream.average_rate or 0))
 
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from restoration.base import errors
 from restoration.models import apply
 
-# Cores overlap by so many pixels, unless told otherwise.
+# Cores overlap by so many pixels, unless another number is given.
 OVERLAP = 16
-
 
 # Above so many bytes a strip is large, and smaller ones are looked for.
 _STRIP = 96 * 2**20
@@ -25,6 +24,8 @@ class Grid:
       overlap: pixels over which neighbouring cores are blended.
       stride: the grid of the model's pooling, on which tiles begin.
       batch: tiles computed at once.
+      edge: pixels by which the image is continued beyond its own edges, a multiple of
+        the stride and at most the context; None: as many as the context.
     """
 
     tile: tuple[int, int]
@@ -32,21 +33,41 @@ class Grid:
     overlap: int
     stride: int
     batch: int
+    edge: int | None = None
+
+    @property
+    def border(self) -> int:
+        """Pixels by which the image is continued beyond its edges."""
+        return self.context if self.edge is None else self.edge
 
     @property
     def core(self) -> tuple[int, int]:
-        """Height and width of the part of a tile that is used, pixels."""
+        """Height and width of what is used of a tile inside an image, pixels."""
         height, width = self.tile
         return height - 2 * self.context, width - 2 * self.context
 
     @property
     def inner(self) -> tuple[slice, slice]:
-        """Where in a tile its core lies."""
+        """Where in a tile everything lies that is ever used of one."""
         height, width = self.tile
         return (
-            slice(self.context, height - self.context),
-            slice(self.context, width - self.context),
+            slice(self.border, height - self.border),
+            slice(self.border, width - self.border),
         )
+
+
+class Core(NamedTuple):
+    """What is used of a tile, along one axis.
+
+    Attributes:
+      start: where it begins in the image.
+      first: where it begins in the tile.
+      length: pixels.
+    """
+
+    start: int
+    first: int
+    length: int
 
 
 def make_grid(
@@ -98,18 +119,40 @@ def halved(grid: Grid) -> Grid | None:
     return dataclasses.replace(grid, tile=(height, width))
 
 
-def core_starts(grid: Grid, size: tuple[int, int]) -> tuple[list[int], list[int]]:
-    """Returns where cores begin, down and across."""
+def _cores(length: int, side: int, grid: Grid) -> list[Core]:
+    """Returns the cores along an axis of so many pixels, of tiles of a side."""
+    border, context = grid.border, grid.context
+    inside = side - 2 * context
+    # Where tiles begin, counted from the first one.
+    places = starts(
+        length + 2 * border,
+        core=side,
+        overlap=side - inside + grid.overlap,
+        stride=grid.stride,
+    )
+    found = []
+    for place in places:
+        first = border if place == 0 else context
+        last = side - (border if place == places[-1] else context)
+        found.append(Core(place - border + first, first, last - first))
+    return found
+
+
+def cores(grid: Grid, size: tuple[int, int]) -> tuple[list[Core], list[Core]]:
+    """Returns the cores of an image of a height and width, down and across.
+
+    A tile at the image's edge is used up to there, and needs no more context on that
+    side than `border`.
+    """
     down, across = (
-        starts(length, core=core, overlap=grid.overlap, stride=grid.stride)
-        for length, core in zip(size, grid.core, strict=True)
+        _cores(length, side, grid) for length, side in zip(size, grid.tile, strict=True)
     )
     return down, across
 
 
 def computed(grid: Grid, size: tuple[int, int]) -> int:
     """Returns the pixels that tiles compute of an image of a height and width."""
-    down, across = core_starts(grid, size)
+    down, across = cores(grid, size)
     batches = -(-len(down) * len(across) // grid.batch)
     return batches * grid.batch * grid.tile[0] * grid.tile[1]
 

@@ -4,7 +4,8 @@ A pixel's result depends on no more than the model's halo around it, so a tile's
 inner part, its core, is exactly what the whole image would give. Cores overlap
 by a ramp and are blended with a smooth window, which hides what differs in
 models that are not exactly local. Beyond its borders an image is continued by
-reflection, so that the result does not depend on where tiles lie.
+reflection, as far as the model sees or, where a grid's `edge` is less, nearly so: a
+tile at the image's edge is then used for more, and less is computed twice.
 
 Images pass through as strips: rows come in, restored rows go out, and only
 about one row of tiles is in memory.
@@ -57,7 +58,7 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
 def make_compute(
     apply: Callable[[Any, jnp.ndarray], jnp.ndarray], grid: layout.Grid
 ) -> Callable[[Any, np.ndarray], jnp.ndarray]:
-    """Returns compute(parameters, tiles), jitted: what a network gives in the cores.
+    """Returns compute(parameters, tiles), jitted: what a network gives inside tiles.
 
     Args:
       apply: of parameters and float tiles (batch, *tile, channels in), float
@@ -65,19 +66,20 @@ def make_compute(
       grid: how tiles lie.
 
     Returns:
-      A function of parameters and tiles that gives float32 (batch, *core,
-      channels out) in [0, 1].
+      A function of parameters and tiles that gives their inner parts, see
+      `Grid.inner`, float32 (batch, height, width, channels out) in [0, 1].
     """
 
     @jax.jit
     def compute(parameters: Any, tiles: jnp.ndarray) -> jnp.ndarray:
-        cores = apply(parameters, tiles)[:, *grid.inner]
-        return jnp.clip(cores, 0, 1).astype(jnp.float32)
+        inner = apply(parameters, tiles)[:, *grid.inner]
+        return jnp.clip(inner, 0, 1).astype(jnp.float32)
 
     return compute
 
 
-_Placed = tuple[int, int, np.ndarray]
+# Rows and columns of a tile that are used, and the tile or its inner part.
+_Placed = tuple[layout.Core, layout.Core, np.ndarray]
 
 
 def _cut(
@@ -86,14 +88,15 @@ def _cut(
     size: tuple[int, int],
     prepare: Callable[[np.ndarray], np.ndarray],
 ) -> Iterator[_Placed]:
-    """Yields (top, left, tile) row by row of tiles, reading no further than needed."""
+    """Yields tiles, row by row of them, reading no further than needed."""
     height, width = size
     blocks, band, first, have = iter(blocks), collections.deque(), 0, 0
-    down, across = (np.arange(-grid.context, side - grid.context) for side in grid.tile)
-    tops, lefts = layout.core_starts(grid, size)
-    columns = [(left, mirrored(left + across, width)) for left in lefts]
+    down, across = map(np.arange, grid.tile)
+    tops, lefts = layout.cores(grid, size)
+    columns = [(left, mirrored(left.start - left.first + across, width))
+               for left in lefts]  # fmt: skip
     for top in tops:
-        rows = mirrored(top + down, height)
+        rows = mirrored(top.start - top.first + down, height)
         while have <= rows.max():
             band.append(next(blocks))
             have += len(band[-1])
@@ -107,19 +110,27 @@ def _cut(
             yield top, left, prepare(tile)
 
 
+def _used(core: layout.Core, border: int) -> slice:
+    """Returns where a core lies in a tile's inner part."""
+    return slice(core.first - border, core.first - border + core.length)
+
+
 def _computed(
     tiles: Iterable[_Placed],
     compute: Callable[[np.ndarray], Any],
     grid: layout.Grid,
     changes: Callable[[np.ndarray], bool],
 ) -> Iterator[_Placed]:
-    """Yields (top, left, core); a batch is computed while the next is cut."""
+    """Yields cores; a batch is computed while the next is cut."""
     tiles, running = iter(tiles), collections.deque()
 
+    def used(down: layout.Core, across: layout.Core, inner: np.ndarray) -> np.ndarray:
+        return inner[_used(down, grid.border), _used(across, grid.border)]
+
     def finished() -> Iterator[_Placed]:
-        group, cores = running.popleft()
-        for (top, left, _), core in zip(group, np.asarray(cores), strict=False):
-            yield top, left, core
+        group, inner = running.popleft()
+        for (down, across, _), part in zip(group, np.asarray(inner), strict=False):
+            yield down, across, used(down, across, part)
 
     while group := list(itertools.islice(tiles, grid.batch)):
         stacked = np.zeros((grid.batch, *group[0][2].shape), np.float32)
@@ -127,21 +138,22 @@ def _computed(
             stacked[number] = tile
         if running:  # two at once would take the program's memory twice
             jax.block_until_ready(running[-1][1])
-        cores = stacked[:, *grid.inner]
-        if any(changes(core) for core in cores[: len(group)]):
-            cores = compute(stacked)
-        running.append((group, cores))
+        inner = stacked[:, *grid.inner]
+        shown = zip(group, inner, strict=False)
+        if any(changes(used(down, across, part)) for (down, across, _), part in shown):
+            inner = compute(stacked)
+        running.append((group, inner))
         if len(running) > 1:
             yield from finished()
     while running:
         yield from finished()
 
 
-def _summed(weights: np.ndarray, places: Sequence[int]) -> np.ndarray:
-    """Returns the sum of the windows that begin at some places along one axis."""
-    total = np.zeros(places[-1] + len(weights), np.float32)
-    for start in places:
-        total[start : start + len(weights)] += weights
+def _summed(cores: Sequence[layout.Core], overlap: int) -> np.ndarray:
+    """Returns the sum of the windows of cores along one axis."""
+    total = np.zeros(cores[-1].start + cores[-1].length, np.float32)
+    for core in cores:
+        total[core.start : core.start + core.length] += window(core.length, overlap)
     return total
 
 
@@ -149,13 +161,13 @@ def _blended(
     cores: Iterable[_Placed], grid: layout.Grid, size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
     """Yields finished rows of blended cores, float32 (rows, width, channels)."""
-    (height, width), (core_height, core_width) = size, grid.core
-    windows = [window(core, grid.overlap) for core in grid.core]
-    weights = (windows[0][:, None] * windows[1][None, :])[..., None]
-    down, across = map(_summed, windows, layout.core_starts(grid, size))
+    height, width = size
+    tops, lefts = layout.cores(grid, size)
+    down, across = (_summed(found, grid.overlap) for found in (tops, lefts))
     cores = iter(cores)
     first_core = next(cores)
-    strip = np.zeros((core_height, len(across), first_core[2].shape[-1]), np.float32)
+    strip_height = max(top.length for top in tops)
+    strip = np.zeros((strip_height, len(across), first_core[2].shape[-1]), np.float32)
     current = 0
 
     def rows(count: int) -> Iterator[np.ndarray]:
@@ -166,16 +178,22 @@ def _blended(
             yield strip[begin:end, :width] / weight[..., None]
 
     for top, left, core in itertools.chain([first_core], cores):
-        if top != current:
-            yield from rows(top - current)
-            kept = current + core_height - top
+        if top.start != current:
+            yield from rows(top.start - current)
+            kept = current + strip_height - top.start
             # By and by: at once NumPy would put a copy of all in between.
             for first in range(0, kept, _MOVED):
                 last = min(first + _MOVED, kept)
-                strip[first:last] = strip[first + top - current : last + top - current]
+                moved = slice(first + top.start - current, last + top.start - current)
+                strip[first:last] = strip[moved]
             strip[kept:] = 0
-            current = top
-        strip[:, left : left + core_width] += core * weights
+            current = top.start
+        vertical, horizontal = (
+            window(part.length, grid.overlap) for part in (top, left)
+        )
+        weights = (vertical[:, None] * horizontal[None, :])[..., None]
+        place = slice(left.start, left.start + left.length)
+        strip[: top.length, place] += core * weights
     yield from rows(height - current)
 
 
@@ -191,8 +209,8 @@ def restore_strips(
     """Takes an image through a network; it comes and goes in rows.
 
     Args:
-      compute: float32 tiles (batch, *tile, channels in) to cores (batch, *core,
-        channels out), as `make_compute` gives them.
+      compute: float32 tiles (batch, *tile, channels in) to their inner parts, as
+        `make_compute` gives them.
       blocks: the image's rows from the top, arrays (rows, width, bands).
       grid: how tiles lie.
       size: the image's height and width.

@@ -1,7 +1,7 @@
 """Finds damage: a picture in, for each pixel the logit of its being damaged out.
 
 The encoder is EfficientNet-Lite0 with ImageNet's weights, of the picture halved by
-2×2 means: what a classifier learned tells dirt from what belongs there. The decoder
+2×2 means: what a classifier learned separates dirt from what belongs there. The decoder
 is a feature pyramid (Lin et al. 2017, arXiv 1612.03144) that ends at full size, where
 it sees the picture folded, 2×2 pixels into channels, so that hairs and fine cracks
 are not lost in the means. At half and at full size it also sees what morphological

@@ -108,8 +108,23 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
     return card
 
 
+def _tree(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the nested dict whose `_named` these are."""
+    tree: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = tensor
+    return tree
+
+
 def load(path: str | os.PathLike) -> tuple[str, Any]:
     """Reads weights and checks every name, shape and dtype.
+
+    Shapes of the package's own files are not computed again, which would take a
+    second: their cards hold the files' SHA-256, and the package's tests their shapes.
 
     Args:
       path: a file that `save` wrote. If its card is beside it, the SHA-256 is checked.
@@ -145,12 +160,24 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(
             f"{path}: numbers must be {' or '.join(_DTYPES)}, found {odd}"
         )
+    leaves = {name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)}
+    if not (card.is_file() and path.parent == FOLDER):
+        _check_shapes(path, model_name, leaves)
+    if not all(np.isfinite(leaf).all() for leaf in leaves.values()):
+        raise errors.InputError(f"{path}: some numbers are not finite")
+    return model_name, _tree(leaves)
+
+
+def _check_shapes(
+    path: pathlib.Path, model_name: str, leaves: dict[str, np.ndarray]
+) -> None:
+    """Raises InputError for names or shapes that are not the model's."""
     if model_name in _OTHERS:
         like = _OTHERS[model_name]()
     else:
         like = models.abstract_parameters(models.get_model(model_name))
     expected = {name: leaf.shape for name, leaf in _named(like).items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+    found = {name: leaf.shape for name, leaf in leaves.items()}
     if expected != found:
         wrong = sorted(
             f"{name} {found.get(name, 'missing')} for {expected.get(name, 'nothing')}"
@@ -160,10 +187,6 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         raise errors.InputError(
             f"{path}: not weights of {model_name}: {'; '.join(wrong[:5])}"
         )
-    leaves = [np.asarray(tensors[name], np.float32) for name in expected]
-    if not all(np.isfinite(leaf).all() for leaf in leaves):
-        raise errors.InputError(f"{path}: some numbers are not finite")
-    return model_name, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def shipped() -> list[str]:

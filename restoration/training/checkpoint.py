@@ -347,7 +347,9 @@ def restore(path: pathlib.Path, like: Any) -> Any:
             return reader.restore(path, abstract)
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        versions = "".join(f"; written with {told}" for told in _other_packages(path))
+        versions = "".join(
+            f"; written with {version}" for version in _other_packages(path)
+        )
         raise errors.InputError(
             f"{path}: not a checkpoint of this model, or of another version ({reason})"
             f"{versions}; use another --workdir"

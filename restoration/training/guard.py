@@ -109,22 +109,22 @@ def bad_steps(first: int, values: Mapping[str, np.ndarray]) -> list[BadStep]:
     """
     return [
         BadStep(
-            first + int(place),
-            float(values["loss"][place]),
-            float(values["gradient_norm"][place]),
+            first + int(index),
+            float(values["loss"][index]),
+            float(values["gradient_norm"][index]),
         )
-        for place in np.flatnonzero(values["bad"])
+        for index in np.flatnonzero(values["bad"])
     ]
 
 
 def describe(bad: BadStep, names: Sequence[str]) -> str:
-    """Returns one line that tells a bad step and the pairs of its batch."""
-    told = ", ".join(names[:_NAMED])
+    """Returns one line about a bad step and the pairs of its batch."""
+    pairs = ", ".join(names[:_NAMED])
     if len(names) > _NAMED:
-        told += f" and {len(names) - _NAMED} more"
+        pairs += f" and {len(names) - _NAMED} more"
     return (
         f"step {bad.number + 1}: loss {bad.loss}, gradient norm {bad.gradient_norm}, "
-        f"on the pairs {told}"
+        f"on the pairs {pairs}"
     )
 
 

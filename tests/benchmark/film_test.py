@@ -1,5 +1,7 @@
 """The film benchmark: its scores in closed form, and the whole way on a tiny one."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,28 @@ def test_a_benchmark_is_measured(benchmark):
     assert runs["dirt"]["mean"]["psnr"] > before + 5
     assert runs["clean"]["mean"]["psnr"] > 60
     assert runs["dirt"]["frames a second"] > 0
+
+
+def test_a_peer_is_measured_beside(benchmark, tmp_path):
+    """A stand-in for VapourSynth's Python: it gives every frame back as it came."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "sys.stdout.buffer.write(sys.stdin.buffer.read())\n"
+        "print('a warning', 0.5, file=sys.stderr)\n"
+    )
+    python.chmod(0o755)
+    clips = ["a.mkv"]
+    rows, speed = film._run_peer(str(python), benchmark / "dirt", clips)
+    assert rows["a.mkv"] == film.score(
+        *(benchmark / "dirt" / side / "a.mkv" for side in ("input", "output", "mask"))
+    )
+    assert speed == 6 / 0.5
+    with pytest.raises(errors.InputError, match="VapourSynth"):
+        film._run_peer(str(tmp_path / "none"), benchmark / "dirt", clips)
+    python.write_text(f"#!{sys.executable}\nimport no_such_package\n")
+    with pytest.raises(errors.InputError, match=r"no_such_package.*pip install"):
+        film._run_peer(str(python), benchmark / "dirt", clips)
 
 
 def test_a_folder_that_is_none_is_named(tmp_path):

@@ -157,6 +157,25 @@ def test_other_kinds_do_not_change_what_a_kind_draws():
     np.testing.assert_array_equal(mask, more)
 
 
+def test_what_lasts_is_the_clips_and_the_rest_the_frames():
+    frames = jax.random.split(KEY, 2)
+
+    def drawn(kind, clip):
+        return [
+            damage.damage(key, _image(), severity=2.0, kinds=(kind,), clip=clip)[0]
+            for key in frames
+        ]
+
+    for kind in ("fading", "running_scratches"):
+        one, two = drawn(kind, jax.random.key(5))
+        other, _ = drawn(kind, jax.random.key(6))
+        np.testing.assert_array_equal(one, two)
+        assert np.abs(one - other).max() > 0.01
+    for kind in ("flicker", "dust"):
+        one, two = drawn(kind, jax.random.key(5))
+        assert np.abs(one - two).max() > 0.01
+
+
 def test_different_keys_draw_different_damage():
     kinds = ("hairs", "grain")
     one, two = (

@@ -143,6 +143,27 @@ def test_variants_keep_their_clip(name, variants):
     assert {pairs.clip_of(n) for n in names} == {pairs.clip_of(name)}
 
 
+def test_degraded_clips_share_what_lasts(tmp_path, photographs):
+    for name in ("a_000", "a_001", "b_000"):
+        frames.write(tmp_path / "in" / f"{name}.png", photographs["coffee"][:64, :96])
+    found = {}
+    for clips in (True, False):
+        out = tmp_path / str(clips)
+        options = degrade.DegradeOptions(
+            input=(str(tmp_path / "in"),), output=str(out), kinds=("cast",),
+            clips=clips, crop_size=48, severity=2.0,
+        )  # fmt: skip
+        assert degrade.degrade(options) == []
+        found[clips] = [
+            frames.read(out / "input" / f"{name}.png")
+            for name in ("a_000", "a_001", "b_000")
+        ]
+    one, two, other = found[True]
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(one - other).max() > 0.01
+    assert np.abs(found[False][0] - found[False][1]).max() > 0.01
+
+
 def test_degrade_writes_pairs_that_depend_on_seed_and_name_alone(tmp_path, photographs):
     for name in ("a_1", "a_2", "b_1"):
         frames.write(

@@ -1,5 +1,6 @@
 """Tiles equal the whole, at every size."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -31,6 +32,24 @@ def test_tiles_equal_the_whole(name, tile, size, photographs):
     restored = run(image)
     assert restored.shape == image.shape
     assert np.abs(restored - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 41), (33, 150), (150, 171)])
+def test_a_narrow_edge_saves_tiles_and_changes_nothing(size, photographs):
+    """Of a context that is more than the model sees, the edges need no more."""
+    model = models.get_model("basic")
+    parameters = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 3)))
+    image = photographs["astronaut"][: size[0], : size[1]]
+    whole = apply.restore_whole(model, parameters, image[None])[0]
+    wide = layout.Grid((72, 64), context=24, overlap=4, stride=4, batch=2)
+    narrow = dataclasses.replace(wide, edge=apply.margin(model))
+    compute = tiling.make_compute(model.apply, narrow)
+    rows = tiling.restore_strips(
+        lambda tiles: compute(parameters, tiles), strips(image, [7, 30]), narrow, size
+    )
+    assert np.abs(np.concatenate(list(rows)) - whole).max() < 1e-5
+    pixels = [layout.computed(grid, size) for grid in (narrow, wide)]
+    assert pixels[0] < pixels[1] or size == (1, 1)
 
 
 def test_result_depends_on_neither_tile_nor_batch(photographs):

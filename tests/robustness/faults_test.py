@@ -22,4 +22,4 @@ def test_a_full_disk_is_told_and_survived(tmp_path):
     if not faults.has_small_disks():
         pytest.skip("no small disk can be made without privilege here")
     found = faults.disk(1, 0, tmp_path, epochs=4)
-    assert (found["told"], found["equal"]) == (1, 1), found
+    assert (found["refused"], found["equal"]) == (1, 1), found
