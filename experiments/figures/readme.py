@@ -362,6 +362,36 @@ def damage_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def film_table() -> str:
+    """Returns the results of `experiments.benchmark film` as Markdown."""
+    found = _measured("film")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark film`.\n"
+    lines = [
+        "| | whole | inside damage | outside | worst frames, mean | worst of all "
+        "| unseen clips | frames/s |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, run in found["runs"].items():
+        mean, unseen = run["mean"], run.get("held out", {}).get("psnr")
+        cells = [
+            "" if name == "clean" and part in ("inside", "outside") else mean[part]
+            for part in ("psnr", "inside", "outside", "worst", "worst of all")
+        ]
+        cells += [unseen, run.get("frames a second")]
+        shown = (f"{c:.2f}" if isinstance(c, float) else str(c or "") for c in cells)
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    unseen = ", ".join(found["clips the finder never saw"])
+    note = (
+        f"PSNR in dB, means of {len(found['clips'])} clips, "
+        f"{found['frames of each clip']} frames of each. Dirt is found by the "
+        f"{found['finder']}. Clips that no network was trained on: {unseen}. "
+        f"{found['machine']['processor']}, {found['machine']['cores']} cores; frames a "
+        "second of 640×360 and 640×480 together."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 # Assumed bandwidth of a device in bytes per second and latency in seconds, by number of
 # accelerators: 8 in one host, more in several hosts.
 _LINKS = {8: (300e9, 3e-6), 64: (50e9, 8e-6), 256: (50e9, 8e-6), 1024: (50e9, 8e-6)}
@@ -407,6 +437,7 @@ BLOCKS = {
     "layers": layers_table,
     "restore": restore_table,
     "damage": damage_table,
+    "film": film_table,
     "models": models_table,
     "quality": quality.table,
     "overlays": overlays_table,
