@@ -33,7 +33,7 @@ chromium:
 	    echo "Chromium could not be installed: the page is not tested in a browser"; \
 	fi
 	@if [ ! -e node_modules/axe-core ] && command -v npm >/dev/null; then \
-	  npm install --silent --no-save --no-package-lock --prefix . axe-core@4 \
+	  npm install --silent --no-save --no-package-lock --fetch-retries=0 --prefix . axe-core@4 \
 	    >/dev/null 2>&1 || echo "axe-core could not be installed: barriers are not tested"; \
 	fi
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import pathlib
 import secrets
@@ -332,10 +333,14 @@ class _Server:
     async def restore_all(self, request: requests.Request) -> responses.Response:
         values, count = await self._json(request), 0
         film = values.get("film") is True
-        choices = self._choices(values.get("choices"), film=film)
+        wanted = self._choices(values.get("choices"), film=film)
         for found in self.pictures.all.values():
             if found.is_film != film:
                 continue
+            choices = wanted
+            if film and wanted.deinterlace == "ask":  # as it was chosen for this film
+                own = found.choices.deinterlace
+                choices = dataclasses.replace(wanted, deinterlace=own)
             same = found.choices == choices and found.state in (
                 pictures.DONE, pictures.WAITING, pictures.WORKING
             )  # fmt: skip

@@ -249,6 +249,15 @@ def test_films_and_photographs_have_settings_of_their_own(page, reel, small):
     assert page.picture(film)["result"]["version"] == runs[film] + 1
     assert page.picture(film)["result"]["choices"]["codec"] == "h264"
     assert page.picture(photo)["result"]["version"] == runs[photo]
+    # What was chosen for interlaced frames stays where nothing else is.
+    yes = {"choices": FILM | {"deinterlace": "yes"}}
+    assert page.post(f"/api/pictures/{film}/restore", yes).status == 200
+    page.wait(film, pictures.DONE)
+    page.post("/api/restore", {"choices": FILM | {"denoise": True}, "film": True})
+    page.wait(film, pictures.DONE)
+    assert page.picture(film)["choices"] == FILM | {
+        "denoise": True, "deinterlace": "yes",
+    }  # fmt: skip
     # Neither takes the other's.
     for key, choices in ((film, GOOD), (photo, FILM), (film, FILM | {"codec": "x"})):
         answer = page.post(f"/api/pictures/{key}/restore", {"choices": choices})
