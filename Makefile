@@ -24,13 +24,17 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-# The page is tested in Chromium. As root on Debian it is installed; elsewhere, without
-# one, those tests are passed over and say so.
+# The page is tested in Chromium, with axe-core for barriers. As root on Debian Chromium is
+# installed, with npm axe-core; without them those tests are passed over and say so.
 chromium:
 	@if ! command -v chromium chromium-browser google-chrome >/dev/null && \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  { apt-get update && apt-get install --yes chromium; } >/dev/null 2>&1 || \
 	    echo "Chromium could not be installed: the page is not tested in a browser"; \
+	fi
+	@if [ ! -e node_modules/axe-core ] && command -v npm >/dev/null; then \
+	  npm install --silent --no-save --no-package-lock --fetch-retries=0 --prefix . axe-core@4 \
+	    >/dev/null 2>&1 || echo "axe-core could not be installed: barriers are not tested"; \
 	fi
 
 test: lint chromium
@@ -64,4 +68,4 @@ fuzz: setup
 	$(RUN) -m experiments.robustness.fuzz_guided
 
 clean:
-	rm -rf $(VENV) .venv-* build demo *.egg-info
+	rm -rf $(VENV) .venv-* build demo node_modules *.egg-info

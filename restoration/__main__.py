@@ -12,7 +12,7 @@ from collections.abc import Sequence
 # In the order in which a newcomer meets them.
 COMMANDS = {
     "restore": "restores photographs and films: files and folders",
-    "serve": "restores photographs in the browser, with a brush for damage",
+    "serve": "restores photographs and films in the browser, with a brush for damage",
     "report": "shows pictures before and after, or a training run, on one page",
     "clean": "audits a folder of paired frames and moves aside what is unusable",
     "degrade": "makes paired frames of clean pictures by drawing damage",

@@ -1,4 +1,4 @@
-"""Restores photographs in the browser: a page on this machine, for this machine.
+"""Restores photographs and films in the browser, on a page that this machine serves.
 
 python -m restoration.serve
 
@@ -48,15 +48,21 @@ class ServeOptions:
         "auto", help="where to compute", choices=("auto", "cpu", "gpu", "tpu")
     )
     max_pixels: int = config.option(
-        400_000_000, help="refuse pictures of more pixels", minimum=1
+        400_000_000, help="refuse pictures and frames of more pixels", minimum=1
     )
     max_megabytes: int = config.option(
-        2000, help="refuse files of more megabytes", minimum=1
+        2000, help="refuse pictures of more megabytes", minimum=1
+    )
+    max_film_gigabytes: int = config.option(
+        50, help="refuse films of more gigabytes", minimum=1
     )
     max_gigabytes: int = config.option(
-        20, help="the most that all files may take on the disk", minimum=1
+        200,
+        help="the most that all files may take on the disk, results included; a film "
+        "needs three times its size",
+        minimum=1,
     )
-    max_files: int = config.option(2000, help="the most pictures at a time", minimum=1)
+    max_files: int = config.option(2000, help="the most files at a time", minimum=1)
 
     def __post_init__(self):
         """Checks limits."""
@@ -164,6 +170,7 @@ def serve(options: ServeOptions) -> None:
 
         limits = store.Limits(
             file=options.max_megabytes * 10**6,
+            film=options.max_film_gigabytes * 10**9,
             total=options.max_gigabytes * 10**9,
             files=options.max_files,
             pixels=options.max_pixels,

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import pathlib
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -223,6 +224,16 @@ def record(run: train_config.TrainConfig, results: dict[str, dict]) -> None:
     files.write_text(RESULTS, json.dumps(found, indent=1) + "\n")
 
 
+def serve_command() -> str:
+    """Returns what starts the page here, whether or not its environment is active."""
+    script = pathlib.Path(sys.executable).with_name("restoration")
+    if not script.is_file():
+        return "restoration serve"
+    inside = script.is_relative_to(pathlib.Path.cwd())
+    shown = script.relative_to(pathlib.Path.cwd()) if inside else script
+    return f"{shlex.quote(str(shown))} serve"
+
+
 def main(options: DemoOptions) -> None:
     """Entry point."""
     backend.keep_freed_memory()
@@ -231,6 +242,10 @@ def main(options: DemoOptions) -> None:
     print(
         f"\nTest frames: {before:.2f} dB -> {after:.2f} dB ({after - before:+.2f} dB). "
         f"Open {options.out}/report.html"
+    )
+    print(
+        f"Your own photographs and films: {serve_command()}   (a page in the browser; "
+        "nothing leaves this computer)"
     )
 
 

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from restoration.base import errors
+
 # Of the films that are read: the most frames, and the most pixels across.
 _FRAMES, _WIDTH = 160, 640
 
@@ -79,11 +81,15 @@ def _film(path: pathlib.Path) -> np.ndarray:
     return np.stack(frames)
 
 
+def read_photographs(files: Mapping[str, bytes]) -> list[np.ndarray]:
+    """Reads photographs, uint8 (height, width), grey."""
+    return [
+        np.asarray(Image.open(io.BytesIO(data)).convert("L")) for data in files.values()
+    ]
+
+
 def read_sources(
-    films: Sequence[pathlib.Path],
-    photographs: Mapping[str, bytes],
-    scans: pathlib.Path,
-    most: int,
+    films: Sequence[pathlib.Path], photographs: Mapping[str, bytes], scans: pathlib.Path
 ) -> Sources:
     """Reads films, photographs and scanned dirt into memory.
 
@@ -91,23 +97,24 @@ def read_sources(
       films: files.
       photographs: picture files, as `sources.find` gives them.
       scans: folder with a folder of RGBA pictures for each kind of dirt.
-      most: photographs that are read.
+
+    Raises:
+      InputError: for a kind of dirt that is not there.
     """
-    names = list(photographs)[:: max(1, len(photographs) // most)]
-    return Sources(
-        [_film(path) for path in films],
-        [
-            np.asarray(Image.open(io.BytesIO(photographs[name])).convert("L"))
-            for name in names
-        ],
-        {
-            kind: [
-                np.asarray(Image.open(p).getchannel("A"))
-                for p in sorted((scans / kind).glob("*.png"))
-            ]
-            for kind in _RATES
-        },
-    )
+    dirt = {
+        kind: [
+            np.asarray(Image.open(path).getchannel("A"))
+            for path in sorted((scans / kind).glob("*.png"))
+        ]
+        for kind in _RATES
+    }
+    for kind, found in dirt.items():
+        if not found:
+            raise errors.InputError(
+                f"--overlays={scans}: no {kind}/*.png; a folder for each of "
+                f"{', '.join(_RATES)}"
+            )
+    return Sources([_film(path) for path in films], read_photographs(photographs), dirt)
 
 
 def _of_film(rng: np.random.Generator, film: np.ndarray, count: int, side: int):

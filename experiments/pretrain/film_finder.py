@@ -1,19 +1,27 @@
 """Trains the small network that finds damage in films.
 
-    python -m experiments.pretrain.film_finder --films a.mp4 --films b.mkv \
-        --data_dir PHOTOGRAPHS --overlays SCANS --workdir RUN --minutes 45
+    python -m experiments.pretrain.film_finder --films FILMS --clean PHOTOGRAPHS \
+        --overlays SCANS --workdir RUN --minutes 45
 
-The same command goes on where it stopped. `--out` writes weights and their card.
+The weights and their card are written at each evaluation and at the end. The same
+command goes on where it stopped, exactly.
 """
 
 import dataclasses
+import functools
+import itertools
 import pathlib
-import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from etils import epy
 
-from restoration.base import cli, config
+from experiments.pretrain import pretrain, sources
+from restoration.base import cli, config, errors
+from restoration.data import clean_pictures
+from restoration.devices import backend
+from restoration.training import train_config
 
 with epy.lazy_imports():
     import cv2
@@ -21,202 +29,416 @@ with epy.lazy_imports():
     import jax.numpy as jnp
     import optax
 
-    from experiments.pretrain import film_dirt, sources
+    from experiments.pretrain import film_dirt, finder_quality
     from restoration import models
-    from restoration.film import over_time, stills
+    from restoration.film import container, over_time, stills
     from restoration.models import film_finder, pretrained
+    from restoration.training import feed, run
 
 # Frames of a drawn clip: all become examples, those at its ends with neighbours on
 # one side only.
 _FRAMES = 9
 
-# How much of each step's weights goes into their average.
-_AVERAGE = 0.005
+# The examples of so many clips are drawn together and mixed.
+_CLIPS = 14
 
-# Examples that are drawn ahead and mixed.
-_MIXED = 128
+# Held out: of the photographs, and of each film's frames, those at its end.
+_HELD_OUT = 0.1
+
+# Clips that weights are measured on, and the seed that they are drawn by.
+_MEASURED, _MEASURED_SEED = 12, 20_770_525
+
+# Damage that is more opaque, of 255, is to be found.
+_DAMAGED = 12
+
+# What stands for the paths of this machine in a card's command.
+_GENERAL = {
+    "films": "FILMS",
+    "clean": "PHOTOGRAPHS",
+    "overlays": "SCANS",
+    "workdir": "RUN",
+}
+
+_LIMITS = (
+    "Trained on drawn wear alone; what local flicker and motion that no flow follows "
+    "leave may be marked, and is then filled from neighbours."
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class FinderOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinderOptions(train_config.RunConfig):
     """Options of `python -m experiments.pretrain.film_finder`."""
 
-    films: tuple[str, ...] = config.option((), help="clean films; repeatable")
-    data_dir: str = config.option("", help="folder of clean photographs")
-    overlays: str = config.option("", help="folder of scanned dirt, a folder a kind")
-    workdir: str = config.option("", help="folder of the run; resumed")
-    steps: int = config.option(4000, help="steps in all", minimum=1)
-    minutes: float = config.option(45.0, help="stop after so long", minimum=0.0)
-    batch_size: int = config.option(6, help="frames a step", minimum=1)
-    image_size: int = config.option(128, help="side of the crops", minimum=32)
-    learning_rate: float = config.option(2e-3, help="peak learning rate")
+    steps_are_free: ClassVar[bool] = True
+
+    recipe: str = config.option(
+        "film_finder",
+        help="options to begin with, which flags override: a .json file or the name of "
+        "one in experiments/pretrain/recipes",
+        defaults=pretrain.read_recipe,
+        free=True,
+    )
+    films: str = config.option(help="folder of clean films", free=True)
+    clean: str = config.option(
+        help="folder of clean photographs, or a packed file",
+        formerly="data_dir",
+        free=True,
+    )
+    overlays: str = config.option(
+        help="folder of scanned dirt, a folder a kind", free=True
+    )
     sources: str = config.option(
         "", help="JSON list of photographs that may be used; see experiments.pretrain"
     )
     photographs: int = config.option(200, help="photographs that are read", minimum=1)
-    seed: int = config.option(0, help="seed of weights and clips")
-    out: str = config.option("", help="write weights and card here, then stop")
+    decay_from: int = config.option(
+        0,
+        help="step from which cosine falls, after the warm-up",
+        minimum=0,
+        maximum=10**9,
+        free=True,
+    )
+    out: str = config.option(
+        "", help="weights file; by default in the workdir", free=True
+    )
+
+    def __post_init__(self):
+        """Checks limits and choices."""
+        super().__post_init__()
+        if self.image_size < 32 or self.image_size % 8:
+            raise errors.InputError(
+                f"--image_size={self.image_size}: must be a multiple of 8, at least 32"
+            )
 
 
-def examples(material, rng, side):
-    """Yields examples without end, mixed: (input, references, trust, clean, opacity).
+def load(
+    options: FinderOptions,
+) -> tuple["film_dirt.Sources", "film_dirt.Sources", dict[str, Any]]:
+    """Reads films, photographs and scanned dirt.
 
-    Arrays are (side, side, channels): what the network sees, the luma of its
-    references, how they are trusted without it, and the worn frame's target.
+    Returns:
+      What clips are drawn from for training; the same for measuring; and what
+      identifies both: "fingerprint" and "pairs" for the run's record, "card" for the
+      card.
+
+    Raises:
+      InputError: for folders without usable films, photographs or scans.
+    """
+    films = sorted(
+        path
+        for path in pathlib.Path(options.films).glob("*")
+        if path.suffix.lower() in container.SUFFIXES
+    )
+    if not films:
+        raise errors.InputError(f"--films={options.films}: no film; give a folder")
+    origins = sources.read_sources(options.sources or sources.SOURCES)
+    found = sources.find(options.clean, origins)
+    taken = list(found)[:: max(1, len(found) // options.photographs)]
+    photographs = {name: found[name] for name in taken}
+    learned, held = clean_pictures.hold_out(photographs, _HELD_OUT)
+    read = film_dirt.read_sources(films, learned, pathlib.Path(options.overlays))
+    counts = [max(_FRAMES, int(_HELD_OUT * len(film))) for film in read.films]
+    for path, film, count in zip(films, read.films, counts, strict=True):
+        if len(film) < count + _FRAMES:
+            raise errors.InputError(
+                f"{path}: {len(film)} frames; a film has at least {2 * _FRAMES}"
+            )
+    parts = list(zip(read.films, counts, strict=True))
+    training = dataclasses.replace(read, films=[film[:-n] for film, n in parts])
+    measured = film_dirt.Sources(
+        [film[-n:] for film, n in parts], film_dirt.read_photographs(held), read.scans
+    )
+    described = {
+        "fingerprint": sources.fingerprint(
+            *read.films,
+            *read.photographs,
+            *measured.photographs,
+            *itertools.chain.from_iterable(read.scans.values()),
+        ),
+        "pairs": {"train": sum(map(len, training.films)) + len(learned)},
+        "card": {
+            "films": [path.name for path in films],
+            "photographs": sources.counts(taken, origins),
+            "held out for validation": f"{len(held)} photographs, and of each film "
+            f"{_HELD_OUT:.0%} of the frames",
+            "overlays": {kind: len(scans) for kind, scans in read.scans.items()},
+        },
+    }
+    return training, measured, described
+
+
+def examples(clip: "film_dirt.Clip") -> list[dict[str, np.ndarray]]:
+    """Returns an example for each frame of a clip.
+
+    Each has "input", what the network sees, (side, side, channels); "references",
+    the luma of its references, and "trust", how they are trusted without it, (side,
+    side, references); "output", the luma of the frame without damage, float32 from 0
+    to 255; "opacity" of the damage and "worn", the damaged luma, uint8.
     """
     layout = stills.Layout(8, "gray", full=True)
-    held = []
-    while True:
-        clip = film_dirt.draw(rng, material, _FRAMES, side)
-        frames = (stills.Still(i, (f,), f) for i, f in enumerate(clip.worn))
-        passed = over_time.first_pass(frames, layout)
+    frames = (stills.Still(i, (f,), f) for i, f in enumerate(clip.worn))
+    found = []
 
-        def look(still, references, clip=clip):
-            mask = clip.opacity[still.number] > 12
-            held.append(
-                (
-                    over_time.finder_input(still, references),
-                    np.stack([r.grey for r in references], -1),
-                    over_time.trust(still.grey, references, mask),
-                    clip.clean[still.number],
-                    clip.opacity[still.number],
-                    still.grey,
-                )
-            )
-            return over_time.Found(mask, held[-1][2])
+    def look(still: "stills.Still", references: Any) -> "over_time.Found":
+        mask = clip.opacity[still.number] > _DAMAGED
+        trust = over_time.trust(still.grey, references, mask)
+        found.append(
+            {
+                "input": over_time.finder_input(still, references),
+                "references": np.stack([r.grey for r in references], -1),
+                "trust": trust,
+                "output": clip.clean[still.number],
+                "opacity": clip.opacity[still.number],
+                "worn": still.grey,
+            }
+        )
+        return over_time.Found(mask, trust)
 
-        for _ in over_time.second_pass(passed, layout, look, grain=False):
-            pass
-        while len(held) > _MIXED:
-            yield held.pop(int(rng.integers(len(held))))
+    passed = over_time.first_pass(frames, layout)
+    for _ in over_time.second_pass(passed, layout, look, grain=False):
+        pass
+    return found
 
 
-def loss_of(parameters, batch):
-    """Returns the loss of a batch: that of finding, and that of the fill."""
-    inputs, references, trust, clean, opacity, worn = batch
-    outputs = film_finder.FilmFinder().apply(parameters, inputs)
-    logits = outputs[..., 0]
-    opacity = opacity.astype(jnp.float32) / 255
+def _stacked(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def make_draw(
+    options: FinderOptions, material: "film_dirt.Sources"
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """Returns what draws a step's batch by its number, from 0.
+
+    The examples of some clips are mixed and given to as many steps as they are enough
+    for; the clips of the next such block are drawn on the way, so that no step waits
+    for all of them.
+    """
+    clips = max(_CLIPS, -(-options.batch_size // _FRAMES))
+    steps = clips * _FRAMES // options.batch_size
+    held: dict[int, list[dict[str, np.ndarray]]] = {}
+
+    def have(block: int, count: int) -> list[dict[str, np.ndarray]]:
+        """Draws clips of a block until there are so many."""
+        rows = held.setdefault(block, [])
+        while len(rows) < count * _FRAMES:
+            clip = block * clips + len(rows) // _FRAMES
+            rng = np.random.default_rng([options.seed, 0, clip])
+            drawn = film_dirt.draw(rng, material, _FRAMES, options.image_size)
+            rows += examples(drawn)
+        return rows
+
+    def draw(number: int) -> dict[str, np.ndarray]:
+        block, turn = divmod(number, steps)
+        rows = have(block, clips)
+        rng = np.random.default_rng([options.seed, 1, block])
+        first = turn * options.batch_size
+        order = rng.permutation(len(rows))[first : first + options.batch_size]
+        batch = _stacked([rows[row] for row in order])
+        have(block + 1, -(-clips * (turn + 1) // steps))
+        for past in [other for other in held if other < block]:
+            del held[past]
+        return batch
+
+    return draw
+
+
+def _found(
+    model: Any, parameters: Any, batch: Mapping[str, Any]
+) -> tuple[jnp.ndarray, jnp.ndarray]:
+    """Returns the logits of damage, and what it is filled with, 0 to 255."""
+    outputs = model.apply(parameters, batch["input"])
+    preferred = jnp.log(batch["trust"] + 1e-6) + outputs[..., 1:]
+    share = jax.nn.softmax(preferred, axis=-1)
+    filled = (share * batch["references"].astype(jnp.float32)).sum(-1)
+    return outputs[..., 0], filled
+
+
+def film_loss(
+    model: Any,
+    parameters: Any,
+    batch: Mapping[str, jnp.ndarray],
+    *,
+    key: jax.Array,
+    microbatch: int,
+) -> tuple[jnp.ndarray, dict[str, jnp.ndarray]]:
+    """Returns the loss of a batch: that of finding, and that of the fill.
+
+    See `step.Objective`.
+    """
+    del key, microbatch
+    logits, fill = _found(model, parameters, batch)
+    clean, worn = batch["output"], batch["worn"].astype(jnp.float32)
+    opacity = batch["opacity"].astype(jnp.float32) / 255
     target = jnp.minimum(1.0, 2.5 * opacity)
-    visible = jnp.abs(worn.astype(jnp.float32) - clean) / 255
+    visible = jnp.abs(worn - clean) / 255
     weight = 1 + 4 * jnp.minimum(1.0, 4 * visible) * (opacity > 0.05)
     found = optax.sigmoid_binary_cross_entropy(logits, target)
     probability = jax.nn.sigmoid(logits)
     both = (probability * target).sum((1, 2))
     dice = 1 - (2 * both + 20) / (probability.sum((1, 2)) + target.sum((1, 2)) + 20)
-    share = jax.nn.softmax(jnp.log(trust + 1e-6) + outputs[..., 1:], axis=-1)
-    fill = (share * references.astype(jnp.float32)).sum(-1)
     wrong = jnp.sqrt(((fill - clean) / 255) ** 2 + 1e-4)
     filled = (wrong * (opacity > 0.05)).sum() / ((opacity > 0.05).sum() + 100)
-    worn = worn.astype(jnp.float32)
     result = worn + jax.lax.stop_gradient(fill - worn) * probability
     squared = (((result - clean) / 255) ** 2).mean()
-    return (found * weight).mean() + 0.2 * dice.mean() + 2 * filled + 30 * squared
+    loss = (found * weight).mean() + 0.2 * dice.mean() + 2 * filled + 30 * squared
+    return loss, {}
 
 
-def main(options: FinderOptions) -> int:
-    """Trains, or writes what was trained."""
-    folder = pathlib.Path(options.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = folder / "state.npz"
-    parameters = film_finder.FilmFinder().init(
-        jax.random.key(options.seed), jnp.zeros((1, 32, 32, film_finder.CHANNELS))
-    )
+def make_validate(options: FinderOptions, material: "film_dirt.Sources") -> Callable:
+    """Returns what makes the measuring of weights, see `validation.MakeValidate`.
 
-    def schedule(count):
-        # Flat, then down over the last third: --steps may be changed on the way.
-        left = (options.steps - count) / (0.3 * options.steps)
-        return options.learning_rate * jnp.clip(jnp.minimum(count / 100, left), 0, 1)
+    It gives "average_precision" of finding, where there is damage; and "input_psnr"
+    and "psnr", before and after filling what is found, of all pixels together, dB.
+    """
 
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4)
-    )
-    # Averaged weights are what is used.
-    state = (parameters, tx.init(parameters), parameters)
-    step = 0
-    if saved.is_file():
-        with np.load(saved, allow_pickle=False) as held:
-            step = int(held["step"])
-            leaves = [held[f"leaf{i}"] for i in range(len(jax.tree.leaves(state)))]
-        state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    origins = sources.read_sources(options.sources or sources.SOURCES)
-    photographs = sources.find(options.data_dir, origins)
-    if options.out:
-        card = {
-            "training data": {
-                "films": [pathlib.Path(f).name for f in options.films],
-                "photographs": sources.counts(
-                    list(photographs)[
-                        :: max(1, len(photographs) // options.photographs)
-                    ],
-                    origins,
-                ),
-                "overlays": "FilmDamageSimulator, MIT",
-            },
-            "recipe": {
-                k: v
-                for k, v in dataclasses.asdict(options).items()
-                if k in ("batch_size", "image_size", "learning_rate", "seed", "steps")
-            },
-            "step": step,
-            "parameters": models.count_parameters(parameters),
-            "command": "python -m experiments.pretrain.film_finder --films FILM... "
-            f"--data_dir PHOTOGRAPHS --overlays SCANS --workdir RUN --steps={step}",
-            "limits": "Trained on drawn wear alone; what local flicker and motion that "
-            "no flow follows leave may be marked, and is then filled from neighbours.",
-        }
-        # An average that began with the weights of step 0 still holds some of them.
-        left = (1 - _AVERAGE) ** step
-        start = film_finder.FilmFinder().init(
-            jax.random.key(options.seed), jnp.zeros((1, 32, 32, film_finder.CHANNELS))
-        )
-        average = jax.tree.map(
-            lambda mean, first: (mean - left * first) / (1 - left), state[2], start
-        )
-        pretrained.save(options.out, film_finder.NAME, average, card, dtype=np.float16)
-        return 0
-
-    @jax.jit
-    def update(state, batch):
-        parameters, kept, average = state
-        loss, gradient = jax.value_and_grad(loss_of)(parameters, batch)
-        change, kept = tx.update(gradient, kept, parameters)
-        parameters = optax.apply_updates(parameters, change)
-        average = optax.incremental_update(parameters, average, _AVERAGE)
-        return (parameters, kept, average), loss
-
-    def save():
-        leaves = {
-            f"leaf{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))
-        }
-        temporary = folder / "state.tmp.npz"
-        np.savez(temporary, step=step, **leaves)
-        temporary.replace(saved)
-
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng([options.seed, step])
-    material = film_dirt.read_sources(
-        [pathlib.Path(f) for f in options.films],
-        photographs,
-        pathlib.Path(options.overlays),
-        options.photographs,
-    )
-    feed = examples(material, rng, options.image_size)
-    start, losses, told = time.monotonic(), [], time.monotonic()
-    while step < options.steps and time.monotonic() - start < 60 * options.minutes:
-        batch = [
-            np.stack(x)
-            for x in zip(*(next(feed) for _ in range(options.batch_size)), strict=True)
+    @functools.cache
+    def clips() -> list[dict[str, np.ndarray]]:
+        rngs = (np.random.default_rng([_MEASURED_SEED, n]) for n in range(_MEASURED))
+        return [
+            _stacked(
+                examples(film_dirt.draw(rng, material, _FRAMES, options.image_size))
+            )
+            for rng in rngs
         ]
-        state, loss = update(state, batch)
-        losses.append(float(loss))
-        step += 1
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            print(f"step {step} loss {np.mean(losses[-50:]):.4f}", flush=True)
-            save()
-    save()
-    return 0
+
+    def make(model: Any) -> Callable:
+        compute = jax.jit(functools.partial(_found, model))
+
+        def validate(parameters: Any) -> dict[str, float]:
+            truth, scores, squared = [], [], {"input_psnr": [], "psnr": []}
+            for clip in clips():
+                logits, fill = jax.device_get(compute(parameters, clip))
+                truth.append(clip["opacity"] > finder_quality.DAMAGED)
+                scores.append(logits)
+                worn = clip["worn"].astype(np.float32)
+                result = np.where(logits > 0, fill, worn)
+                for name, image in (("input_psnr", worn), ("psnr", result)):
+                    squared[name].append(np.square((image - clip["output"]) / 255))
+            figures, damaged = {}, np.stack(truth)
+            if damaged.any():
+                precision = finder_quality.average_precision(damaged, np.stack(scores))
+                figures["average_precision"] = round(precision, 4)
+            for name, errors_of in squared.items():
+                decibel = -10 * np.log10(max(np.mean(errors_of), 1e-10))
+                figures[name] = round(float(decibel), 3)
+            return figures
+
+        return validate
+
+    return make
+
+
+def make_feed(
+    options: FinderOptions,
+    training: "film_dirt.Sources",
+    measured: "film_dirt.Sources",
+    described: Mapping[str, Any],
+) -> "feed.Feed":
+    """Returns what draws the batches of a run, on the host, and measures weights.
+
+    Args:
+      options: of the run.
+      training: what clips are drawn from.
+      measured: likewise, to measure weights.
+      described: see `load`.
+
+    Returns:
+      The feed; an epoch has as many pairs as there are photographs and frames.
+    """
+    batches, clock = feed.draw_ahead(make_draw(options, training))
+    return feed.Feed(
+        count=described["pairs"]["train"],
+        names=(),
+        make_run=feed.streamed_run(options, batches),
+        make_validate=make_validate(options, measured),
+        bad={},
+        describe=lambda: dict(described),
+        clock=clock,
+    )
+
+
+def make_task(options: FinderOptions) -> "run.Task":
+    """Returns what is trained."""
+    model = film_finder.FilmFinder()
+    blank = jnp.zeros((1, 32, 32, film_finder.CHANNELS))
+    initial = jax.jit(model.init)(jax.random.key(options.seed), blank)
+    return run.Task(model, film_loss, initial)
+
+
+def export(
+    options: FinderOptions,
+    described: Mapping[str, Any],
+    *,
+    step: int,
+    parameters: Any,
+    figures: Mapping[str, float],
+) -> pathlib.Path:
+    """Writes weights, in 16 bits, and their card.
+
+    Args:
+      options: of the run.
+      described: see `load`.
+      step: number of steps done.
+      parameters: the averaged weights.
+      figures: what was measured of them.
+
+    Returns:
+      The weights file.
+    """
+    total = feed.total_steps(options, described["pairs"]["train"])
+    card = {
+        "training data": described["card"] | {"sha256": described["fingerprint"]},
+        "recipe": pretrain.what_decides(
+            options, also=("steps", "decay_from"), but=("loss", "ssim_weight")
+        ),
+        "steps": step,
+        "complete": step == total,
+        "pairs seen": step * options.batch_size,
+        "hours": round(pretrain.hours(options), 2),
+        "parameters": models.count_parameters(parameters),
+        "figures": dict(figures),
+        "command": pretrain.command(
+            options, "experiments.pretrain.film_finder", _GENERAL
+        ),
+        "limits": _LIMITS,
+    }
+    path, parameters = weights_file(options), jax.device_get(parameters)
+    pretrained.save(path, film_finder.NAME, parameters, card, dtype=np.float16)
+    return path
+
+
+def weights_file(options: FinderOptions) -> pathlib.Path:
+    """Returns where a run's weights are written."""
+    path = pathlib.Path(options.workdir) / f"{film_finder.NAME}.safetensors"
+    return pathlib.Path(options.out or path)
+
+
+def train(options: FinderOptions) -> "run.Result":
+    """Trains, or goes on, and writes the weights so far.
+
+    Args:
+      options: the run.
+
+    Returns:
+      How the run ended.
+
+    Raises:
+      InputError: for bad options or data, or a workdir of another run.
+    """
+    cv2.setNumThreads(1)
+    training, measured, described = load(options)
+    source = make_feed(options, training, measured, described)
+    write = functools.partial(export, options, described)
+    return pretrain.train_and_export(options, source, make_task(options), write)
+
+
+def main(options: FinderOptions) -> None:
+    """Entry point."""
+    backend.keep_freed_memory()
+    backend.cache_compilations()
+    done = train(options)
+    again = "" if done.step == done.total_steps else "; run it again to go on"
+    print(f"{weights_file(options)}: step {done.step} of {done.total_steps}{again}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from restoration.base import cli, config, files
+from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -74,6 +74,16 @@ def pictures(root: pathlib.Path, track: str, every: int = 1) -> Iterator[tuple]:
         mask = read(root / track / "mask" / path.name)
         mask = mask if mask.ndim == 2 else mask[..., 0]
         yield path.name, read(path), read(root / track / "output" / path.name), mask
+
+
+def check(bench: str) -> None:
+    """Raises InputError where a folder is no benchmark."""
+    for track in ("film", "photo"):
+        if not any((pathlib.Path(bench) / track / "input").glob("*.png")):
+            raise errors.InputError(
+                f"--bench={bench}: no {track}/input/*.png; give a folder with film "
+                "and photo, each with input, output and mask"
+            )
 
 
 def _padded(image: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import pathlib
 import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ with epy.lazy_imports():
     from restoration.data import drawn_pairs
     from restoration.evaluation import metrics
     from restoration.models import pretrained
-    from restoration.training import feed, run, validation
+    from restoration.training import feed, loop, run, run_log, validation
 
 # Recipes of the shipped weights, and those that are installed with the package.
 RECIPES = (pathlib.Path(__file__).parent / "recipes", recipe.FOLDER)
@@ -42,11 +43,17 @@ _START = "start.json"
 
 # What the card says of the run whose weights this one began with.
 _OF_THE_START = ("training data", "recipe", "kinds of damage", "steps", "complete",
-                 "pairs seen", "command", "machine", "sha256", "average of",
-                 "began with")  # fmt: skip
+                 "pairs seen", "hours", "command", "machine", "sha256", "average of",
+                 "note", "began with")  # fmt: skip
 
 # Options that a card's command leaves out.
-_NOT_TOLD = ("minutes", "out", "limits", "tensorboard")
+_LEFT_OUT = ("minutes", "out", "limits", "note", "tensorboard")
+
+# Options that name weights files.
+_WEIGHTS = ("start", "encoder")
+
+# What stands for the paths of this machine in a card's command.
+_GENERAL = {"clean": "CLEAN", "overlays": "OVERLAYS", "workdir": "RUN"}
 
 # Weights are stored in 16 bits where that costs less on the validation pairs, dB.
 _FLOAT16_COST = 0.02
@@ -113,27 +120,30 @@ def find_pictures(options: PretrainOptions) -> tuple[clean_pictures.Files, list[
     return found, sources.counts(list(found), listed)
 
 
-def note_start(options: PretrainOptions) -> dict[str, Any]:
+def note_start(workdir: str, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Returns what is known of the weights that a run began with.
 
     Noted once, in the workdir: the run's own weights may take the place of those it
     began with.
+
+    Args:
+      workdir: of the run.
+      describe: says what the run begins with; {} of fresh weights.
     """
-    path = pathlib.Path(options.workdir) / _START
+    path = pathlib.Path(workdir) / _START
     if path.is_file():
         return config.parse(path.read_text(encoding="utf-8"))
-    described = _describe_start(options)
+    described = describe()
     try:
         files.write_text(path, json.dumps(described))
     except OSError as error:
         raise errors.InputError(
-            f"{options.workdir}: cannot be written ({error.strerror}); use another "
-            "--workdir"
+            f"{workdir}: cannot be written ({error.strerror}); use another --workdir"
         ) from None
     return described
 
 
-def _describe_start(options: PretrainOptions) -> dict[str, Any]:
+def describe_start(options: PretrainOptions) -> dict[str, Any]:
     """Returns what is known of the weights that a run begins with; {} for fresh ones.
 
     Raises:
@@ -144,6 +154,15 @@ def _describe_start(options: PretrainOptions) -> dict[str, Any]:
     path = pathlib.Path(options.start)
     if path.suffix != ".safetensors":
         path = pretrained.find_shipped(options.start)
+    return describe_weights(path)
+
+
+def describe_weights(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what is known of a weights file that a run begins with.
+
+    Raises:
+      InputError: for a file that is missing, damaged or of another model.
+    """
     pretrained.load(path)  # for its checks
     card = path.with_suffix(".json")
     if card.is_file():
@@ -152,30 +171,80 @@ def _describe_start(options: PretrainOptions) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _command(options: PretrainOptions) -> str:
-    """Returns the command line that gives these options, with general paths."""
-    words = ["python", "-m", "experiments.pretrain"]
-    general = {
-        "clean": "CLEAN",
-        "workdir": "RUN",
-        "overlays": "OVERLAYS",
-        "start": pathlib.Path(options.start).name,
-    }
+def command(options: Any, module: str, general: Mapping[str, str]) -> str:
+    """Returns the command line that gives options, with general paths.
+
+    Args:
+      options: with a `recipe`; what it and the defaults give is left out.
+      module: of the command.
+      general: what stands for paths, by the names of options. Of weights files the
+        names stand.
+    """
+    words = ["python", "-m", module]
     defaults = read_recipe(options.recipe) if options.recipe else {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if value == defaults.get(field.name, field.default) or field.name in _NOT_TOLD:
+        if value == defaults.get(field.name, field.default) or field.name in _LEFT_OUT:
             continue
-        words.append(f"--{field.name}={general.get(field.name, value)}")
+        shown = pathlib.Path(value).name if field.name in _WEIGHTS else value
+        words.append(f"--{field.name}={general.get(field.name, shown)}")
     return shlex.join(words)
 
 
-def _what_decides(options: PretrainOptions) -> dict[str, Any]:
-    """Returns the options that decide the weights."""
-    fields = dataclasses.fields(train_config.TrainConfig)
-    names = [f.name for f in fields if not f.metadata["free"] or f.name == "steps"]
-    found = {name: getattr(options, name) for name in names}
-    return found | {"start": pathlib.Path(options.start).name}
+def what_decides(
+    options: train_config.RunConfig,
+    *,
+    also: Sequence[str] = ("steps",),
+    but: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns the options that decide the weights, for the card.
+
+    Args:
+      options: of a run.
+      also: of the options that may change, those that the card has.
+      but: options that the run does not read.
+    """
+    fields = dataclasses.fields(options)
+    names = [f.name for f in fields if not f.metadata["free"] or f.name in also]
+    found = {name: getattr(options, name) for name in names if name not in but}
+    if "start" in found:
+        found["start"] = pathlib.Path(options.start).name
+    return found
+
+
+def hours(options: train_config.RunConfig) -> float:
+    """Returns how long a run has trained, by its log; evaluations do not count."""
+    seconds, before = 0.0, 0
+    for row in run_log.read(pathlib.Path(options.workdir) / run_log.NAME):
+        if row["split"] == "train" and row["images_per_second"]:
+            pairs = (row["step"] - before) * options.batch_size
+            seconds += pairs / row["images_per_second"]
+            before = row["step"]
+    return seconds / 3600
+
+
+def train_and_export(
+    options: train_config.RunConfig,
+    source: "feed.Feed",
+    task: "run.Task",
+    export: "loop.Export",
+) -> "run.Result":
+    """Trains, or goes on, and exports at each evaluation and at the end of this part.
+
+    Args:
+      options: of the run.
+      source: of the batches; it measures weights.
+      task: what is trained.
+      export: writes weights and their card.
+
+    Returns:
+      How the run ended.
+    """
+    done = run.train(options, source, task=task, export=export)
+    if done.figures is None:  # stopped between two evaluations
+        figures = source.make_validate(task.model)(done.parameters)
+        export(step=done.step, parameters=done.parameters, figures=figures)
+    return done
 
 
 def export(
@@ -206,16 +275,17 @@ def export(
     # Not Python's max, which would pass over what is not a number.
     cost = float(np.max([figures[name] - in_16_bits[name] for name in kinds]))
     dtype = np.float16 if cost < _FLOAT16_COST else np.float32
-    start, drawn = note_start(options), drawn_pairs.recipe_of(options)
+    start = note_start(options.workdir, lambda: describe_start(options))
+    drawn = drawn_pairs.recipe_of(options)
     card = {
         "training data": card,
-        "recipe": _what_decides(options),
+        "recipe": what_decides(train_options(options)),
         "kinds of damage": {"film": drawn.film, "photo": drawn.photo},
         "steps": done.step,
         "complete": done.step == done.total_steps,
         "pairs seen": done.step * options.batch_size,
         **({"began with": start} if start else {}),
-        "command": _command(options),
+        "command": command(options, "experiments.pretrain", _GENERAL),
         "machine": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
         f"JAX {jax.__version__}",
         "figures": {"validation": in_16_bits if dtype == np.float16 else figures},
@@ -242,7 +312,7 @@ def pretrain(options: PretrainOptions) -> tuple[pathlib.Path, "run.Result"]:
       InputError: for bad options or data, or a workdir of another run.
     """
     pictures, counts = find_pictures(options)
-    note_start(options)
+    note_start(options.workdir, lambda: describe_start(options))
     chosen = train_options(options)
     source = feed.drawn_feed(chosen, drawn_pairs.load(chosen, pictures))
     done = run.train(chosen, source)

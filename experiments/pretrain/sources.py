@@ -2,9 +2,12 @@
 
 import dataclasses
 import fnmatch
+import hashlib
 import importlib.util
 import pathlib
 import zipfile
+
+import numpy as np
 
 from restoration.base import config, errors
 from restoration.data import clean_pictures
@@ -99,6 +102,18 @@ def find(data_dir: str, sources: tuple[Source, ...]) -> clean_pictures.Files:
             f"{data_dir}: no picture is of --sources; --sources=all takes every one"
         )
     return used
+
+
+def fingerprint(*parts: str | np.ndarray) -> str:
+    """Returns a SHA-256 of arrays, and of words between them."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+        else:
+            digest.update(repr((part.shape, str(part.dtype))).encode())
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def counts(names: list[str], sources: tuple[Source, ...]) -> list[dict]:

@@ -1,6 +1,7 @@
 """Injects faults into training runs and compares them with runs without faults.
 
     python -m experiments.robustness.faults kill --rounds 50
+    python -m experiments.robustness.faults kill --rounds 50 --sources drawn
     python -m experiments.robustness.faults damage disk
 
 `kill` ends real training runs with SIGKILL at random times, often while a checkpoint is
@@ -72,6 +73,9 @@ class FaultOptions:
     """Options of `python -m experiments.robustness.faults`."""
 
     what: tuple[str, ...] = config.option(help="kill, damage, disk", positional=True)
+    sources: tuple[str, ...] = config.option(
+        (), help=f"of {', '.join(SOURCES)}; by default all, in turn; repeatable"
+    )
     rounds: int = config.option(50, help="runs to kill or damage", minimum=1)
     seed: int = config.option(0, help="seed of moments and damage", minimum=0)
     out: str = config.option(str(RESULTS), help="JSON file", short="o")
@@ -82,6 +86,11 @@ class FaultOptions:
         for what in self.what:
             if what not in ("kill", "damage", "disk"):
                 raise errors.InputError(f"{what}: choose kill, damage or disk")
+        for source in self.sources:
+            if source not in SOURCES:
+                raise errors.InputError(
+                    f"--sources={source}: choose {', '.join(SOURCES)}"
+                )
 
 
 def make_data(folder: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -550,18 +559,22 @@ def main(options: FaultOptions) -> int:
     path = pathlib.Path(options.out)
     kept = True
     for what in options.what or ("kill", "damage", "disk"):
+        name_of = what
+        if what == "kill" and options.sources:
+            name_of = f"kill, {' and '.join(options.sources)}"
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             if what == "kill":
                 found = kill(
                     options.rounds, options.seed, folder,
-                    on_round=functools.partial(_keep, path, what),
+                    sources=options.sources or SOURCES,
+                    on_round=functools.partial(_keep, path, name_of),
                 )  # fmt: skip
             else:
                 work = damage if what == "damage" else disk
                 found = work(options.rounds, options.seed, folder)
-        _keep(path, what, found)
-        print(what, found)
+        _keep(path, name_of, found)
+        print(name_of, found)
         parts = found.values() if what == "damage" else [found]
         kept &= all(map(_is_kept, parts))
     return int(not kept)

@@ -153,7 +153,7 @@ def hold_out(files: Files, share: float) -> tuple[Files, Files]:
     if len(held) == len(clips):
         raise errors.InputError(
             "one clean picture alone: one is held out, and none is left to train on; "
-            "add pictures to --data_dir"
+            "add pictures to --clean"
         )
     train = {name: data for name, data in files.items() if _clip(name) not in held}
     return train, {name: data for name, data in files.items() if name not in train}

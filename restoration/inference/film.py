@@ -8,6 +8,7 @@ the program is stopped; at the end the parts are joined.
 """
 
 import collections
+import contextlib
 import dataclasses
 import fractions
 import hashlib
@@ -16,7 +17,7 @@ import json
 import pathlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,10 @@ WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "film_finder.safetenso
 
 # Thresholds of the spike detector at sensitivity 0, 0.5 and 1.
 _HIGH = (24.0, 12.0, 7.0)
+
+# Is told "looking" or "restoring", the frames that are done and all of them, 0 where
+# the header does not tell. What it raises ends the work.
+Watch = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +168,29 @@ class Job:
     stem: pathlib.Path
 
 
+def stems(
+    films: Sequence[tuple[pathlib.PurePath, str]], *, suffix: str
+) -> list[pathlib.PurePath]:
+    """Returns the paths of films' results, without the endings that codecs decide.
+
+    Args:
+      films: of each the path below the folder that was named, without its ending, and
+        the ending; "" for the folder of a sequence.
+      suffix: written after each name.
+
+    Returns:
+      The paths; where `reel.mov` and `reel.mkv` lie together they tell the kind.
+    """
+    end = f"_{suffix}" if suffix else ""
+    counts = collections.Counter(path for path, _ in set(films))
+    return [
+        path.with_name(
+            f"{path.name}{ending.replace('.', '_') if counts[path] > 1 else ''}{end}"
+        )
+        for path, ending in films
+    ]
+
+
 def divide(
     inputs: Sequence[str],
     output: str,
@@ -192,7 +220,7 @@ def divide(
     for given in inputs:
         path = pathlib.Path(given)
         if path.is_dir() and sequence:
-            found[path.resolve()] = (path, pathlib.Path(f"{path.resolve().name}{end}"))
+            found[path.resolve()] = (path, pathlib.Path(path.resolve().name), "")
         elif path.is_dir():
             inside = [
                 film
@@ -203,21 +231,19 @@ def divide(
                 and not _is_result(film, path, results, end)
             ]
             for film in inside:
-                name = film.relative_to(path)
-                found[film.resolve()] = (film, name.with_name(f"{film.stem}{end}"))
+                name = film.relative_to(path).with_suffix("")
+                found[film.resolve()] = (film, name, film.suffix)
             if not inside or next(jobs.walk(path, recursive=recursive), None):
                 rest.append(given)
         elif container.is_film(path.name) and path.exists():
-            found[path.resolve()] = (path, pathlib.Path(f"{path.stem}{end}"))
+            found[path.resolve()] = (path, pathlib.Path(path.stem), path.suffix)
         else:
             rest.append(given)
-    counts = collections.Counter(name for _, name in found.values())
-    films = []
-    for source, name in found.values():
-        if counts[name] > 1:  # reel.mov and reel.mkv
-            kind = source.suffix.removeprefix(".")
-            name = name.with_name(f"{source.stem}_{kind}{end}")
-        films.append(Job(source, pathlib.Path(output) / name))
+    names = stems([film[1:] for film in found.values()], suffix=suffix)
+    films = [
+        Job(source, pathlib.Path(output) / name)
+        for (source, *_), name in zip(found.values(), names, strict=True)
+    ]
     taken: dict[pathlib.Path, pathlib.Path] = {}
     for job in films:
         if job.stem in taken:
@@ -309,6 +335,25 @@ def nothing(
     return over_time.Found(mask, over_time.trust(still.grey, references, marked))
 
 
+# What is told on the way.
+
+
+@contextlib.contextmanager
+def _counting(
+    watch: Watch | None, stage: str, label: str, total: int, done: int = 0
+) -> Iterator[Callable[[], None]]:
+    """Gives what is called for each frame: it tells who watches, or draws a bar."""
+    if watch is None:
+        with tqdm.tqdm(
+            total=total or None, initial=done, unit="frame", desc=label
+        ) as bar:
+            yield bar.update
+        return
+    counter = itertools.count(done + 1)
+    watch(stage, done, total)
+    yield lambda: watch(stage, next(counter), total)
+
+
 # The first pass.
 
 
@@ -330,7 +375,12 @@ class Look:
     repeated: list[int]
 
 
-def look(source: container.Source, settings: Settings, folder: pathlib.Path) -> Look:
+def look(
+    source: container.Source,
+    settings: Settings,
+    folder: pathlib.Path,
+    watch: Watch | None = None,
+) -> Look:
     """Goes over a film once; small pictures of its frames lie in a file meanwhile.
 
     Raises:
@@ -340,10 +390,11 @@ def look(source: container.Source, settings: Settings, folder: pathlib.Path) -> 
     measured = settings.stabilize or settings.deflicker
     before = None
     pictures = container.read(source, deinterlace=bool(settings.deinterlace))
-    bar = tqdm.tqdm(pictures, total=source.length or None, unit="frame", desc="look")
+    bar = _counting(watch, "looking", "look", source.length)
     path = folder / "thumbnails"
-    with open(path, "wb") as small:
-        for picture in bar:
+    with open(path, "wb") as small, bar as advance:
+        for picture in pictures:
+            advance()
             grey = stills.to_grey(picture.planes, source.layout)
             thumbnail = cv2.resize(grey, shots.SIZE[::-1], interpolation=cv2.INTER_AREA)
             small.write(thumbnail.tobytes())
@@ -530,19 +581,22 @@ def _fingerprint(path: pathlib.Path, settings: Settings) -> str:
 
 
 def _load_look(
-    folder: pathlib.Path, source: container.Source, settings: Settings
+    folder: pathlib.Path,
+    source: container.Source,
+    settings: Settings,
+    watch: Watch | None,
 ) -> Look:
     """Returns what the first pass saw, of an earlier run where there was one."""
     path = folder / "look.json"
     if path.is_file():
         return Look(**json.loads(path.read_text()))
-    found = look(source, settings, folder)
+    found = look(source, settings, folder, watch)
     files.write_text(path, json.dumps(dataclasses.asdict(found)))
     return found
 
 
 def restore_film(
-    job: Job, settings: Settings, find: over_time.Finder
+    job: Job, settings: Settings, find: over_time.Finder, watch: Watch | None = None
 ) -> "restore_file.Restored":
     """Restores one film; what goes wrong with it is told in the result.
 
@@ -550,6 +604,7 @@ def restore_film(
       job: what to restore, and where to.
       settings: how.
       find: from `load_finder`.
+      watch: is told of every frame, in place of bars in the terminal.
 
     Returns:
       What became of it.
@@ -557,7 +612,7 @@ def restore_film(
     start = time.monotonic()
     done = restore_file.Restored(job.source, job.stem)
     try:
-        done = _attempt(job, settings, find)
+        done = _attempt(job, settings, find, watch)
     except errors.InputError as error:
         done = dataclasses.replace(done, error=str(error))
     except Exception as error:  # the other films are restored all the same
@@ -568,7 +623,7 @@ def restore_film(
 
 
 def _attempt(
-    job: Job, settings: Settings, find: over_time.Finder
+    job: Job, settings: Settings, find: over_time.Finder, watch: Watch | None
 ) -> "restore_file.Restored":
     source = container.inspect(
         job.source, rate=fractions.Fraction(settings.frame_rate).limit_denominator(1001)
@@ -598,8 +653,8 @@ def _attempt(
     _claim(folder, _fingerprint(job.source, settings))
     notes = list(used.notes)
     try:
-        found = _load_look(folder, source, settings)
-        shares = _restore_parts(job, source, used, settings, find, found, folder)
+        found = _load_look(folder, source, settings, watch)
+        shares = _restore_parts(job, source, used, settings, find, found, folder, watch)
         notes += _finish(source, used, settings, found, folder, target)
         if settings.compare and not source.pictures:
             beside = target.with_name(f"{target.stem}_compare.mp4")
@@ -656,6 +711,7 @@ def _restore_parts(
     find: over_time.Finder,
     found: Look,
     folder: pathlib.Path,
+    watch: Watch | None,
 ) -> list[float]:
     """Restores the parts that are not there yet; returns each frame's damaged share."""
     if not settings.blind:
@@ -668,21 +724,15 @@ def _restore_parts(
             correct += steady.corrections(steps)
     notes = {p.number: folder / f"part{p.number:05d}.json" for p in parts}
     missing = [p for p in parts if not notes[p.number].is_file()]
-    bar = tqdm.tqdm(
-        total=len(found.times),
-        initial=sum(p.end - p.start for p in parts if p not in missing),
-        unit="frame",
-        desc=job.source.name,
-    )
+    kept = sum(part.end - part.start for part in parts if part not in missing)
+    bar = _counting(watch, "restoring", job.source.name, len(found.times), kept)
     ahead = _Ahead(_with_masks(source, settings, _find_mask(job, settings)))
-    with bar:
+    with bar as advance:
         for part in missing:
             results = _restored(
                 ahead.between(part.low, part.high), source, settings, find, correct
             )
-            told = _write_part(
-                part, results, source, used, settings, folder, bar.update
-            )
+            told = _write_part(part, results, source, used, settings, folder, advance)
             files.write_text(notes[part.number], json.dumps(told))
     return [
         share
@@ -698,7 +748,7 @@ def _write_part(
     used: container.Encoding,
     settings: Settings,
     folder: pathlib.Path,
-    advance: Any,
+    advance: Callable[[], Any],
 ) -> dict[str, Any]:
     """Encodes a part, and the film of its masks; returns what is told of it."""
     damaged: list[float] = []
@@ -714,7 +764,7 @@ def _write_part(
                 packed = np.packbits(result.mask, axis=1)
                 masks.append(dataclasses.replace(result.picture, planes=(packed,)))
             yield result.picture
-            advance(1)
+            advance()
 
     if used.suffix in container.PICTURES:
         container.write_pictures(folder / "pictures", wanted(), source, used)
@@ -780,12 +830,15 @@ def _stem(target: pathlib.Path, used: container.Encoding) -> str:
     return target.name.removesuffix(used.suffix)
 
 
-def restore(films: Sequence[Job], settings: Settings) -> list["restore_file.Restored"]:
+def restore(
+    films: Sequence[Job], settings: Settings, watch: Watch | None = None
+) -> list["restore_file.Restored"]:
     """Restores films one after the other; one that fails does not stop the others.
 
     Args:
       films: from `divide`.
       settings: how.
+      watch: is told of every frame, in place of bars in the terminal.
 
     Returns:
       What became of each, in order.
@@ -798,7 +851,7 @@ def restore(films: Sequence[Job], settings: Settings) -> list["restore_file.Rest
     if settings.compare:  # the page shows the masks
         settings = dataclasses.replace(settings, save_damage=True)
     find = load_finder(settings)
-    return [restore_film(job, settings, find) for job in films]
+    return [restore_film(job, settings, find, watch) for job in films]
 
 
 def add_to_report(

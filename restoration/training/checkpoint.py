@@ -38,6 +38,7 @@ class Manager:
     Attributes:
       folder: `checkpoints` in the workdir.
       keep: how many of the latest to keep, beside the best.
+      fixed: the run's options that may not change, for the seals.
       writer: Orbax' own, which writes in the background.
       sealer: waits for it, seals and deletes, in a thread.
       running: what the sealer does at present, at most one thing.
@@ -45,6 +46,7 @@ class Manager:
 
     folder: pathlib.Path
     keep: int
+    fixed: Mapping[str, Any] | None
     writer: ocp.StandardCheckpointer
     sealer: concurrent.futures.ThreadPoolExecutor
     running: list[concurrent.futures.Future]
@@ -81,7 +83,9 @@ def steps_in(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in found if path.is_dir())
 
 
-def open_manager(workdir: str | os.PathLike, *, keep: int) -> Manager:
+def open_manager(
+    workdir: str | os.PathLike, *, keep: int, fixed: Mapping[str, Any] | None = None
+) -> Manager:
     """Opens the checkpoints of a workdir for writing, asynchronously.
 
     Moves damaged ones aside, with a warning, so that the latest is a good one.
@@ -89,6 +93,7 @@ def open_manager(workdir: str | os.PathLike, *, keep: int) -> Manager:
     Args:
       workdir: the run's folder.
       keep: how many of the latest to keep, beside the best.
+      fixed: the run's options that may not change, see `train_config.fixed`.
 
     Returns:
       The manager; close it to wait for the last write.
@@ -107,6 +112,7 @@ def open_manager(workdir: str | os.PathLike, *, keep: int) -> Manager:
     return Manager(
         folder,
         keep,
+        fixed,
         ocp.StandardCheckpointer(),
         concurrent.futures.ThreadPoolExecutor(1, "seal"),
         [],
@@ -206,7 +212,7 @@ def save(
         "step": number,
         "psnr": psnr if psnr is not None and math.isfinite(psnr) else None,
         "note": dict(note or {}),
-        "config": _recorded_config(manager.folder.parent),
+        "config": None if manager.fixed is None else dict(manager.fixed),
         "packages": provenance.packages(),
     }
     with files.explain_full_disk(manager.folder.parent):
@@ -320,6 +326,26 @@ def _other_config(path: pathlib.Path) -> list[str]:
     if before is None or after is None:
         return []
     return train_config.recorded_changes(before, after)
+
+
+def shapes(path: pathlib.Path) -> Any:
+    """Returns the tree of a checkpoint's arrays, their shapes and types alone.
+
+    Args:
+      path: its folder.
+
+    Raises:
+      InputError: when it cannot be read.
+    """
+    try:
+        with contextlib.closing(ocp.StandardCheckpointer()) as reader:
+            found = reader.metadata(path).item_metadata.tree
+    except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise errors.InputError(f"{path}: not a checkpoint ({reason})") from None
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), found
+    )
 
 
 def restore(path: pathlib.Path, like: Any) -> Any:

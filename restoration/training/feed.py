@@ -6,9 +6,11 @@ seed and the step's number alone. Whatever the feed, a step's batch depends on i
 number and the data, so that a resumed run goes on exactly.
 """
 
+import concurrent.futures
 import functools
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -85,6 +87,13 @@ class Describe(Protocol):
         """Returns "fingerprint", "pairs" by split, and more that JSON can hold."""
 
 
+class Clock(Protocol):
+    """Measures what batches cost that are made on the host."""
+
+    def __call__(self) -> Mapping[str, float]:
+        """Returns seconds so far in this process, by what they were spent on."""
+
+
 class Feed(NamedTuple):
     """Where batches come from.
 
@@ -96,6 +105,7 @@ class Feed(NamedTuple):
       bad: training pairs that cannot be read; grows while batches are drawn.
       describe: identifies the data, for the run's record.
       fixed: whether a resumed run must have the very same data.
+      clock: what is logged as shares of the time; None where nothing is measured.
     """
 
     count: int
@@ -105,6 +115,7 @@ class Feed(NamedTuple):
     bad: bad_pairs.Bad
     describe: Describe
     fixed: bool = False
+    clock: Clock | None = None
 
 
 def total_steps(options: train_config.RunConfig, count: int) -> int:
@@ -431,6 +442,40 @@ def streamed_run(options: train_config.RunConfig, batches: HostBatches) -> MakeR
         return advance
 
     return make_run
+
+
+def draw_ahead(
+    draw: Callable[[int], dict[str, np.ndarray]],
+) -> tuple[HostBatches, Clock]:
+    """Makes batches in a thread: the next one while a step is computed.
+
+    Args:
+      draw: gives a step's batch by its number, from 0; whatever was drawn before.
+
+    Returns:
+      The batches, and the clock: "drawing", seconds of a core that drawing took;
+      "waiting", seconds in which the run waited for it.
+    """
+    spent = {"drawing": 0.0, "waiting": 0.0}
+
+    def timed(number: int) -> dict[str, np.ndarray]:
+        begun = time.thread_time()
+        batch = draw(number)
+        spent["drawing"] += time.thread_time() - begun
+        return batch
+
+    def batches(start: int, total: int) -> Iterator[dict[str, np.ndarray]]:
+        with concurrent.futures.ThreadPoolExecutor(1, "draw") as thread:
+            coming = thread.submit(timed, start)
+            for number in range(start, total):
+                begun = time.monotonic()
+                batch = coming.result()
+                spent["waiting"] += time.monotonic() - begun
+                if number + 1 < total:
+                    coming = thread.submit(timed, number + 1)
+                yield batch
+
+    return batches, lambda: dict(spent)
 
 
 class Take(Protocol):

@@ -98,6 +98,21 @@ class Log(Protocol):
         """Makes sure that what was written is on the disk."""
 
 
+class Export(Protocol):
+    """Takes weights that were measured, for use elsewhere."""
+
+    def __call__(
+        self, *, step: int, parameters: Any, figures: Mapping[str, float]
+    ) -> object:
+        """Writes them.
+
+        Args:
+          step: number of steps done.
+          parameters: the weights that count, see `evaluated_parameters`.
+          figures: what was measured of them.
+        """
+
+
 class Job(NamedTuple):
     """What a training run works with.
 
@@ -108,6 +123,7 @@ class Job(NamedTuple):
       total_steps: of the run.
       advance: does steps.
       validate: measures weights; None without validation pairs.
+      export: is given the weights that were measured; None for nothing.
       manager: of the checkpoints.
       log: takes the lines of the log.
       bar: shows the progress.
@@ -120,6 +136,7 @@ class Job(NamedTuple):
     total_steps: int
     advance: feed.Advance
     validate: validation.Validate | None
+    export: Export | None
     manager: checkpoint.Manager
     log: Log
     bar: tqdm.tqdm
@@ -140,6 +157,25 @@ class Ended(NamedTuple):
     step: int
     figures: dict[str, float] | None
     evaluated: int | None
+
+
+class _Since(NamedTuple):
+    """Where a training line of the log begins.
+
+    Attributes:
+      step: number of steps done.
+      time: of the monotonic clock.
+      spent: by the feed's clock.
+    """
+
+    step: int
+    time: float
+    spent: Mapping[str, float]
+
+
+def _now(job: Job, done: int) -> _Since:
+    spent = job.source.clock() if job.source.clock else {}
+    return _Since(done, time.monotonic(), spent)
 
 
 class _Pending(NamedTuple):
@@ -174,7 +210,7 @@ def train(job: Job, state: step.TrainState) -> Ended:
     calls: collections.deque = collections.deque()
     done = saved = int(state.step)
     figures = evaluated = None
-    since = done, time.monotonic()
+    since = _now(job, done)
     while done < job.total_steps and not job.is_stopped():
         state, values, count = job.advance(state, limit=due.next_after(done) - done)
         calls.append((done, values))
@@ -184,12 +220,12 @@ def train(job: Job, state: step.TrainState) -> Ended:
         pending = _settle(job, state, pending, calls, waiting=0 if due.any(done) else 1)
         if due.logs(done):
             pending = _log_means(job, pending, done, since)
-            since = done, time.monotonic()
+            since = _now(job, done)
         score = None
         if job.validate and due.evaluates(done):
             figures, evaluated = _validate(job, state, done), done
             score = validation.score(figures)
-            since = done, time.monotonic()
+            since = _now(job, done)
         if due.saves(done):
             _save(job, state, score, pending)
             saved = done
@@ -244,14 +280,16 @@ def _write_rows(job: Job, pending: _Pending) -> _Pending:
     return pending._replace(rows=())
 
 
-def _log_means(
-    job: Job, pending: _Pending, done: int, since: tuple[int, float]
-) -> _Pending:
+def _log_means(job: Job, pending: _Pending, done: int, since: _Since) -> _Pending:
     """Logs the means of the metrics and the speed; the sums begin anew."""
-    means = run_log.means(pending.sums)
-    images = (done - since[0]) * job.options.batch_size
-    speed = round(images / (time.monotonic() - since[1]), 2)
-    line = means | {"images_per_second": speed}
+    means, now = run_log.means(pending.sums), _now(job, done)
+    seconds = now.time - since.time
+    speed = round((done - since.step) * job.options.batch_size / seconds, 2)
+    shares = {
+        f"{name}_share": round((spent - since.spent[name]) / seconds, 4)
+        for name, spent in now.spent.items()
+    }
+    line = means | {"images_per_second": speed} | shares
     _log(job, done, "train", line)
     shown = {n: f"{means[n]:.5g}" for n in ("loss", "psnr") if means.get(n) is not None}
     job.bar.set_postfix(shown)
@@ -272,10 +310,14 @@ def evaluated_parameters(
 
 
 def _validate(job: Job, state: step.TrainState, done: int) -> dict[str, float]:
-    """Measures the weights and logs the numbers."""
-    figures = job.validate(evaluated_parameters(job.options, state))
+    """Measures the weights, logs the numbers and gives them away."""
+    parameters = evaluated_parameters(job.options, state)
+    figures = job.validate(parameters)
     _log(job, done, "validation", figures)
-    job.bar.set_description(f"train (validation {validation.score(figures):.2f})")
+    if (score := validation.score(figures)) is not None:
+        job.bar.set_description(f"train (validation {score:.2f})")
+    if job.export and processes.is_writer():
+        job.export(step=done, parameters=parameters, figures=figures)
     return figures
 
 

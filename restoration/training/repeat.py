@@ -15,7 +15,7 @@ with epy.lazy_imports():
     from restoration.training import feed
 
 # What a log says of time alone.
-_TIMES = "images_per_second"
+_TIMES = ("images_per_second", "drawing_share", "waiting_share")
 
 
 def recorded(
@@ -67,7 +67,7 @@ def warn(before: str | os.PathLike, options: train_config.RunConfig) -> None:
 def _rows(workdir: str | os.PathLike, last: int) -> list[dict[str, Any]]:
     rows = run_log.read(pathlib.Path(workdir) / run_log.NAME)
     return [
-        {name: value for name, value in row.items() if name != _TIMES}
+        {name: value for name, value in row.items() if name not in _TIMES}
         for row in rows
         if row["step"] <= last
     ]

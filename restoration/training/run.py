@@ -75,6 +75,7 @@ def train(
     data: feed.Feed | dict[str, arrays.PairArrays] | None = None,
     *,
     task: Task | None = None,
+    export: loop.Export | None = None,
 ) -> Result:
     """Trains a model, or goes on with a run that was stopped.
 
@@ -86,6 +87,7 @@ def train(
       data: where batches come from: a feed; or pairs as arrays for "train" and,
         unless there are none, "validation"; without it what the options name.
       task: what is trained, where the options do not name it.
+      export: is given the weights after each evaluation, before the checkpoint.
 
     Returns:
       How the run ended.
@@ -118,7 +120,9 @@ def train(
     train_step = _make_step(options, data, task, optimizer)
     validate = data.make_validate(task.model) if data.make_validate else None
     with contextlib.ExitStack() as stack:
-        manager = checkpoint.open_manager(workdir, keep=options.keep)
+        manager = checkpoint.open_manager(
+            workdir, keep=options.keep, fixed=train_config.fixed(options)
+        )
         stack.callback(manager.close)
         stack.enter_context(processes.leaving())
         stack.enter_context(files.explain_full_disk(workdir))
@@ -162,6 +166,7 @@ def train(
                 train_step=train_step, mesh=mesh, start=start, total=total_steps
             ),
             validate=validate,
+            export=export,
             manager=manager,
             log=log,
             bar=bar,

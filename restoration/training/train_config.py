@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from restoration.base import config, errors
 from restoration.data import draw_config
@@ -15,7 +15,14 @@ LOSSES = ("mse", "l1", "charbonnier", "psnr")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every training run has, whatever its network, loss and data are."""
+    """What every training run has, whatever its network, loss and data are.
+
+    Attributes:
+      steps_are_free: whether `epochs` and `steps` may change between the parts of a
+        run though learning rates follow from them: a run that may be made longer.
+    """
+
+    steps_are_free: ClassVar[bool] = False
 
     workdir: str = config.option(
         help="folder for checkpoints and metrics; resumed if used", free=True
@@ -228,11 +235,19 @@ def recorded_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     ]
 
 
-def _free(options_class: type, values: Mapping[str, Any]) -> set[str]:
+def fixed(options: RunConfig) -> dict[str, Any]:
+    """Returns the options that may not change between the parts of a run."""
+    values = dataclasses.asdict(options)
+    free = _free(type(options), values)
+    return {name: value for name, value in values.items() if name not in free}
+
+
+def _free(options_class: type[RunConfig], values: Mapping[str, Any]) -> set[str]:
     """Returns the fields that may change between the parts of a run."""
     fields = dataclasses.fields(options_class)
     free = {field.name for field in fields if field.metadata["free"]}
-    if values.get("schedule") != "constant" or values.get("severity_rise"):
+    depends = values.get("schedule") != "constant" or values.get("severity_rise")
+    if depends and not options_class.steps_are_free:
         # Learning rate or damage of a step depend on the number of steps.
         free -= {"epochs", "steps"}
     return free

@@ -26,9 +26,9 @@ class Validate(Protocol):
         """Returns numbers by name; the best checkpoint has the highest `score`."""
 
 
-def score(figures: Mapping[str, float]) -> float:
+def score(figures: Mapping[str, float]) -> float | None:
     """Returns what weights are judged by: "score" of their figures, else "psnr"."""
-    return figures["score"] if "score" in figures else figures["psnr"]
+    return figures.get("score", figures.get("psnr"))
 
 
 class MakeValidate(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import pathlib
 import secrets
@@ -14,7 +15,8 @@ from typing import Any
 
 from starlette import applications, requests, responses, routing
 
-from restoration.base import config, errors
+from restoration.base import config, errors, files
+from restoration.film import container
 from restoration.images import picture, preview
 from restoration.web import brush, dispatch, pictures, security, store
 
@@ -35,11 +37,17 @@ _LARGEST_REQUEST = 16 * 2**20
 # Bytes that are passed on at once.
 _CHUNK = 1 << 20
 
+# Bytes of an upload after which the disk is looked at again.
+_CHECKED = 64 * 2**20
+
 # Pixels of the shorter side of a picture in the list.
 _THUMBNAIL = 128
 
 # A color that is seen on greys and on flesh.
 _TINT = (255, 64, 120)
+
+
+_GONE = "this picture is not on the page any more"
 
 
 class _Refused(Exception):
@@ -86,11 +94,11 @@ class _Written:
         return data
 
 
-def zipped(files: Mapping[str, pathlib.Path]) -> Iterator[bytes]:
+def zipped(paths: Mapping[str, pathlib.Path]) -> Iterator[bytes]:
     """Yields a ZIP archive of files by their names, as they are, uncompressed."""
     written = _Written()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in files.items():
+        for name, path in paths.items():
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             entry.file_size = path.stat().st_size
@@ -134,8 +142,13 @@ class _Server:
         return responses.JSONResponse(
             {
                 "worker": {"state": self.worker.state, **self.worker.about},
-                "limits": {"file": limits.file, "files": limits.files},
+                "limits": {
+                    "file": limits.file,
+                    "film": limits.film,
+                    "files": limits.files,
+                },
                 "suffixes": [*picture.SUFFIXES, *picture.REFUSED],
+                "film_suffixes": container.SUFFIXES,
                 "tile": preview.TILE,
                 "pictures": self.pictures.describe(),
             }
@@ -145,7 +158,7 @@ class _Server:
         try:
             return self.pictures.get(request.path_params["key"])
         except KeyError:
-            raise _Refused(404, "this picture is not on the page any more") from None
+            raise _Refused(404, _GONE) from None
 
     def _shown(self, request: requests.Request) -> tuple[pathlib.Path, bool]:
         """Returns the levels that are asked for, and whether they are of a mask."""
@@ -187,35 +200,44 @@ class _Server:
 
     async def archive(self, request: requests.Request) -> responses.Response:
         names = self.pictures.names()
-        files = {
+        made = {
             str(name): self.pictures.all[key].result.path for key, name in names.items()
         }
-        if not files:
-            raise _Refused(404, "no picture is restored yet")
+        if not made:
+            raise _Refused(404, "nothing is restored yet")
         return responses.StreamingResponse(
-            zipped(files),
+            zipped(made),
             media_type="application/zip",
             headers=_attachment(f"{pictures.SUFFIX}.zip"),
         )
 
     # What is received
 
-    async def _receive(self, request: requests.Request, path: pathlib.Path) -> None:
+    async def _receive(
+        self, request: requests.Request, path: pathlib.Path, *, film: bool = False
+    ) -> None:
         """Writes a request's body to a file, within the limits."""
         limits, size, checked = self.pictures.limits, 0, 0
         declared = request.headers.get("content-length", "0")
         declared = int(declared) if declared.isdecimal() else 0
         try:
-            store.check_room(self.pictures.folder, declared, limits)
+            store.check_size(declared, limits, film=film)
+            store.check_room(self.pictures.folder, declared, limits.total)
             with path.open("xb") as file:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > limits.file or size - checked > 64 * 2**20:
-                        store.check_room(self.pictures.folder, size, limits)
+                    store.check_size(size, limits, film=film)
+                    if size - checked > _CHECKED:
+                        left = max(0, declared - size)
+                        store.check_room(self.pictures.folder, left, limits.total)
                         checked = size
                     file.write(chunk)
         except errors.InputError as error:
             raise _Refused(413, str(error)) from None
+        except OSError as error:
+            if not files.is_full(error):
+                raise
+            raise _Refused(413, store.FULL) from None
         if not size:
             raise _Refused(400, "the file is empty")
 
@@ -237,13 +259,16 @@ class _Server:
         name = request.query_params.get("name", "")
         found = self.pictures.add(name)
         try:
-            await self._receive(request, found.source)
+            await self._receive(request, found.source, film=found.is_film)
         except BaseException as error:
             # Refused, or the client left: nothing of it stays.
             self.pictures.remove(found)
             if isinstance(error, requests.ClientDisconnect):
                 return responses.Response(status_code=400)
             raise
+        if found.key not in self.pictures.all:
+            raise _Refused(404, _GONE)
+        found.state = pictures.READING
         task = asyncio.create_task(self._prepare(found))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -267,29 +292,55 @@ class _Server:
             store.remove(found.folder)
         self.worker.feed()
 
-    def _choices(self, values: Any) -> pictures.Choices:
+    def _choices(
+        self, values: Any, *, film: bool
+    ) -> pictures.Choices | pictures.FilmChoices:
         if not isinstance(values, dict):
             raise errors.InputError("settings: not a JSON object")
-        choices = config.from_json(
-            json.dumps(values), pictures.Choices, source="settings"
-        )
-        known = self.worker.about.get("models", [])
-        if choices.model and choices.model not in known:
-            raise errors.InputError(f"settings: there is no model {choices.model!r}")
+        kind = pictures.FilmChoices if film else pictures.Choices
+        choices = config.from_json(json.dumps(values), kind, source="settings")
+        if isinstance(choices, pictures.Choices):
+            known = self.worker.about.get("models", [])
+            if choices.model and choices.model not in known:
+                raise errors.InputError(
+                    f"settings: there is no model {choices.model!r}"
+                )
         return choices
+
+    def _want(
+        self,
+        found: pictures.Picture,
+        choices: pictures.Choices | pictures.FilmChoices,
+        mask: pathlib.Path | None,
+    ) -> None:
+        """Puts a picture into the queue, where the command would take it."""
+        only = isinstance(choices, pictures.Choices) and choices.only_damage
+        if only and not mask and not self.worker.about.get("finds"):
+            raise errors.InputError(
+                "nothing is marked, so nothing would be changed; mark damage with the "
+                "brush, or let everything be restored"
+            )
+        self.pictures.want(found, choices, mask)
 
     async def restore(self, request: requests.Request) -> responses.Response:
         found, values = self._find(request), await self._json(request)
-        choices = self._choices(values.get("choices"))
+        choices = self._choices(values.get("choices"), film=found.is_film)
         mask = await self._painted(found, values) if "mask" in values else None
-        self.pictures.want(found, choices, mask)
+        self._want(found, choices, mask)
         self.worker.feed()
         return responses.JSONResponse({})
 
     async def restore_all(self, request: requests.Request) -> responses.Response:
-        values = await self._json(request)
-        choices, count = self._choices(values.get("choices")), 0
+        values, count = await self._json(request), 0
+        film = values.get("film") is True
+        wanted = self._choices(values.get("choices"), film=film)
         for found in self.pictures.all.values():
+            if found.is_film != film:
+                continue
+            choices = wanted
+            if film and wanted.deinterlace == "ask":  # as it was chosen for this film
+                own = found.choices.deinterlace
+                choices = dataclasses.replace(wanted, deinterlace=own)
             same = found.choices == choices and found.state in (
                 pictures.DONE, pictures.WAITING, pictures.WORKING
             )  # fmt: skip
@@ -298,8 +349,12 @@ class _Server:
             result = found.result
             mask = result.mask if result and result.corrected else -1
             kept = found.masks[mask].path if mask >= 0 else None
-            self.pictures.want(found, choices, kept)
-            count += 1
+            try:
+                self._want(found, choices, kept)
+            except errors.InputError as error:  # the others are restored all the same
+                self.pictures.fail(found, f"{found.relative}: {error}")
+            else:
+                count += 1
         self.worker.feed()
         return responses.JSONResponse({"count": count})
 

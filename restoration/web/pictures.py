@@ -1,4 +1,8 @@
-"""The pictures on the page: what became of each, and what is to be done next."""
+"""The files on the page: what became of each, and what is to be done next.
+
+A picture here is whatever lies on the page, a photograph or a film, of which the first
+frame is shown.
+"""
 
 import collections
 import dataclasses
@@ -13,16 +17,19 @@ from typing import Any
 import numpy as np
 
 from restoration.base import config, errors
-from restoration.film import container
+from restoration.film import container, motion, video
 from restoration.images import picture, preview
-from restoration.inference import jobs
-from restoration.web import brush, store
+from restoration.inference import film, jobs
+from restoration.web import brush, films, store
 
 SUFFIX = "restored"
 
 # States of a picture, in the order in which it comes to them.
-READING, WAITING, WORKING = "reading", "waiting", "working"
+RECEIVING, READING, WAITING, WORKING = "receiving", "reading", "waiting", "working"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
+
+# Endings that a file keeps: they tell formats apart that look alike.
+_SUFFIXES = (*picture.SUFFIXES, *picture.REFUSED, *container.SUFFIXES)
 
 # Levels of a folder that a name may have, and letters of each.
 _DEEPEST, _LONGEST = 16, 200
@@ -30,7 +37,7 @@ _DEEPEST, _LONGEST = 16, 200
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """How a picture is restored: options of the command that the page offers."""
+    """How a photograph is restored: options of the command that the page offers."""
 
     model: str = config.option("", help="a shipped model")
     strength: float = config.option(1.0, help="share", minimum=0.0, maximum=1.0)
@@ -41,6 +48,28 @@ class Choices:
     only_damage: bool = config.option(False, help="change only what is damaged")
     ext: str = config.option(
         "auto", help="format", choices=("auto", "png", "jpg", "tif", "webp")
+    )
+
+    def __post_init__(self):
+        """Checks choices."""
+        config.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class FilmChoices:
+    """How a film is restored: options of the command that the page offers."""
+
+    sensitivity: float = config.option(
+        0.5, help="how readily it is damage", minimum=0.0, maximum=1.0
+    )
+    stabilize: bool = config.option(False, help="take out weave")
+    deflicker: bool = config.option(False, help="take out flicker")
+    denoise: bool = config.option(False, help="less grain")
+    deinterlace: str = config.option(
+        "ask", help="of interlaced films", choices=("ask", "yes", "no")
+    )
+    codec: str = config.option(
+        "auto", help="of the result", choices=("auto", *container.CODECS)
     )
 
     def __post_init__(self):
@@ -68,7 +97,7 @@ class Result:
       levels: sizes of the levels to look at.
       choices: how it was restored.
       mask: number of the mask of its damage among the picture's masks, or -1.
-      share: of the first page that is damaged, or None.
+      share: of the first page, or of the film, that is damaged, or None.
       corrected: whether it was made by a mask that the user gave.
       notes: what the command would tell.
     """
@@ -77,7 +106,7 @@ class Result:
     folder: pathlib.Path
     version: int
     levels: tuple[tuple[int, int], ...]
-    choices: Choices
+    choices: Choices | FilmChoices
     mask: int
     share: float | None
     corrected: bool
@@ -86,7 +115,7 @@ class Result:
 
 @dataclasses.dataclass
 class Picture:
-    """One picture on the page.
+    """One photograph or film on the page.
 
     Attributes:
       key: names it in addresses and folders.
@@ -99,9 +128,12 @@ class Picture:
       line: why it failed, in one line, or "".
       stage: what is being done.
       share: of the work that is done.
+      frames: of a film: those that are done in this stage, and all or 0.
       began: when the work began, of `time.monotonic`.
+      staged: when the stage began.
       levels: sizes of the levels to look at, the largest first.
       pages: how many the file has.
+      film: what is known of a film, or None.
       choices: how it is to be restored.
       wanted: the mask to restore by instead of looking for damage, or None.
       runs: how often it was begun.
@@ -114,23 +146,34 @@ class Picture:
     parent: str
     folder: pathlib.Path
     source: pathlib.Path
-    choices: Choices
-    state: str = READING
+    choices: Choices | FilmChoices
+    state: str = RECEIVING
     line: str = ""
     stage: str = ""
     share: float = 0.0
+    frames: tuple[int, int] = (0, 0)
     began: float = 0.0
+    staged: float = 0.0
     levels: tuple[tuple[int, int], ...] = ()
     pages: int = 1
+    film: films.About | None = None
     wanted: pathlib.Path | None = None
     runs: int = 0
     masks: list[Mask] = dataclasses.field(default_factory=list)
     result: Result | None = None
 
     @property
+    def is_film(self) -> bool:
+        """Whether it is a film, by its name, as the command takes it."""
+        return container.is_film(self.relative.name)
+
+    @property
     def megapixels(self) -> float:
-        """Size, for what it will take."""
-        return self.levels[0][0] * self.levels[0][1] / 1e6 if self.levels else 1.0
+        """Size of all frames, for what it will take."""
+        if not self.levels:
+            return 1.0
+        frames = max(1, self.film.frames) if self.film else 1
+        return max(0.2, self.levels[0][0] * self.levels[0][1] / 1e6) * frames
 
 
 def clean_name(given: str) -> tuple[pathlib.PurePosixPath, str]:
@@ -153,7 +196,7 @@ def clean_name(given: str) -> tuple[pathlib.PurePosixPath, str]:
 
 
 class Pictures:
-    """All pictures of the page, and the order in which they are restored."""
+    """All files of the page, and the order in which they are restored."""
 
     def __init__(self, folder: pathlib.Path, limits: store.Limits):
         """Begins with none.
@@ -166,7 +209,7 @@ class Pictures:
         self.all: dict[str, Picture] = {}
         self._waiting: collections.deque[str] = collections.deque()
         # Seconds a megapixel, of each kind of work that was done so far.
-        self._pace: dict[tuple[str, bool], float] = {}
+        self._pace: dict[tuple, float] = {}
 
     def get(self, key: str) -> Picture:
         """Returns a picture by its key.
@@ -180,28 +223,27 @@ class Pictures:
         """Makes room for a picture that is about to be uploaded.
 
         Raises:
-          InputError: when there are too many, and for a film.
+          InputError: when there are too many, and for a film without what reads films.
         """
         if len(self.all) >= self.limits.files:
             raise errors.InputError(
-                f"{self.limits.files} pictures are there already, the most that the "
+                f"{self.limits.files} files are there already, the most that the "
                 "page takes (--max_files); remove some first"
             )
         relative, parent = clean_name(name)
+        choices: Choices | FilmChoices = Choices()
         if container.is_film(relative.name):
-            raise errors.InputError(
-                f"{relative.name}: the page takes photographs; a film is restored by "
-                "`restoration restore FILM -o FOLDER`"
-            )
+            video.require_pyav()
+            motion.require_opencv()
+            choices = FilmChoices()
         key = secrets.token_urlsafe(12)
         suffix = relative.suffix.lower()
-        # The suffix tells formats apart that look alike; of the name it is all we use.
-        suffix = suffix if suffix in (*picture.SUFFIXES, *picture.REFUSED) else ""
+        # Of the name this is all that we use.
+        suffix = suffix if suffix in _SUFFIXES else ""
         folder = self.folder / key
         folder.mkdir(mode=0o700)
-        found = Picture(
-            key, relative, parent, folder, folder / f"source{suffix}", Choices()
-        )
+        source = folder / f"source{suffix}"
+        found = Picture(key, relative, parent, folder, source, choices)
         self.all[key] = found
         return found
 
@@ -209,21 +251,33 @@ class Pictures:
         """Looks at an uploaded file: its size and its levels. Takes a while.
 
         Raises:
-          InputError: when it is no picture, or too large.
+          InputError: when it is no picture or film, or too large.
         """
-        source = picture.inspect(found.source, max_pixels=self.limits.pixels)
-        found.pages = len(source.pages)
         path = found.folder / "before.levels.tif"
-        found.levels = tuple(preview.write_levels(path, source))
+        if found.is_film:
+            about = films.inspect(found.source, max_pixels=self.limits.pixels)
+            levels = films.write_levels(path, found.source)
+            found.film = about
+        else:
+            source = picture.inspect(found.source, max_pixels=self.limits.pixels)
+            found.pages = len(source.pages)
+            levels = preview.write_levels(path, source)
+        found.levels = tuple(levels)
 
     def open(self, found: Picture) -> None:
         """Puts a picture that was read into the queue for the first time."""
-        if found.key in self.all:
-            found.state = CANCELLED
+        if found.key not in self.all:
+            return
+        found.state = CANCELLED
+        try:
             self.want(found, found.choices)
+        except errors.InputError as error:
+            self.fail(found, f"{found.relative}: {error}")
 
     def fail(self, found: Picture, line: str) -> None:
         """Tells why a picture could not be restored."""
+        if found.key in self._waiting:
+            self._waiting.remove(found.key)
         found.state, found.line = FAILED, self._public(found, line)
 
     def _public(self, found: Picture, line: str) -> str:
@@ -233,7 +287,10 @@ class Pictures:
         return line.replace(f"{self.folder}", "the page's folder")
 
     def want(
-        self, found: Picture, choices: Choices, mask: pathlib.Path | None = None
+        self,
+        found: Picture,
+        choices: Choices | FilmChoices,
+        mask: pathlib.Path | None = None,
     ) -> None:
         """Puts a picture into the queue.
 
@@ -241,15 +298,25 @@ class Pictures:
           found: the picture.
           choices: how it is to be restored.
           mask: of its damage, or None to look for damage.
+
+        Raises:
+          InputError: while it is read or restored, and for an interlaced film without
+            a choice.
         """
-        if found.state in (READING, WORKING) or not found.levels:
+        if found.state in (RECEIVING, READING, WORKING) or not found.levels:
             raise errors.InputError(
                 "this picture cannot be restored now; wait a little"
+            )
+        if found.film and found.film.interlaced and choices.deinterlace == "ask":
+            raise errors.InputError(
+                "its frames are interlaced; choose under Interlaced frames what to do "
+                "with them, and restore"
             )
         if found.key not in self._waiting:
             self._waiting.append(found.key)
         found.choices, found.wanted = choices, mask
         found.state, found.line, found.stage, found.share = WAITING, "", "", 0.0
+        found.frames = (0, 0)
 
     def cancel(self, found: Picture) -> bool:
         """Takes a picture out of the queue; returns whether it waited there."""
@@ -262,7 +329,7 @@ class Pictures:
     def remove(self, found: Picture) -> None:
         """Removes a picture and deletes its files."""
         self.cancel(found)
-        del self.all[found.key]
+        self.all.pop(found.key, None)
         store.remove(found.folder)
 
     def take(self) -> dict[str, Any] | None:
@@ -273,11 +340,14 @@ class Pictures:
         found.state, found.began, found.runs = WORKING, time.monotonic(), found.runs + 1
         target = _target(found)
         target.parent.mkdir(mode=0o700)
-        options = dataclasses.asdict(found.choices) | {
-            "max_pixels": self.limits.pixels,
+        options = dataclasses.asdict(found.choices)
+        if found.is_film:
+            known = {"ask": None, "yes": True, "no": False}
+            options["deinterlace"] = known[found.choices.deinterlace]
+        else:
+            options["max_pixels"] = self.limits.pixels
             # Without any change the command copies the file, unless it writes more.
-            "save_damage": found.choices.strength > 0,
-        }
+            options["save_damage"] = found.choices.strength > 0
         if found.wanted:
             options |= {"damage": str(found.wanted), "blind": False}
         return {
@@ -286,6 +356,7 @@ class Pictures:
             "target": str(target),
             "name": str(found.relative),
             "options": options,
+            "total": self.limits.total,
         }
 
     def heard(self, message: dict[str, Any]) -> None:
@@ -297,7 +368,10 @@ class Pictures:
             return
         run = _target(found).parent
         if message["event"] == "progress":
+            if message["stage"] != found.stage:
+                found.staged = time.monotonic()
             found.stage, found.share = message["stage"], message["share"]
+            found.frames = tuple(message["frames"] or (0, 0))
             return
         if message["event"] == "cancelled":
             found.state = DONE if found.result else CANCELLED
@@ -311,7 +385,7 @@ class Pictures:
 
     def _keep(self, found: Picture, message: dict[str, Any]) -> None:
         """Puts a result in the place of the one before."""
-        target, number = _target(found), -1
+        target, number = _target(found).with_name(message["file"]), -1
         if "damage" in message:
             mask = found.folder / f"mask{len(found.masks)}.png"
             shown = mask.with_suffix(".levels.tif")
@@ -331,10 +405,12 @@ class Pictures:
         )  # fmt: skip
         found.state, found.line = DONE, ""
         seconds = time.monotonic() - found.began
-        self._pace[self._kind(found)] = seconds / max(0.2, found.megapixels)
+        self._pace[self._kind(found)] = seconds / found.megapixels
 
     @staticmethod
-    def _kind(found: Picture) -> tuple[str, bool]:
+    def _kind(found: Picture) -> tuple:
+        if isinstance(found.choices, FilmChoices):
+            return (found.choices,)
         return found.choices.model, found.wanted is not None
 
     def add_mask(self, found: Picture, path: pathlib.Path) -> int:
@@ -348,6 +424,7 @@ class Pictures:
           InputError: when it is no image, or of another size.
         """
         try:
+            _check_photograph(found)
             source = picture.inspect(found.source)
             mask = brush.read(path, source)
         except errors.InputError as error:
@@ -377,6 +454,7 @@ class Pictures:
         Returns:
           A PNG file that `restore --damage` takes.
         """
+        _check_photograph(found)
         if not -1 <= number < len(found.masks):
             raise errors.InputError(
                 "there is no such mask any more; load the page again"
@@ -403,7 +481,32 @@ class Pictures:
         are numbered.
         """
         made = [found for found in self.all.values() if found.result]
+        photographs = [found for found in made if not found.is_film]
+        reels = [found for found in made if found.is_film]
+        return self._photograph_names(photographs) | self._film_names(reels)
 
+    @staticmethod
+    def _film_names(made: Sequence[Picture]) -> dict[str, pathlib.PurePosixPath]:
+        stems = film.stems(
+            [(found.relative.with_suffix(""), found.relative.suffix) for found in made],
+            suffix=SUFFIX,
+        )
+        names: dict[str, pathlib.PurePosixPath] = {}
+        seen: collections.Counter = collections.Counter()
+        for found, stem in zip(made, stems, strict=True):
+            name = stem.with_name(stem.name + found.result.path.suffix)
+            seen[stem] += 1
+            if seen[stem] > 1:
+                name = (
+                    pathlib.PurePosixPath(f"{found.parent} {seen[stem]}".strip()) / name
+                )
+            names[found.key] = name
+        return names
+
+    @staticmethod
+    def _photograph_names(
+        made: Sequence[Picture],
+    ) -> dict[str, pathlib.PurePosixPath]:
         def named(parents: Sequence[str]) -> list[pathlib.PurePosixPath]:
             return jobs.result_names(
                 [
@@ -433,10 +536,16 @@ class Pictures:
     def _seconds_left(self, found: Picture) -> float | None:
         """Estimates what a picture will take from now on, without what is before it."""
         pace = self._pace.get(self._kind(found))
-        expected = pace * max(0.2, found.megapixels) if pace else None
+        expected = pace * found.megapixels if pace else None
         if found.state != WORKING:
             return expected
         gone = time.monotonic() - found.began
+        if found.film:
+            done, frames = found.frames
+            if found.stage != "restoring" or done < 3:
+                return max(0.0, expected - gone) if expected else None
+            # The first pass over a film is much faster than the second.
+            return (time.monotonic() - found.staged) * (frames - done) / done
         if found.share > 0.05:
             return gone * (1 - found.share) / found.share
         return max(0.0, expected - gone) if expected else None
@@ -462,6 +571,9 @@ class Pictures:
                     "line": found.line,
                     "stage": found.stage,
                     "share": round(found.share, 3),
+                    "frames": found.frames,
+                    "film": found.film and dataclasses.asdict(found.film),
+                    "is_film": found.is_film,
                     "left": left.get(found.key),
                     "levels": found.levels,
                     "pages": found.pages,
@@ -485,10 +597,17 @@ class Pictures:
 
 
 def _target(found: Picture) -> pathlib.Path:
-    """Returns the file that the current run of a picture writes."""
+    """Returns the file that the current run writes; of a film without its ending."""
+    if found.is_film:
+        return found.folder / f"run{found.runs}" / "result"
     ext = found.choices.ext
     suffix = found.source.suffix if ext == "auto" else f".{ext}"
     return found.folder / f"run{found.runs}" / f"result{suffix}"
+
+
+def _check_photograph(found: Picture) -> None:
+    if found.is_film:
+        raise errors.InputError("the brush is for photographs; this is a film")
 
 
 def _sizes(levels: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:

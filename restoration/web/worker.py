@@ -1,4 +1,4 @@
-"""The process that restores what the page asks for, one picture after the other.
+"""The process that restores what the page asks for, one file after the other.
 
 It calls the functions of `python -m restoration.restore`, so that its files are those
 of the command, byte for byte. It takes lines of JSON on its standard input and answers
@@ -17,15 +17,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from etils import epy
 
 from restoration.base import errors
 from restoration.devices import backend
+from restoration.film import container
 from restoration.images import picture, preview
-from restoration.inference import batch, jobs
-from restoration.web import store
+from restoration.inference import batch, film, jobs
+from restoration.web import films, store
 
 with epy.lazy_imports():
     from restoration.inference import engine, restore_file
@@ -34,12 +35,17 @@ with epy.lazy_imports():
 # Seconds between two messages of progress.
 _EVERY = 0.2
 
+# Seconds between two looks at how full the disk is, while a film is restored.
+_LOOK_EVERY = 5.0
+
 # Seconds in which the work has to notice that the server is gone.
 _GRACE = 5.0
 
-
 # The share of the time that finding damage takes.
 _FINDING = 0.4
+
+# The share that the first pass over a film takes.
+_LOOKING = 0.1
 
 _STAGES = {"finder": "finding", "filler": "filling", "network": "restoring"}
 
@@ -48,16 +54,32 @@ class CancelledError(BaseException):
     """The work is not wanted any more. No `except Exception` stops it."""
 
 
+class Tell(Protocol):
+    """Is told how far the work is; what it raises ends the work."""
+
+    def __call__(
+        self, stage: str, share: float, frames: tuple[int, int] | None = None
+    ) -> None:
+        """Takes what is being done, the share that is done, and a film's frames.
+
+        Args:
+          stage: such as "restoring".
+          share: of the work that is done.
+          frames: done in this stage, and all or 0 where nobody knows yet.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One picture to restore.
+    """One picture or film to restore.
 
     Attributes:
       key: its name among the page's pictures.
       source: the uploaded file.
-      target: the file to write.
-      name: what the user calls the picture.
-      options: fields of `batch.RestoreOptions`.
+      target: the file to write; of a film without its ending, which the codec decides.
+      name: what the user calls the file.
+      options: fields of `batch.RestoreOptions`, of a film those of `film.Settings`.
+      total: the most that all files of the page may take, bytes.
     """
 
     key: str
@@ -65,6 +87,7 @@ class Task:
     target: pathlib.Path
     name: str
     options: dict[str, Any]
+    total: int
 
 
 @dataclasses.dataclass
@@ -99,16 +122,13 @@ class _Watched:
             yield block
 
 
-def watched(
-    used: "engine.Engine", rows: int, tell: Callable[[str, float], None]
-) -> "engine.Engine":
+def watched(used: "engine.Engine", rows: int, tell: Tell) -> "engine.Engine":
     """Returns an engine that tells how far it is.
 
     Args:
       used: restores.
       rows: of all pages of the picture.
-      tell: is called with the stage and the share that is done; what it raises ends
-        the work.
+      tell: is told of every block of rows.
     """
     done = {"finding": 0, "filling": 0, "restoring": 0}
 
@@ -139,25 +159,64 @@ def _engine(model: str, keep_color: bool, device: str) -> "engine.Engine":
     )
 
 
-def restore(task: Task, device: str, tell: Callable[[str, float], None]) -> dict:
-    """Restores one picture as the command does, and prepares it to be looked at.
+def restore(task: Task, device: str, tell: Tell) -> dict[str, Any]:
+    """Restores one file as the command does, and prepares it to be looked at.
 
     Args:
       task: what to restore.
       device: where to compute.
-      tell: is called with the stage and the share that is done.
+      tell: is told how far it is.
 
     Returns:
-      The fields of the answer: `error`, or `notes`, `levels`, and `damage` where a
-      mask of damage was written.
+      The fields of the answer: `error`, or `file`, the name of the result, `notes`,
+      `levels`, and `damage` where a mask of damage was written.
     """
+    tell("starting", 0.0)
+    if container.is_film(task.source.name):
+        return _restore_film(task, tell)
+    return _restore_picture(task, device, tell)
+
+
+def _restore_film(task: Task, tell: Tell) -> dict[str, Any]:
+    looked = 0.0
+
+    def watch(stage: str, done: int, frames: int) -> None:
+        nonlocal looked
+        share = min(1.0, done / frames) if frames else 0.0
+        if stage == "looking":
+            share *= _LOOKING
+        else:
+            share = _LOOKING + (1 - _LOOKING) * share
+        if share == 1.0:
+            stage = "finishing"
+        if stage == "finishing" or time.monotonic() - looked > _LOOK_EVERY:
+            looked = time.monotonic()
+            # At the end what was written so far is written once more, joined.
+            more = store.used(task.target.parent) if stage == "finishing" else 0
+            store.check_room(task.source.parents[1], more, task.total)
+        tell(stage, share, (done, frames))
+
+    job = film.Job(task.source, task.target)
+    (done,) = film.restore([job], film.Settings(**task.options), watch)
+    if done.error:
+        return {"error": done.error}
+    return {
+        "file": done.output.name,
+        "notes": list(done.notes),
+        "seconds": done.seconds,
+        "levels": films.write_levels(
+            done.output.with_name("after.levels.tif"), done.output
+        ),
+    }
+
+
+def _restore_picture(task: Task, device: str, tell: Tell) -> dict[str, Any]:
     options = batch.RestoreOptions(
         input=(str(task.source),),
         output=str(task.target.parent),
         device=device,
         **task.options,
     )
-    tell("starting", 0.0)
     used = _engine(options.model, options.keep_color, device)
     with contextlib.suppress(errors.InputError):  # `restore_file` will tell of it
         found = picture.inspect(task.source, max_pixels=options.max_pixels)
@@ -172,6 +231,7 @@ def restore(task: Task, device: str, tell: Callable[[str, float], None]) -> dict
     folder = task.target.parent
     held = preview.orientation(found)
     answer = {
+        "file": task.target.name,
         "notes": list(done.notes),
         "seconds": done.seconds,
         "levels": preview.write_levels(
@@ -231,7 +291,7 @@ def _leave(folder: pathlib.Path) -> None:
 
 
 def serve(
-    restore_one: Callable[[Task, str, Callable[[str, float], None]], dict],
+    restore_one: Callable[[Task, str, Tell], dict[str, Any]],
     start: Callable[[str], dict],
 ) -> None:
     """Answers a server until it says farewell or is gone.
@@ -264,12 +324,24 @@ def serve(
     while task := wanted.tasks.get():
         last = 0.0
 
-        def tell(stage: str, share: float, task: Task = task) -> None:
+        def tell(
+            stage: str,
+            share: float,
+            frames: tuple[int, int] | None = None,
+            *,
+            task: Task = task,
+        ) -> None:
             nonlocal last
             wanted.check(task.key)
-            if time.monotonic() - last > _EVERY or share in (0.0, 1.0):
+            if time.monotonic() - last > _EVERY or stage in ("starting", "finishing"):
                 last = time.monotonic()
-                answer(event="progress", key=task.key, stage=stage, share=share)
+                answer(
+                    event="progress",
+                    key=task.key,
+                    stage=stage,
+                    share=share,
+                    frames=frames,
+                )
 
         try:
             answer(event="done", key=task.key, **restore_one(task, device, tell))
@@ -287,7 +359,11 @@ def make_ready(device: str) -> dict:
     backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     used = _engine("", False, device)
-    return {"models": pretrained.shipped(), "device": used.device}
+    return {
+        "models": pretrained.shipped(),
+        "device": used.device,
+        "finds": used.finder is not None,
+    }
 
 
 if __name__ == "__main__":

@@ -161,10 +161,7 @@ def test_goes_on_after_a_kill_with_the_same_result(tmp_path, monkeypatch):
     result = restore(path, tmp_path / "b")
     assert not result.error and seen == [2] and kept
     assert not parts.exists()
-    for one, other in zip(
-        film_files.decoded(whole.output), film_files.decoded(result.output), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    assert whole.output.read_bytes() == result.output.read_bytes()
 
 
 def test_other_settings_begin_anew(tmp_path, reel):

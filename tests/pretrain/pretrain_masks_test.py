@@ -1,12 +1,20 @@
 """Pairs with masks, losses, a run in parts, and what is measured of a finder."""
 
+import dataclasses
+import functools
 import json
+import os
 import pathlib
+import shutil
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 
 pytest.importorskip("cv2", reason="needs opencv-python-headless")
 
@@ -15,11 +23,14 @@ from experiments.pretrain import (
     hard_crops,
     mask_bank,
     mask_pairs,
+    pretrain,
     pretrain_masks,
 )
 from restoration import damage
-from restoration.base import errors
+from restoration.base import cli, config, errors, files
 from restoration.damage import prints
+from restoration.models import pretrained
+from restoration.training import optim, repeat, run_log, train_config
 
 
 def material(**more):
@@ -125,23 +136,42 @@ def test_the_loss_falls_as_what_is_found_nears_the_truth():
     assert float(unseen) < losses[2]
 
 
+def options_for(workdir, **changes):
+    values = pretrain.read_recipe(changes.get("recipe", "finder"))
+    values |= {"clean": "C", "overlays": "O", "workdir": str(workdir)}
+    return pretrain_masks.Options(**(values | changes))
+
+
 def test_the_encoder_learns_more_slowly():
-    options = pretrain_masks.Options(
-        network="finder",
-        clean="",
-        overlays="",
-        workdir="",
-        encoder="some.safetensors",
-        warmup_steps=0,
-        weight_decay=0.0,
-        clip_norm=1e6,
-    )
+    options = options_for("W", warmup_steps=0, weight_decay=0.0, clip_norm=0.0)
     leaf = jnp.ones((3, 3))
     parameters = {"params": {"encoder": {"kernel": leaf}, "head": {"kernel": leaf}}}
-    optimizer = pretrain_masks.make_optimizer(options)
+    rates = pretrain_masks.encoder_rates(options)
+    optimizer = optim.make_optimizer(options, options.steps, rates)
     updates, _ = optimizer.update(parameters, optimizer.init(parameters), parameters)
-    rates = [-float(updates["params"][n]["kernel"][0, 0]) for n in ("encoder", "head")]
-    np.testing.assert_allclose(rates, [4e-4, 1.5e-3], rtol=1e-3)
+    found = [-float(updates["params"][n]["kernel"][0, 0]) for n in ("encoder", "head")]
+    np.testing.assert_allclose(found, [3e-4, 1.2e-3], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 80}, "--image_size=80: must be a multiple of 32"),
+        ({"learning_rate": 0.0}, "--learning_rate=0"),
+        ({"start": "nafnet_s"}, r"--start=nafnet_s: give a \.safetensors file"),
+        ({"model": "basic"}, "--model=basic: choose one of finder, filler"),
+    ],
+)
+def test_bad_options_are_told(changes, message):
+    with pytest.raises(errors.InputError, match=message):
+        options_for("W", **changes)
+
+
+def test_the_earlier_name_of_the_network_is_told():
+    values = flags.FlagValues()
+    cli.define_flags(pretrain_masks.Options, values)
+    with pytest.raises(errors.InputError, match="--network is now named --model"):
+        cli.parse(["command", "--network=finder"], pretrain_masks.Options, values)
 
 
 def test_a_kind_is_rendered_on_black():
@@ -160,20 +190,6 @@ def test_all_kinds_that_do_not_look_at_the_picture_are_rendered():
     assert set(prints.LAYERED) <= set(mask_bank.covers())
 
 
-def test_another_run_in_the_workdir_is_refused(tmp_path):
-    options = pretrain_masks.Options(
-        network="finder", clean="", overlays="", workdir=str(tmp_path)
-    )
-    pretrain_masks._claim(options)
-    pretrain_masks._claim(options)
-    with pytest.raises(errors.InputError, match="another run"):
-        pretrain_masks._claim(
-            pretrain_masks.Options(
-                network="filler", clean="", overlays="", workdir=str(tmp_path)
-            )
-        )
-
-
 def write_material(folder: pathlib.Path) -> dict[str, str]:
     import cv2
 
@@ -189,28 +205,106 @@ def write_material(folder: pathlib.Path) -> dict[str, str]:
     return {"clean": str(folder / "clean"), "overlays": str(folder / "scans")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["finder", "filler"])
-def test_a_run_in_parts_ends_as_a_run_at_once(network, tmp_path):
+def small(folder, paths, recipe, **changes):
+    sizes = {"batch_size": 2, "image_size": 64, "warmup_steps": 0, "steps": 8}
+    often = {"evaluations": 2, "checkpoint_every": 1, "log_every": 2}
+    values = paths | sizes | often | {"sources": "all", "recipe": recipe}
+    return options_for(folder, **(values | changes))
+
+
+def test_another_run_in_the_workdir_is_refused(tmp_path):
     paths = write_material(tmp_path)
+    before = small(tmp_path / "run", paths, "finder", note="the first part")
+    files.write_text(tmp_path / "run" / "config.json", config.to_json(before))
+    options = small(tmp_path / "run", paths, "filler")
+    with pytest.raises(errors.InputError, match=r"another run \(model finder -> fil"):
+        pretrain_masks.train(options)
 
-    def run(workdir, steps):
-        options = pretrain_masks.Options(
-            network=network,
-            workdir=str(tmp_path / workdir),
-            sources="all",
-            steps=steps,
-            decay_from=100,
-            batch_size=2,
-            image_size=64,
-            **paths,
-        )
-        path, done = pretrain_masks.train(options)
-        assert done == steps
-        return path
 
-    run("parts", 1)
-    parts, whole = run("parts", 3), run("whole", 3)
-    assert parts.read_bytes() == whole.read_bytes()
-    card = json.loads(parts.with_suffix(".json").read_text())
-    assert card["steps"] == 3 and card["pairs seen"] == 6
+def test_what_may_change_between_parts():
+    before = dataclasses.asdict(options_for("W"))
+    free = {
+        "steps": 12000, "decay_from": 9000, "drawn_share": 0.4, "clean_share": 0.2,
+        "hard_share": 0.3, "belonging_share": 0.1, "bank": "B", "hard": "H",
+        "bench": "D", "encoder": "E", "start": "s.safetensors", "minutes": 5.0,
+        "note": "n", "clean": "C2", "overlays": "O2",
+    }  # fmt: skip
+    assert train_config.changes(before, options_for("W2", **free)) == []
+    for fixed in ({"batch_size": 4}, {"encoder_rate": 1e-3}, {"seed": 1}):
+        assert train_config.changes(before, options_for("W", **fixed))
+
+
+def test_a_folder_without_a_benchmark_is_told_before_training(tmp_path):
+    options = small(tmp_path / "run", write_material(tmp_path), "filler", bench="none")
+    with pytest.raises(errors.InputError, match="--bench=none: no film/input"):
+        pretrain_masks.train(options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_are_exported_with_their_card_and_begun_with(tmp_path):
+    paths = write_material(tmp_path)
+    options = small(tmp_path / "run", paths, "filler", learning_rate=1e-3, note="dim")
+    material, described = pretrain_masks.load(options)
+    task = pretrain_masks.make_task(options, material)
+    export = functools.partial(
+        pretrain_masks.export, options, described, {"command": "the one before"}
+    )
+    row = {"step": 100, "split": "train", "images_per_second": 0.5}
+    files.write_text(tmp_path / "run" / run_log.NAME, json.dumps(row))
+    path = export(step=2, parameters=task.initial, figures={"film_psnr": 3.0})
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["steps"] == 2 and card["pairs seen"] == 4 and not card["complete"]
+    assert card["hours"] == pytest.approx(200 / 0.5 / 3600, abs=0.01)
+    assert card["figures"] == {"film_psnr": 3.0} and card["note"] == "dim"
+    assert card["began with"] == {"command": "the one before"}
+    assert "--recipe=filler" in card["command"] and str(tmp_path) not in str(card)
+    assert "--learning_rate=0.001" in card["command"]
+    assert card["recipe"]["steps"] == 8 and "loss" not in card["recipe"]
+    export(step=8, parameters=task.initial, figures={})
+    assert json.loads(path.with_suffix(".json").read_text())["complete"]
+
+    # Another run begins with these weights, in 16 bits.
+    options = small(tmp_path / "next", paths, "filler", start=str(path))
+    begun = pretrain_masks.make_task(options, material).initial
+    for stored, kept in zip(
+        jax.tree.leaves(begun), jax.tree.leaves(task.initial), strict=True
+    ):
+        np.testing.assert_array_equal(stored, np.float16(kept).astype(np.float32))
+    wrong = small(tmp_path / "next", paths, "finder", start=str(path))
+    with pytest.raises(errors.InputError, match="weights of filler, not of finder"):
+        pretrain_masks.make_task(wrong, material)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["filler", "finder"])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(network, tmp_path):
+    paths = write_material(tmp_path)
+    whole, parts = (
+        small(tmp_path / name, paths, network) for name in ("whole", "killed")
+    )
+    assert pretrain_masks.train(whole).step == 8
+    command = [sys.executable, "-m", "experiments.pretrain.pretrain_masks"] + [
+        f"--{name}={value}" for name, value in dataclasses.asdict(parts).items()
+    ]
+    # A copy, since a kill may cut a program that is being written.
+    compiled = shutil.copytree(os.environ["JAX_COMPILATION_CACHE_DIR"], tmp_path / "c")
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)},
+    )
+    seal = tmp_path / "killed" / "checkpoints" / "2" / "seal.json"
+    try:
+        while not seal.is_file() and running.poll() is None:
+            time.sleep(0.01)
+        assert running.poll() is None
+    finally:
+        running.kill()
+        running.wait()
+    assert pretrain_masks.train(parts).step == 8
+    assert repeat.compare(whole.workdir, parts.workdir) == []
+    one, other = map(pretrain_masks.weights_file, (whole, parts))
+    assert one.read_bytes() == other.read_bytes()
+    assert pretrained.load(other)[0] == network
+    rows = run_log.read(tmp_path / "whole" / run_log.NAME)
+    assert all(r["drawing_share"] > 0 for r in rows if r["split"] == "train")

@@ -21,9 +21,9 @@ def state_of(number, seed=0):
     )
 
 
-def write(workdir, scores, keep=9):
+def write(workdir, scores, keep=9, fixed=None):
     """Saves a checkpoint for each (step, psnr)."""
-    manager = checkpoint.open_manager(workdir, keep=keep)
+    manager = checkpoint.open_manager(workdir, keep=keep, fixed=fixed)
     for number, psnr in scores:
         checkpoint.save(manager, state_of(number, number), psnr, {"at": number})
     manager.close()
@@ -144,7 +144,7 @@ def test_other_versions_are_told(tmp_path, monkeypatch, caplog):
 def test_another_run_is_told(tmp_path):
     options = train_config.TrainConfig(data_dir="d", workdir=str(tmp_path))
     files.write_text(tmp_path / "config.json", config.to_json(options))
-    write(tmp_path, [(1, None)])
+    write(tmp_path, [(1, None)], fixed=train_config.fixed(options))
     changed = train_config.TrainConfig(
         data_dir="e", workdir=str(tmp_path), learning_rate=0.5, model="advanced"
     )

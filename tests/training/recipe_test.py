@@ -6,7 +6,7 @@ import json
 import pytest
 from absl import flags
 
-from experiments.pretrain import pretrain, pretrain_grade
+from experiments.pretrain import film_finder, pretrain, pretrain_grade, pretrain_masks
 from restoration import train
 from restoration.base import cli, errors
 from restoration.training import recipe
@@ -72,6 +72,12 @@ def test_every_committed_recipe_can_be_run(name):
     given = ["--clean=C", "--workdir=W", f"--recipe={name}"]
     if name == "grade":
         options = parse([*given, "--out=o"], pretrain_grade.GradeOptions)
+    elif name == "film_finder":
+        given += ["--films=F", "--overlays=O"]
+        options = parse(given, film_finder.FinderOptions)
+    elif name.startswith(("finder", "filler")):
+        options = parse([*given, "--overlays=O"], pretrain_masks.Options)
+        assert options.model == name.split("_")[0]
     else:
         options = parse(given, pretrain.PretrainOptions)
         pretrain.train_options(options)

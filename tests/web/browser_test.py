@@ -1,10 +1,12 @@
 """The page in a real browser, used as a person would.
 
 Needs Chromium: the one of the system (`CHROMIUM` names another), or Playwright's own.
-With `PAGE_SCREENSHOTS=FOLDER` pictures of the page are written there, and with
-`AXE=axe.min.js` axe-core looks for barriers.
+With `PAGE_SCREENSHOTS=FOLDER` pictures of the page are written there. axe-core looks
+for barriers where npm has installed it (`npm install --no-save axe-core@4`), or `AXE`
+names its file.
 """
 
+import base64
 import io
 import os
 import pathlib
@@ -18,12 +20,15 @@ import tifffile
 from PIL import Image
 
 from restoration.images import frames
-from restoration.inference import batch
+from restoration.inference import batch, film
 from restoration.models import pretrained
-from restoration.web import dispatch
-from tests import serving
+from restoration.web import dispatch, store
+from tests import serving, synthetic_film
 
 sync_api = pytest.importorskip("playwright.sync_api")
+
+# Pictures of the page are to be looked at.
+LARGE = bool(os.environ.get("PAGE_SCREENSHOTS"))
 
 HAS_FILLER = (pretrained.FOLDER / "filler.safetensors").is_file()
 
@@ -118,16 +123,6 @@ class Tab:
         assert not self.complaints, self.complaints
 
 
-def barriers(page):
-    """Returns what axe-core finds, where it is there."""
-    path = os.environ.get("AXE")
-    if not path:
-        return []
-    page.evaluate(pathlib.Path(path).read_text(encoding="utf-8"))
-    found = page.evaluate("async () => (await axe.run()).violations")
-    return [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
-
-
 # Everything that can be used has a name, and is large enough for a thumb on a phone.
 NAMELESS = """() => [...document.querySelectorAll('button, a[href], input, select')]
   .filter((element) => element.checkVisibility() && element.tabIndex >= 0)
@@ -140,7 +135,8 @@ NAMELESS = """() => [...document.querySelectorAll('button, a[href], input, selec
 def folder(tmp_path_factory, photographs):
     """Three photographs of three kinds, two of one name, and what is none."""
     found = tmp_path_factory.mktemp("photographs")
-    size = 512 if os.environ.get("PAGE_SCREENSHOTS") else 120
+    # All of one size: networks are compiled for each.
+    size = 512 if LARGE else 120
     top, left = (0, 0) if size == 512 else (60, 160)
     photo = photographs["astronaut"][top : top + size, left : left + size].copy()
     generator = np.random.default_rng(0)
@@ -152,11 +148,27 @@ def folder(tmp_path_factory, photographs):
         drawn = slice(begin, begin + size // 3)
         photo[row[drawn], column[drawn]] = 0.92
     frames.write(found / "portrait.png", photo)
-    frames.write(found / "portrait.jpg", photographs["chelsea"][80:200, 100:260])
-    deep = (photographs["coffee"][100:200, 100:230] * 65535).astype(np.uint16)
+    frames.write(found / "portrait.jpg", photographs["chelsea"][80:200, 150:270])
+    deep = (photographs["coffee"][100:220, 100:220] * 65535).astype(np.uint16)
     tifffile.imwrite(found / "scan.tif", deep, photometric="rgb")
     (found / "letter.jpg").write_text("Dear grandmother, ...")
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded():
+    """Loads the networks once for all that the command restores here."""
+    load, engines = batch.load_engine, {}
+
+    def load_once(options):
+        key = options.model, options.keep_color
+        if key not in engines:
+            engines[key] = load(options)
+        return engines[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "load_engine", load_once)
+        yield
 
 
 NAMES = ("portrait.png", "portrait.jpg", "scan.tif")
@@ -169,6 +181,9 @@ def command(folder, output, **options):
     )
     assert not [done.error for done in batch.restore(given) if done.error]
     return {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+
+
+PHONE = {"device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 
 
 def unzipped(data):
@@ -184,13 +199,13 @@ def served():
 
 
 def test_what_a_person_would_do(browser, served, folder, tmp_path):
+    emptied(served)
     tab = Tab(browser, served.address, viewport={"width": 1280, "height": 800})
     page = tab.page
     sync_api.expect(page.locator("h2").first).to_have_text(
         "Bring an old photograph back"
     )
     tab.picture("welcome")
-    assert barriers(page) == []
 
     page.set_input_files("#files", [folder / name for name in NAMES])
     tab.status("3 of 3 photographs restored")
@@ -221,7 +236,6 @@ def test_what_a_person_would_do(browser, served, folder, tmp_path):
     row = page.locator("#strip li.failed")
     sync_api.expect(row).to_contain_text("not a readable image")
     assert page.evaluate(NAMELESS) == []
-    assert barriers(page) == []
 
     # Views and zoom; at 100 % a pixel of the picture is one of the screen.
     shown = {}
@@ -333,18 +347,28 @@ def test_what_a_person_would_do(browser, served, folder, tmp_path):
     tab.close()
 
 
-def test_on_a_phone(browser, served):
+def emptied(served):
+    """Removes what other tests have left."""
+    for found in served.state()["pictures"]:
+        served.post(f"/api/pictures/{found['key']}/remove")
+
+
+def test_on_a_phone(browser, served, folder):
     """Another tab, narrow and touched, shows what is there already."""
+    wanted = [*NAMES, "letter.jpg"]
+    if [found["name"] for found in served.state()["pictures"]] != wanted:
+        emptied(served)
+        for name in wanted:
+            served.upload(folder / name)
     tab = Tab(
         browser, served.address, viewport={"width": 390, "height": 844},
-        device_scale_factor=2, has_touch=True, is_mobile=True,
+        **PHONE,
     )  # fmt: skip
     page = tab.page
     tab.wait("() => document.querySelectorAll('#strip li').length === 4")
     tab.at_rest()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(NAMELESS) == []
-    assert barriers(page) == []
     box = page.locator("#canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.touchscreen.tap(x + 60, y)
@@ -366,8 +390,126 @@ def test_on_a_phone(browser, served):
     touch("touchEnd")
     assert page.evaluate("window.viewer.scale") > 1.5 * before
     page.locator("#strip .pick").nth(1).tap()
-    sync_api.expect(page.locator("#facts")).to_contain_text("160 × 120 pixels")
+    sync_api.expect(page.locator("#facts")).to_contain_text("120 × 120 pixels")
     tab.close()
+
+
+@pytest.fixture(scope="module")
+def reel(tmp_path_factory):
+    """A small film of two shots, dirty."""
+    size = (288, 384) if LARGE else (48, 64)
+    lengths = (24, 4, 30) if LARGE else (5, 1, 4)
+    clean = synthetic_film.three_shots(size, lengths)
+    worn = [synthetic_film.degraded(frame, n, grain=2) for n, frame in enumerate(clean)]
+    return synthetic_film.write(
+        tmp_path_factory.mktemp("reel") / "reel.mp4", worn, codec="libx264"
+    )
+
+
+def test_a_film(browser, served, folder, reel, tmp_path):
+    """A film beside a photograph: its frames, its settings, the command's bytes."""
+    emptied(served)
+    tab = Tab(browser, served.address, viewport={"width": 1280, "height": 800})
+    page = tab.page
+    page.set_input_files("#files", [reel, folder / "portrait.jpg"])
+    row = page.locator("#strip li", has_text="reel.mp4")
+    row.locator(".pick").click()
+    if LARGE:
+        working = page.locator("#working-text")
+        sync_api.expect(working).to_contain_text("Frame ", timeout=240_000)
+        tab.picture("film-working")
+    sync_api.expect(row).to_have_class("done", timeout=240_000)
+    tab.status("2 of 2 files restored")
+    sync_api.expect(page.locator("#facts")).to_contain_text("the first is shown")
+    # The brush and the settings of photographs are not for it.
+    for selector in ("#damage", "#brushes", "#strength", "#model", "#deinterlace"):
+        sync_api.expect(page.locator(selector)).to_be_hidden()
+    assert page.evaluate(NAMELESS) == []
+    shown = {}
+    for mode in ("before", "after"):
+        page.check(f"input[name=mode][value={mode}]")
+        shown[mode] = tab.pixels()
+    assert np.abs(shown["before"].astype(int) - shown["after"]).max() > 60
+    page.check("input[name=mode][value=slider]")
+    tab.drawn()
+    tab.picture("film")
+
+    def ours(**options):
+        output = tmp_path / "_".join(["film", *options])
+        jobs, _ = film.divide(
+            [str(reel)], str(output), suffix="restored", recursive=False, sequence=False
+        )
+        (done,) = film.restore(jobs, film.Settings(**options))
+        assert not done.error
+        return done.output
+
+    name, data = tab.download("#save")
+    wanted = ours()
+    assert name == wanted.name and data == wanted.read_bytes()
+    page.check("#denoise")
+    page.select_option("#codec", "ffv1")
+    page.click("#again")
+    facts = page.locator("#facts")
+    sync_api.expect(facts).to_contain_text("reel_restored.mkv", timeout=240_000)
+    tab.at_rest()
+    found = unzipped(tab.download("#save-all")[1])
+    wanted = ours(denoise=True, codec="ffv1")
+    assert sorted(found) == ["portrait_restored.jpg", wanted.name]
+    assert found[wanted.name] == wanted.read_bytes()
+    tab.close()
+
+
+def axe():
+    """Returns axe-core's script, or None."""
+    installed = pathlib.Path(__file__).parents[2] / "node_modules" / "axe-core"
+    path = pathlib.Path(os.environ.get("AXE", installed / "axe.min.js"))
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "options"), [(1280, 800, {}), (390, 844, PHONE)]
+)
+def test_without_barriers(browser, folder, reel, width, height, options):
+    script = axe()
+    if not script:
+        pytest.skip("axe-core is not installed (npm install --no-save axe-core@4)")
+
+    def barriers():
+        tab.drawn()
+        found = page.evaluate("async () => (await axe.run()).violations")
+        return [
+            (one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found
+        ]
+
+    with serving.page() as running:
+        tab = Tab(
+            browser, running.address, viewport={"width": width, "height": height},
+            **options,
+        )  # fmt: skip
+        page = tab.page
+        sync_api.expect(page.locator("#welcome")).to_be_visible()
+        page.evaluate(script)
+        assert barriers() == []
+        photo, reel_data = (folder / "portrait.png").read_bytes(), reel.read_bytes()
+        # Restored, with a brush in use; failed; at work; a film that waits.
+        for name, data, state in (
+            ("photo.png", photo, "done"), ("fails.png", photo, "failed"),
+            ("slow.png", photo, "working"), ("reel.mp4", reel_data, "waiting"),
+        ):  # fmt: skip
+            page.set_input_files(
+                "#files", {"name": name, "mimeType": "", "buffer": data}
+            )
+            row = page.locator("#strip li", has_text=name)
+            sync_api.expect(row).to_have_class(state, timeout=60_000)
+            row.locator(".pick").click()
+            if state == "done":
+                page.check("input[name=tool][value=add]")
+                page.locator("summary").click()
+            assert barriers() == [], name
+        page.get_by_label("Cancel slow.png").click()
+        sync_api.expect(row).to_have_class("done", timeout=60_000)
+        assert barriers() == []
+        tab.close()
 
 
 GIVE = """async ([kind, name, data]) => {
@@ -382,9 +524,7 @@ GIVE = """async ([kind, name, data]) => {
 }"""
 
 
-def test_dropping_pasting_cancelling_and_a_program_that_ends(browser, folder):
-    import base64
-
+def test_dropping_pasting_cancelling_and_a_program_that_ends(browser, folder, reel):
     with serving.page() as running:
         tab = Tab(browser, running.address)
         page = tab.page
@@ -400,6 +540,14 @@ def test_dropping_pasting_cancelling_and_a_program_that_ends(browser, folder):
         sync_api.expect(row).to_have_class("cancelled")
         page.get_by_label("Remove slow.png").click()
         sync_api.expect(page.locator("#strip li")).to_have_count(1)
+        # Of a film the frames are told.
+        data = base64.b64encode(reel.read_bytes()).decode()
+        page.evaluate(GIVE, ["drop", "slow.mp4", data])
+        row = page.locator("#strip li", has_text="slow.mp4")
+        told = re.compile(r"Frame \d+ of 3,001, .+ left")
+        sync_api.expect(row.locator(".line")).to_have_text(told)
+        page.get_by_label("Cancel slow.mp4").click()
+        sync_api.expect(row).to_have_class("cancelled")
         tab.complaints.clear()
     # The server is gone.
     banner = page.locator("#banner")
@@ -407,6 +555,41 @@ def test_dropping_pasting_cancelling_and_a_program_that_ends(browser, folder):
     sync_api.expect(banner.get_by_role("button")).to_be_visible()
     tab.complaints.clear()  # that requests failed is what the banner says
     tab.close()
+
+
+def test_files_that_are_cancelled_or_refused_while_they_are_sent(
+    browser, folder, tmp_path
+):
+    (tmp_path / "large.mp4").write_bytes(bytes(8_000_000))
+    with serving.page(limits=store.Limits(total=1_000_000)) as running:
+        tab = Tab(browser, running.address)
+        page = tab.page
+        # What is being sent has one row, and can be cancelled.
+        slow = page.context.new_cdp_session(page)
+        network = {"offline": False, "latency": 0, "downloadThroughput": -1}
+        slow.send(
+            "Network.emulateNetworkConditions", network | {"uploadThroughput": 20_000}
+        )
+        page.set_input_files("#files", folder / "portrait.png")
+        strip = page.locator("#strip li")
+        sync_api.expect(strip).to_contain_text("Adding, ")
+        page.wait_for_timeout(1200)  # it asks for news twice a second
+        sync_api.expect(strip).to_have_count(1)
+        page.get_by_label("Cancel portrait.png").click()
+        sync_api.expect(strip).to_have_count(0)
+        slow.send(
+            "Network.emulateNetworkConditions", network | {"uploadThroughput": -1}
+        )
+        page.set_input_files("#files", tmp_path / "large.mp4")
+        row = page.locator("#strip li", has_text="large.mp4")
+        sync_api.expect(row).to_contain_text("all files together take more than 1 MB")
+        # The others go on.
+        page.set_input_files("#files", folder / "portrait.png")
+        tab.status("1 of 1 photograph restored")
+        page.get_by_label("Remove large.mp4").click()
+        sync_api.expect(page.locator("#strip li")).to_have_count(1)
+        tab.complaints.clear()  # that the request was refused is what the row says
+        tab.close()
 
 
 def test_a_folder_keeps_its_sub_folders(browser, photographs, tmp_path):

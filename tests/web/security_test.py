@@ -37,7 +37,9 @@ def status(**options):
 
 @pytest.fixture(scope="module")
 def page():
-    limits = store.Limits(file=300_000, total=2_400_000, files=4, pixels=100_000)
+    limits = store.Limits(
+        file=300_000, film=700_000, total=2_400_000, files=4, pixels=100_000
+    )
     with serving.page(limits=limits) as running:
         yield running
 
@@ -174,6 +176,12 @@ def remove(page, *keys):
 def test_a_file_that_is_too_large_is_refused_before_and_while_it_comes(page, tmp_path):
     answer = page.post("/api/pictures?name=a.png", b"x", Content_Length="900000000")
     assert answer.status == 413 and "--max_megabytes" in answer.json["error"]
+    # A film may be larger, up to a limit of its own.
+    answer = page.post("/api/pictures?name=a.mkv", b"x", Content_Length="700001")
+    assert answer.status == 413 and "--max_film_gigabytes" in answer.json["error"]
+    key = page.post("/api/pictures?name=a.mkv", b"x" * 600_000).json["key"]
+    page.wait(key, pictures.FAILED)
+    remove(page, key)
     # Without saying how large it is.
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
         connection.sendall(

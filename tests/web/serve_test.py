@@ -1,6 +1,7 @@
 """The page's program: what goes wrong, who leaves, what stays behind."""
 
 import dataclasses
+import io
 import os
 import pathlib
 import re
@@ -9,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+import types
+import zipfile
 
 import numpy as np
 import psutil
@@ -17,8 +20,9 @@ from PIL import Image
 
 from restoration import serve
 from restoration.base import errors
+from restoration.film import video
 from restoration.web import dispatch, pictures, store
-from tests import serving
+from tests import serving, synthetic_film
 
 GOOD = dataclasses.asdict(pictures.Choices())
 
@@ -109,17 +113,62 @@ def test_the_folder_is_the_users_alone_and_abandoned_ones_are_removed(monkeypatc
     assert not folder.exists()
 
 
-def test_a_client_that_leaves_in_the_middle_of_an_upload(page):
+def test_films_lie_on_a_disk_and_not_in_memory(monkeypatch, tmp_path):
+    def mounted(**kinds):
+        parts = [
+            types.SimpleNamespace(mountpoint=f"/{name}", fstype=kind)
+            for name, kind in {"": "ext4", **kinds}.items()
+        ]
+        monkeypatch.setattr(store.psutil, "disk_partitions", lambda all: parts)
+        return store.place()
+
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(store.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(store, "_ON_DISK", tmp_path)
+    assert mounted() == mounted(tmp="ext4", run="tmpfs") == pathlib.Path("/tmp")
+    assert mounted(tmp="tmpfs") == tmp_path
+    # Who chooses a folder gets it.
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert mounted(tmp="tmpfs") == pathlib.Path("/tmp")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mkv"])
+def test_a_client_that_leaves_in_the_middle_of_an_upload(page, name):
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
         connection.sendall(
-            f"POST /api/pictures?name=a.png HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\n"
+            f"POST /api/pictures?name={name} HTTP/1.1\r\n"
+            f"Host: 127.0.0.1:{page.port}\r\n"
             f"Origin: {page.address}\r\nX-Token: {serving.TOKEN}\r\n"
-            "Content-Length: 100000\r\n\r\n".encode()
-            + b"x" * 5000
+            "Content-Length: 1000000\r\n\r\n".encode()
+            + b"x" * 300_000
         )
-        assert until(lambda: page.state()["pictures"])
+        # What has come is on the disk and not in memory.
+        assert until(lambda: store.used(page.folder) > 250_000)
+        (found,) = page.state()["pictures"]
+        assert found["state"] == pictures.RECEIVING
+        answer = page.post(f"/api/pictures/{found['key']}/restore", {"choices": GOOD})
+        assert answer.status == 400
     assert until(lambda: not page.state()["pictures"])
     assert list(page.folder.iterdir()) == []
+
+
+def test_a_file_that_another_tab_removes_while_it_comes(page, small):
+    with socket.create_connection(("127.0.0.1", page.port)) as connection:
+        data = small.read_bytes()
+        connection.sendall(
+            f"POST /api/pictures?name=a.png HTTP/1.1\r\n"
+            f"Host: 127.0.0.1:{page.port}\r\n"
+            f"Origin: {page.address}\r\nX-Token: {serving.TOKEN}\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n".encode()
+            + data[:-9]
+        )
+        assert until(lambda: page.state()["pictures"])
+        (found,) = page.state()["pictures"]
+        assert page.post(f"/api/pictures/{found['key']}/remove").status == 200
+        connection.sendall(data[-9:])
+        assert b" 404 " in connection.recv(1000)
+    assert page.state()["pictures"] == [] and list(page.folder.iterdir()) == []
 
 
 def test_a_client_that_leaves_in_the_middle_of_work_finds_it_again(page, small):
@@ -136,10 +185,131 @@ def test_a_client_that_leaves_in_the_middle_of_work_finds_it_again(page, small):
     assert until(lambda: not list(page.folder.iterdir()))
 
 
-def test_a_film_is_refused_before_it_is_sent(page):
-    answer = page.post("/api/pictures?name=reel.mp4", b"x")
-    assert answer.status == 400
-    assert answer.json["error"].startswith("reel.mp4: the page takes photographs")
+@pytest.fixture(scope="module")
+def reel(tmp_path_factory):
+    frames = list(synthetic_film.shot(
+        "coffee", 6, (48, 64), start=(0, 0), end=(0.5, 0.5), zoom=(0.8, 0.8)
+    ))  # fmt: skip
+    return synthetic_film.write(tmp_path_factory.mktemp("film") / "reel.mkv", frames)
+
+
+FILM = dataclasses.asdict(pictures.FilmChoices())
+
+
+def test_a_film_is_shown_by_its_first_frame_and_tells_its_frames(page, reel):
+    key = page.upload(reel, name="slow.mkv")
+    page.wait(key, pictures.WORKING)
+    assert until(lambda: page.picture(key)["frames"][0] > 2)
+    found = page.picture(key)
+    assert found["film"] == {"frames": 6, "rate": 25, "interlaced": False}
+    assert found["levels"] == [[64, 48]] and found["choices"] == FILM
+    assert found["frames"][1] == 3001 and found["left"] > 0
+    small = page.get(f"/api/pictures/{key}/before/0/small.png").body
+    first = np.asarray(Image.open(io.BytesIO(small)))
+    wanted = video.to_rgb(next(video.decode(video.describe(reel))))
+    np.testing.assert_array_equal(first, wanted)
+    page.post(f"/api/pictures/{key}/cancel")
+    page.wait(key, pictures.CANCELLED)
+    assert len(workers()) == 1
+    folder = page.folder / key
+    assert {p.name for p in folder.iterdir()} == {"source.mkv", "before.levels.tif"}
+    page.post(f"/api/pictures/{key}/remove")
+    assert until(lambda: not list(page.folder.iterdir()))
+
+
+def test_only_what_is_marked_needs_a_mark(page, small):
+    """As the command, which refuses --only_damage where nothing finds damage."""
+    key, other = page.upload(small), page.upload(small, name="other.png")
+    for one in (key, other):
+        page.wait(one, pictures.DONE)
+    only = {"choices": GOOD | {"only_damage": True}}
+    answer = page.post(f"/api/pictures/{key}/restore", only)
+    assert answer.status == 400 and "nothing is marked" in answer.json["error"]
+    stroke = {"erase": False, "size": 5, "points": [3, 3, 9, 9]}
+    marked = only | {"mask": -1, "strokes": [stroke]}
+    assert page.post(f"/api/pictures/{key}/restore", marked).status == 200
+    page.wait(key, pictures.DONE)
+    # For all: each that cannot be restored so says why.
+    assert page.post("/api/restore", only).status == 200
+    page.wait(key, pictures.DONE, pictures.FAILED)
+    assert "nothing is marked" in page.wait(other, pictures.FAILED)["line"]
+    for one in (key, other):
+        page.post(f"/api/pictures/{one}/remove")
+
+
+def test_films_and_photographs_have_settings_of_their_own(page, reel, small):
+    film, photo = page.upload(reel), page.upload(small)
+    for key in (film, photo):
+        page.wait(key, pictures.DONE)
+    runs = {key: page.picture(key)["result"]["version"] for key in (film, photo)}
+    answer = page.post("/api/restore", {"choices": FILM | {"codec": "h264"},
+                                        "film": True})  # fmt: skip
+    assert answer.json == {"count": 1}
+    page.wait(film, pictures.DONE)
+    assert page.picture(film)["result"]["version"] == runs[film] + 1
+    assert page.picture(film)["result"]["choices"]["codec"] == "h264"
+    assert page.picture(photo)["result"]["version"] == runs[photo]
+    # What was chosen for interlaced frames stays where nothing else is.
+    yes = {"choices": FILM | {"deinterlace": "yes"}}
+    assert page.post(f"/api/pictures/{film}/restore", yes).status == 200
+    page.wait(film, pictures.DONE)
+    page.post("/api/restore", {"choices": FILM | {"denoise": True}, "film": True})
+    page.wait(film, pictures.DONE)
+    assert page.picture(film)["choices"] == FILM | {
+        "denoise": True, "deinterlace": "yes",
+    }  # fmt: skip
+    # Neither takes the other's.
+    for key, choices in ((film, GOOD), (photo, FILM), (film, FILM | {"codec": "x"})):
+        answer = page.post(f"/api/pictures/{key}/restore", {"choices": choices})
+        assert answer.status == 400 and "\n" not in answer.json["error"]
+    # The brush is for photographs.
+    for path, body in (("restore", {"choices": FILM, "mask": -1}),
+                       ("mask/save", {"mask": -1}), ("mask", b"x")):  # fmt: skip
+        answer = page.post(f"/api/pictures/{film}/{path}", body)
+        assert answer.status == 400 and "for photographs" in answer.json["error"]
+    found = page.get("/api/archive").body
+    with zipfile.ZipFile(io.BytesIO(found)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("reel_restored.mkv") == reel.read_bytes()
+        assert sorted(archive.namelist()) == ["reel_restored.mkv", "small_restored.png"]
+    for key in (film, photo):
+        page.post(f"/api/pictures/{key}/remove")
+
+
+def test_names_of_films_are_those_of_the_command(page, reel, small, tmp_path):
+    other = tmp_path / "reel.avi"
+    frames = [np.full((16, 16, 3), value, np.uint8) for value in (50, 90)]
+    synthetic_film.write(other, frames)
+    sent = [
+        ("reel.mkv", reel), ("reel.avi", other), ("Tapes/1950/a.mkv", reel),
+        ("reel.png", small), ("Tapes/a.mkv", reel), ("Other/a.mkv", reel),
+    ]  # fmt: skip
+    keys = [page.upload(path, name=name) for name, path in sent]
+    for key in keys:
+        page.wait(key, pictures.DONE)
+    assert [page.picture(key)["result"]["name"] for key in keys] == [
+        "reel_mkv_restored.mkv", "reel_avi_restored.avi", "1950/a_restored.mkv",
+        "reel_restored.png", "a_restored.mkv", "Other 2/a_restored.mkv",
+    ]  # fmt: skip
+    for key in keys:
+        page.post(f"/api/pictures/{key}/remove")
+
+
+def test_a_film_that_cannot_be_read_says_so(page, tmp_path):
+    (tmp_path / "text.mp4").write_text("Dear grandmother, ...")
+    key = page.upload(tmp_path / "text.mp4")
+    found = page.wait(key, pictures.FAILED)
+    assert found["line"].startswith("text.mp4: not a readable film (")
+    page.post(f"/api/pictures/{key}/remove")
+
+
+def test_films_without_what_reads_them(page, reel, monkeypatch):
+    def missing():
+        raise errors.InputError('reading films needs PyAV: pip install "av>=18"')
+
+    monkeypatch.setattr(pictures.video, "require_pyav", missing)
+    answer = page.post("/api/pictures?name=reel.mkv", b"x")
+    assert answer.status == 400 and "pip install" in answer.json["error"]
     assert list(page.folder.iterdir()) == []
 
 

@@ -32,8 +32,9 @@ export async function post(path, values = {}) {
   return answered(await fetch(path, { method: "POST", headers, body }));
 }
 
-// A file as the body of a request; `progress` is told the share that is sent.
-export function upload(path, file, progress = () => {}) {
+// A file as the body of a request; `progress` is told the share that is sent, and an
+// AbortSignal ends it.
+export function upload(path, file, progress = () => {}, signal = null) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
@@ -51,6 +52,8 @@ export function upload(path, file, progress = () => {}) {
     request.addEventListener("error", () => {
       reject(new Refused(0, "could not be sent; see that the program still runs"));
     });
+    request.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
+    signal?.addEventListener("abort", () => request.abort());
     request.send(file);
   });
 }

@@ -7,7 +7,7 @@ const SENT_AT_ONCE = 2;
 
 const state = {
   server: null, // the last answer of /api/state
-  uploads: [], // {name, file, share, line, key}
+  uploads: [], // {name, file, share, line, active, stop, row}
   chosen: "", // key of the picture that is shown
   picked: false, // whether the user chose it
   edits: new Map(), // of each picture: {done: [], undone: [], version}
@@ -19,7 +19,9 @@ const state = {
 
 // Words
 
-const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+const number = (value) => value.toLocaleString("en");
+
+const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
 function duration(seconds) {
   if (seconds < 8) return "a few seconds";
@@ -28,14 +30,28 @@ function duration(seconds) {
   return `${Math.round(seconds / 3600)} hours`;
 }
 
-const bytes = (size) =>
-  size < 1e6 ? `${Math.max(1, Math.round(size / 1e3))} kB` : `${(size / 1e6).toFixed(1)} MB`;
+function bytes(size) {
+  if (size < 1e6) return `${Math.max(1, Math.round(size / 1e3))} kB`;
+  return size < 1e9 ? `${(size / 1e6).toFixed(1)} MB` : `${(size / 1e9).toFixed(1)} GB`;
+}
+
+const kindOf = (picture) => (picture?.is_film ? "film" : "photograph");
+
+// "12 of 240"; without an end where the header of a film does not tell it.
+const counted = ([done, all]) =>
+  all ? `${number(done)} of ${number(Math.max(done, all))}` : number(done);
+
+const stages = {
+  finding: () => "Looking for damage",
+  looking: (picture) => `Looking through, frame ${counted(picture.frames)}`,
+  finishing: () => "Finishing",
+  restoring: (picture) => (picture.is_film ? `Frame ${counted(picture.frames)}` : "Restoring"),
+};
 
 const words = {
   reading: () => "Opening",
   waiting: () => "Waiting",
-  working: (picture) =>
-    ({ finding: "Looking for damage", finishing: "Finishing" })[picture.stage] ?? "Restoring",
+  working: (picture) => (stages[picture.stage] ?? (() => "Restoring"))(picture),
   done: () => "Restored",
   failed: (picture) => (picture.levels.length ? "Not restored" : "Cannot be opened"),
   cancelled: () => "Cancelled",
@@ -47,12 +63,14 @@ function describe(picture) {
   }
   const said = words[picture.state](picture);
   const left = picture.left;
-  return picture.state === "working" && left != null ? `${said}, ${duration(left)}` : said;
+  return picture.state === "working" && left != null ? `${said}, ${duration(left)} left` : said;
 }
 
 // What the page knows
 
-const pictures = () => state.server?.pictures ?? [];
+// What is still being sent has a row of its own, in the tab that sends it.
+const pictures = () =>
+  (state.server?.pictures ?? []).filter((picture) => picture.state !== "receiving");
 const find = (key) => pictures().find((picture) => picture.key === key);
 const chosen = () => find(state.chosen);
 const busy = (picture) => ["reading", "waiting", "working"].includes(picture.state);
@@ -139,23 +157,30 @@ async function refresh() {
 // Uploads
 
 function add(files) {
-  const known = new Set(state.server?.suffixes ?? []);
-  const limits = state.server?.limits ?? { file: Infinity };
+  const films = new Set(state.server?.film_suffixes ?? []);
+  const known = new Set([...(state.server?.suffixes ?? []), ...films]);
+  const limits = state.server?.limits ?? { file: Infinity, film: Infinity };
+  const ending = (name) => name.slice(name.lastIndexOf(".")).toLowerCase();
   // In a folder much else lies; what was chosen by itself gets its answer.
-  const wanted = files.filter(({ file, inside }) => {
-    const dot = file.name.lastIndexOf(".");
-    return !inside || (known.has(file.name.slice(dot).toLowerCase()) && !file.name.startsWith("."));
-  });
-  if (files.length && !wanted.length) tell("There are no photographs in this folder.");
+  const wanted = files.filter(
+    ({ file, inside }) =>
+      !inside || (known.has(ending(file.name)) && !file.name.startsWith(".")),
+  );
+  if (files.length && !wanted.length) tell("There are no photographs or films in this folder.");
   for (const { file, path } of wanted) {
-    const item = { name: path, file, share: 0, line: "", active: false, key: "" };
-    if (file.size > limits.file) {
-      item.line = `larger than ${bytes(limits.file)}, the most that the page takes`;
+    const item = { name: path, file, share: 0, line: "", active: false, stop: new AbortController() };
+    const most = films.has(ending(file.name)) ? limits.film : limits.file;
+    if (file.size > most) {
+      item.line = `larger than ${bytes(most)}, the most that the page takes`;
     }
     state.uploads.push(item);
   }
   render();
   send();
+}
+
+function forget(item) {
+  state.uploads = state.uploads.filter((other) => other !== item);
 }
 
 async function send() {
@@ -167,13 +192,14 @@ async function send() {
     upload(path, item.file, (share) => {
       item.share = share;
       renderUploads();
-    })
+    }, item.stop.signal)
       .then(async () => {
-        state.uploads.splice(state.uploads.indexOf(item), 1);
+        forget(item);
         await refresh();
       })
       .catch((error) => {
         item.active = false;
+        if (error.name === "AbortError") return;
         item.line = error.message;
         if (error.status === 403 || error.status === 0) report(error);
         renderUploads();
@@ -248,30 +274,27 @@ function renderRow(picture) {
   return row.item;
 }
 
-function uploadRow(item) {
+function makeUploadRow(item) {
   const stop = make("button", { type: "button", className: "stop" }, "×");
-  stop.setAttribute("aria-label", `Remove ${item.name}`);
   stop.addEventListener("click", () => {
-    state.uploads.splice(state.uploads.indexOf(item), 1);
+    item.stop.abort();
+    forget(item);
     render();
   });
-  const line = item.line || (item.active ? `Adding, ${Math.round(100 * item.share)} %` : "Waiting");
-  return make(
-    "li",
-    { className: item.line ? "failed upload" : "upload" },
-    make(
-      "div",
-      { className: "pick" },
-      make("span", { className: "thumb" }),
-      make(
-        "span",
-        { className: "text" },
-        make("span", { className: "name" }, item.name.split("/").at(-1)),
-        make("span", { className: "line" }, line),
-      ),
-    ),
-    ...(item.line ? [stop] : []),
-  );
+  const line = make("span", { className: "line" });
+  const name = make("span", { className: "name" }, item.name.split("/").at(-1));
+  const inside = [make("span", { className: "thumb" }), make("span", { className: "text" }, name, line)];
+  return { item: make("li", {}, make("div", { className: "pick" }, ...inside), stop), line, stop };
+}
+
+function renderUpload(item) {
+  item.row ??= makeUploadRow(item);
+  const { row } = item;
+  row.item.className = item.line ? "failed upload" : "upload";
+  row.line.textContent = item.line || (item.active ? `Adding, ${Math.round(100 * item.share)} %` : "Waiting");
+  row.stop.title = `${item.line ? "Remove" : "Cancel"} ${item.name}`;
+  row.stop.setAttribute("aria-label", row.stop.title);
+  return row.item;
 }
 
 function place(list, items) {
@@ -284,7 +307,7 @@ function place(list, items) {
 function renderUploads() {
   place($("strip"), [
     ...pictures().map((picture) => state.rows.get(picture.key)?.item ?? renderRow(picture)),
-    ...state.uploads.map(uploadRow),
+    ...state.uploads.map(renderUpload),
   ]);
 }
 
@@ -321,7 +344,7 @@ function renderViewer(picture) {
     const same = seen.split(" ")[0] === state.shown.split(" ")[0];
     state.shown = seen;
     viewer.show(seen ? sources(picture) : null, { keep: same && Boolean(seen) });
-    $("canvas").setAttribute("aria-label", picture ? `The photograph ${picture.name}` : "");
+    $("canvas").setAttribute("aria-label", picture ? `The ${kindOf(picture)} ${picture.name}` : "");
   }
   viewer.set({ strokes: picture ? currentMask(picture).strokes : [] });
   renderMode();
@@ -336,6 +359,7 @@ function setMode(value) {
 }
 
 function setTool(value) {
+  if (value !== "move" && chosen()?.is_film) return; // the brush is for photographs
   document.querySelector(`input[name=tool][value=${value}]`).checked = true;
   if (value !== "move" && chosen()) $("show-damage").checked = true;
   renderMode();
@@ -348,7 +372,7 @@ function renderMode() {
   viewer.set({
     mode: mode(),
     tool: picture?.levels.length ? tool() : "move",
-    damage: $("show-damage").checked,
+    damage: $("show-damage").checked && !picture?.is_film,
     brush: brushSize(),
   });
   for (const input of document.querySelectorAll("input[name=mode]")) {
@@ -390,6 +414,13 @@ function facts(picture) {
   if (!picture?.levels.length) return "";
   const [width, height] = picture.levels[0];
   const parts = [`${width} × ${height} pixels`];
+  if (picture.film) {
+    const { frames, rate } = picture.film;
+    // The command tells their number of what it restored.
+    if (frames && !picture.result) parts.push(count(frames, "frame"));
+    if (rate) parts.push(`${Number(rate.toFixed(2))} frames a second, the first is shown`);
+    else parts.push("the first frame is shown");
+  }
   if (picture.pages > 1) parts.push(`${picture.pages} pages, the first is shown`);
   if (picture.result) {
     parts.push(`saved as ${picture.result.name}, ${bytes(picture.result.bytes)}`);
@@ -401,7 +432,17 @@ function facts(picture) {
 
 // Settings
 
-function readChoices() {
+function readChoices(picture) {
+  if (picture?.is_film) {
+    return {
+      sensitivity: Number($("sensitivity").value) / 100,
+      stabilize: $("stabilize").checked,
+      deflicker: $("deflicker").checked,
+      denoise: $("denoise").checked,
+      deinterlace: $("deinterlace").value,
+      codec: $("codec").value,
+    };
+  }
   return {
     model: $("model").value,
     strength: Number($("strength").value) / 100,
@@ -412,13 +453,18 @@ function readChoices() {
   };
 }
 
-function writeChoices(choices) {
-  $("model").value = choices.model;
-  $("strength").value = Math.round(100 * choices.strength);
-  $("keep-color").checked = choices.keep_color;
-  $("ext").value = choices.ext;
+function writeChoices(picture, choices) {
   $("sensitivity").value = Math.round(100 * choices.sensitivity);
-  $("only-damage").checked = choices.only_damage;
+  if (picture.is_film) {
+    for (const name of ["stabilize", "deflicker", "denoise"]) $(name).checked = choices[name];
+    for (const name of ["deinterlace", "codec"]) $(name).value = choices[name];
+  } else {
+    $("model").value = choices.model;
+    $("strength").value = Math.round(100 * choices.strength);
+    $("keep-color").checked = choices.keep_color;
+    $("ext").value = choices.ext;
+    $("only-damage").checked = choices.only_damage;
+  }
   writeValues();
 }
 
@@ -428,6 +474,15 @@ function writeValues() {
   const words = [[0, "nothing"], [25, "the certain"], [60, "the likely"], [85, "the possible"], [100, "anything"]];
   $("sensitivity-value").textContent = words.find(([most]) => value <= most)[1];
 }
+
+const HINTS = {
+  finds:
+    "Below the photograph, show what was found. Add a scratch that was missed, erase what " +
+    "is no damage, and restore with what you marked.",
+  marks:
+    "Below the photograph, choose Add and paint over cracks, scratches and stains; they are " +
+    "filled from what is around them. Then restore with what you marked.",
+};
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -441,20 +496,36 @@ function renderPanel(picture) {
   }
   if (picture && renderPanel.key !== picture.key) {
     renderPanel.key = picture.key;
-    writeChoices(state.touched.get(picture.key) ?? picture.choices);
+    writeChoices(picture, state.touched.get(picture.key) ?? picture.choices);
   }
+  const kind = kindOf(picture);
+  for (const field of document.querySelectorAll("[data-for]")) {
+    field.hidden = field.dataset.for !== kind;
+  }
+  // Without a network that finds damage, what the user marks is all there is.
+  if (state.server.worker.state === "ready") {
+    const { finds } = state.server.worker;
+    $("found").hidden = !finds && kind === "photograph";
+    $("only-damage-label").textContent = `Change only what ${finds ? "is damaged" : "I mark"}`;
+    $("show-damage-label").textContent = finds ? "Show damage" : "Show marks";
+    $("damage-hint").textContent = finds ? HINTS.finds : HINTS.marks;
+  }
+  $("interlaced").hidden = !picture?.film?.interlaced;
+  $("damage").hidden = $("damage-tools").hidden = kind === "film";
   const ready = picture?.levels.length > 0 && !busy(picture);
-  const wanted = readChoices();
+  const wanted = readChoices(picture);
   const made = picture?.result?.choices;
   $("again").disabled = !ready || (Boolean(made) && same(wanted, made) && picture.state === "done");
   $("again").textContent = picture?.result ? "Restore again" : "Restore";
-  const several = pictures().length > 1;
-  $("apply-all").hidden = !several;
-  $("apply-all").disabled = pictures().every(
+  const alike = pictures().filter((other) => kindOf(other) === kind);
+  $("apply-all").hidden = alike.length < 2;
+  $("apply-all").textContent = alike.length < pictures().length ? `Apply to all ${kind}s` : "Apply to all";
+  $("apply-all").disabled = alike.every(
     (other) => !other.levels.length || (other.result && same(wanted, other.result.choices)),
   );
   const save = $("save");
   save.hidden = !picture?.result;
+  save.textContent = `Save this ${kind}`;
   if (picture?.result) {
     save.href = address(`/api/pictures/${picture.key}/result`);
     save.setAttribute("download", picture.result.name.split("/").at(-1));
@@ -502,7 +573,9 @@ function render() {
   const open = all.filter(busy).length;
   const failed = all.filter((one) => one.state === "failed").length;
   const left = all.map((one) => one.left).filter((value) => value != null);
-  const parts = all.length ? [`${made} of ${count(all.length, "photograph")} restored`] : [];
+  const kinds = new Set(all.map(kindOf));
+  const noun = kinds.size > 1 ? "file" : [...kinds][0];
+  const parts = all.length ? [`${made} of ${count(all.length, noun)} restored`] : [];
   if (failed) parts.push(`${failed} failed`);
   if (open && left.length) parts.push(`about ${duration(Math.max(...left))} left`);
   const line = parts.join(", ");
@@ -512,7 +585,7 @@ function render() {
 // Asking for work
 
 async function again(picture, { afresh = false } = {}) {
-  const values = { choices: readChoices() };
+  const values = { choices: readChoices(picture) };
   if (corrected(picture) && !afresh) {
     const { mask, strokes } = currentMask(picture);
     Object.assign(values, { mask, strokes });
@@ -528,7 +601,7 @@ async function again(picture, { afresh = false } = {}) {
 
 function edit(change) {
   const picture = chosen();
-  if (!picture?.levels.length) return;
+  if (!picture?.levels.length || picture.is_film) return;
   const { done, undone } = edits(picture);
   done.push(change);
   undone.length = 0;
@@ -604,7 +677,7 @@ $("size").addEventListener("input", () => {
 });
 $("choices").addEventListener("input", () => {
   writeValues();
-  if (state.chosen) state.touched.set(state.chosen, readChoices());
+  if (state.chosen) state.touched.set(state.chosen, readChoices(chosen()));
   renderPanel(chosen());
 });
 $("choices").addEventListener("submit", (event) => {
@@ -613,8 +686,11 @@ $("choices").addEventListener("submit", (event) => {
 });
 $("apply-all").addEventListener("click", () =>
   attempt(async () => {
-    await post("/api/restore", { choices: readChoices() });
-    state.touched.clear();
+    const film = Boolean(chosen()?.is_film);
+    await post("/api/restore", { choices: readChoices(chosen()), film });
+    for (const picture of pictures()) {
+      if (picture.is_film === film) state.touched.delete(picture.key);
+    }
     await refresh();
   }),
 );
@@ -675,6 +751,10 @@ document.addEventListener("drop", async (event) => {
   depth = 0;
   $("drop").hidden = true;
   add(await dropped(event.dataTransfer));
+});
+
+window.addEventListener("beforeunload", (event) => {
+  if (state.uploads.some((item) => item.active)) event.preventDefault();
 });
 
 $("banner").querySelector("button").addEventListener("click", () => location.reload());

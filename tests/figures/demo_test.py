@@ -1,0 +1,34 @@
+"""What the demo says at its end."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+from experiments.figures import demo
+
+
+def test_the_demo_ends_by_naming_the_page(monkeypatch, capsys):
+    means = {"input": {"psnr": 20.0}, "restored": {"psnr": 23.5}}
+    monkeypatch.setattr(demo, "demo", lambda options: means)
+    demo.main(demo.DemoOptions(out="shown"))
+    *_, result, last = capsys.readouterr().out.splitlines()
+    assert "+3.50 dB" in result and "shown/report.html" in result
+    assert re.search(r"restoration serve\b.*a page in the browser", last)
+
+
+def test_what_it_names_can_be_run(monkeypatch, tmp_path):
+    script = tmp_path / ".venv" / "bin" / "restoration"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
+    assert demo.serve_command() == "restoration serve"
+    script.parent.mkdir(parents=True)
+    script.touch()
+    assert demo.serve_command() == ".venv/bin/restoration serve"
+    monkeypatch.undo()
+    words = shlex.split(demo.serve_command())
+    if not pathlib.Path(words[0]).is_file():  # not installed as a script
+        words = [sys.executable, "-m", *words]
+    done = subprocess.run([*words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--port" in done.stdout
