@@ -241,6 +241,13 @@ def test_jpeg_data_that_misses_pixels_is_refused_though_it_ends(tmp_path, photo)
         files.restore(tmp_path / "a.jpg", tmp_path / "b.jpg", overwrite=True)
 
 
+def test_what_libjpeg_warns_of_besides_its_data_is_no_damage(tmp_path, photo):
+    data = bytearray(samples.encoded(photo))
+    data[11] = 5  # a revision of JFIF that does not exist
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert not files.restore(tmp_path / "a.jpg", tmp_path / "b.jpg").notes
+
+
 def test_what_lies_behind_a_jpeg_is_kept_or_named(tmp_path, photo):
     data = samples.encoded(photo)
     small = samples.encoded(photo[::2, ::2])
