@@ -2,7 +2,7 @@
 
     python -m experiments.pretrain.mask_limits --bench BENCH --clean CLEAN
 
-For each pair of limits: of the benchmark's damage what share is found, what share of
+For each choice of limits: of the benchmark's damage what share is found, what share of
 what is found is damage, and the PSNR after filling alone; of healthy pictures made to
 look old (`harm`), on which nothing landed, what share is marked, in the mean and in the
 worst picture. The limits of `restoration.inference.decide` are to be chosen by the
@@ -41,10 +41,13 @@ class LimitOptions:
     bench: str = config.option(help="folder of tracks: TRACK/input, output, mask")
     clean: str = config.option(help="folder of clean pictures")
     thin: tuple[str, ...] = config.option(
-        ("0.3", "0.5", "0.7", "0.8", "0.9"), help="limits of what is thin; repeatable"
+        ("0.7", "0.8", "0.9", "0.95"), help="limits of what is thin; repeatable"
     )
     wide: tuple[str, ...] = config.option(
-        ("0.8", "0.92", "0.98", "1.1"), help="limits of what is wide; repeatable"
+        ("0.95", "0.98", "1.1"), help="limits of what is wide; repeatable"
+    )
+    near: tuple[str, ...] = config.option(
+        ("0.5", "0.6", "0.7"), help="limits of what hangs together with it; repeatable"
     )
     every: int = config.option(1, help="measure every so many-th picture", minimum=1)
     finder: str = config.option("", help="weights of a finder instead of the shipped")
@@ -54,7 +57,7 @@ class LimitOptions:
     def __post_init__(self):
         """Checks choices."""
         config.check(self)
-        for name in (*self.thin, *self.wide):
+        for name in (*self.thin, *self.wide, *self.near):
             try:
                 float(name)
             except ValueError:
@@ -136,7 +139,7 @@ def _filled(used: "engine.Engine", picture: _Picture, mask: np.ndarray) -> float
 
 
 def measure(options: LimitOptions) -> dict[str, Any]:
-    """Returns the figures of each pair of limits."""
+    """Returns the figures of each choice of limits."""
     used = with_weights(options)
     bench: dict[str, list[_Picture]] = {}
     for track, picture in bench_pictures(used, options):
@@ -144,12 +147,14 @@ def measure(options: LimitOptions) -> dict[str, Any]:
     if not bench:
         raise errors.InputError(f"{options.bench}: no TRACK/input; check --bench")
     old, rows = list(old_pictures(used, options)), []
-    for thin, wide in itertools.product(options.thin, options.wide):
-        limits = decide.Limits(float(thin), max(float(thin), float(wide)))
+    for thin, wide, near in itertools.product(options.thin, options.wide, options.near):
+        thin, wide = float(thin), max(float(thin), float(wide))
+        limits = decide.Limits(thin, wide, min(thin, float(near)))
         marked = [100 * float(decided(limits, picture).mean()) for picture in old]
         row: dict[str, Any] = {
             "thin": limits.thin,
             "wide": limits.wide,
+            "near": limits.near,
             "false": round(statistics.fmean(marked), 4),
             "worst": round(max(marked), 3),
         }
@@ -188,11 +193,11 @@ def table(found: dict[str, Any]) -> str:
     tracks = list(found["input_psnr"])
     heads = [f"{t}: recall | precision | filled, dB" for t in tracks]
     lines = [
-        f"| thin | wide | false, mean % | worst % | {' | '.join(heads)} |",
-        "|--:|--:|--:|--:|" + "--:|--:|--:|" * len(tracks),
+        f"| thin | wide | near | false, mean % | worst % | {' | '.join(heads)} |",
+        "|--:|--:|--:|--:|--:|" + "--:|--:|--:|" * len(tracks),
     ]
     for row in found["limits"]:
-        cells = [f"{row['thin']:g}", f"{row['wide']:g}"]
+        cells = [f"{row[name]:g}" for name in ("thin", "wide", "near")]
         cells += [f"{row['false']:.3f}", f"{row['worst']:.2f}"]
         for track in tracks:
             figures = row[track]

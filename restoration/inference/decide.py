@@ -23,14 +23,16 @@ class Limits(NamedTuple):
     Attributes:
       thin: in lines and specks.
       wide: in what is wide, or lies dense.
+      near: in what hangs together with such, as the rest of a crack does.
     """
 
     thin: float
     wide: float
+    near: float
 
 
 # At --sensitivity=0.5, and by how much the limits' logits fall from 0 to 1.
-_LIMITS = Limits(thin=0.7, wide=0.98)
+_LIMITS = Limits(thin=0.95, wide=0.97, near=0.7)
 _LOGITS = 6.0
 
 # Wide is what squares of so many pixels, 2 radius + 1, fit into. Around what is wide
@@ -40,13 +42,16 @@ _WIDE_RADIUS, _RIM = 5, 6
 # Dense is where this share of a square of 2 radius + 1 pixels is found.
 _DENSE_RADIUS, _DENSE = 48, 0.3
 
+# Damage goes on from where it is sure in so many steps of so many pixels.
+_STEPS, _STEP = 12, 2
+
 # Damage is a little wider than where it is certain.
 _GROWN = 1
 
 # What more than this share of a picture would be taken for is no damage.
 MOST = 0.6
 
-_HALO = _DENSE_RADIUS + _RIM + 2 * _WIDE_RADIUS + _GROWN
+_HALO = _STEPS * _STEP + _DENSE_RADIUS + _RIM + 2 * _WIDE_RADIUS + _GROWN
 
 
 class _Decision:
@@ -61,7 +66,7 @@ GRID = layout.make_grid(_Decision, tile=(1024, 1024), overlap=1)
 def limits(sensitivity: float) -> Limits:
     """Returns the limits of a sensitivity, 0 (nothing is damage) to 1 (all may be)."""
     if sensitivity <= 0:
-        return Limits(2.0, 2.0)
+        return Limits(2.0, 2.0, 2.0)
     shift = (0.5 - sensitivity) * _LOGITS
 
     def moved(limit: float) -> float:
@@ -104,7 +109,8 @@ def decide(limits: Limits, maps: jnp.ndarray) -> jnp.ndarray:
       float of (batch, height, width, 1): 1 where damaged, else 0.
     """
     probability, marked, allowed = (maps[..., c : c + 1] for c in range(3))
-    likely = (probability >= limits.thin).astype(jnp.float32)
+    likely = (probability >= limits.near).astype(jnp.float32)
+    sure = (probability >= limits.thin).astype(jnp.float32)
     certain = (probability >= limits.wide).astype(jnp.float32)
     wide = _opened(likely, _WIDE_RADIUS)
     dense = (_mean(likely, _DENSE_RADIUS) >= _DENSE).astype(jnp.float32)
@@ -112,7 +118,10 @@ def decide(limits: Limits, maps: jnp.ndarray) -> jnp.ndarray:
     doubtful = jnp.maximum(_greatest(wide, _RIM), dense)
     # What holds the certain middle of something wide holds its likely rim too.
     middle = _greatest(_opened(certain, _WIDE_RADIUS), _RIM)
-    found = likely * jnp.maximum(jnp.maximum(1 - doubtful, certain), middle)
+    found = sure
+    for _ in range(_STEPS):  # hysteresis, as Canny (1986) has it for edges
+        found = _greatest(found, _STEP) * likely
+    found = found * jnp.maximum(jnp.maximum(1 - doubtful, certain), middle)
     found = _greatest(found, _GROWN)
     return jnp.maximum(found, marked) * (allowed > 0)
 

@@ -37,7 +37,7 @@ def between():
 def test_limits_fall_with_sensitivity():
     steps = [decide.limits(s) for s in (0.0, 0.2, 0.5, 0.8, 1.0)]
     for lower, higher in zip(steps[1:], steps, strict=False):
-        assert lower.thin < higher.thin and lower.wide < higher.wide
+        assert all(np.less(lower, higher))
     assert all(limits.thin < limits.wide for limits in steps[1:])
     assert not decided(np.ones((SIZE, SIZE)), sensitivity=0).any()
 
@@ -48,6 +48,16 @@ def test_a_line_is_found_and_grows_by_a_pixel():
     expected = empty()
     expected[:, 49:54] = 1
     np.testing.assert_array_equal(decided(probability), expected)
+
+
+def test_a_crack_goes_on_from_where_it_is_sure():
+    limits = decide.limits(0.5)
+    probability = empty()
+    probability[50, 10:150] = probability[100, 10:150] = limits.near + 0.01
+    probability[50, 80] = between()
+    found = decided(probability)
+    assert found[49:52, 56:105].all()
+    assert not found[90:].any()  # likely, and nowhere sure
 
 
 def test_what_is_wide_must_be_more_certain():

@@ -128,7 +128,8 @@ def test_limits_trade_damage_for_harm(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(mask_limits, "with_weights", lambda options: used(find=find))
     options = mask_limits.LimitOptions(
         bench=str(bench / "bench"), clean=str(bench / "clean"),
-        thin=("0.1", "0.8", "0.9"), wide=("1.1",), out=str(tmp_path / "o.json"),
+        thin=("0.1", "0.8", "0.9"), wide=("1.1",), near=("0.7",),
+        out=str(tmp_path / "o.json"),
     )  # fmt: skip
     mask_limits.main(options)
     low, middle, high = quality.json.loads((tmp_path / "o.json").read_text())["limits"]
