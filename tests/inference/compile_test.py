@@ -3,6 +3,7 @@
 import contextlib
 
 import numpy as np
+import pytest
 from jax import monitoring
 
 from restoration.data import arrays
@@ -49,6 +50,7 @@ def test_training_compiles_each_program_once(tmp_path):
     assert programs(2) == programs(4) > 0
 
 
+@pytest.mark.slow  # compiles the finder and the filler for two shapes
 def test_restoring_compiles_each_shape_once(tmp_path, photographs):
     def programs(name, *sizes):
         folder = tmp_path / name
@@ -66,5 +68,6 @@ def test_restoring_compiles_each_shape_once(tmp_path, photographs):
     # The finder has shapes of its own for small and for large pictures.
     several = programs("several", (40, 50), (300, 70), (1, 333), (50, 60))
     assert several == programs("one", (64, 64)) > 0
+    programs("second", (390, 590))
     large = programs("large", (390, 590), (60, 60), (380, 580), (400, 600))
     assert large == programs("two", (390, 590), (60, 60))
