@@ -650,6 +650,7 @@ def test_doing_nothing_is_told_of_each_track(scored, tmp_path):
     assert nothing.count("–") == 4 and basic.count("–") == 2
 
 
+@pytest.mark.slow
 def test_kept_colors_have_a_row_of_their_own(scored, tmp_path):
     out = tmp_path / "quality.json"
     files.write_text(out, json.dumps(scored[1]))
@@ -668,6 +669,7 @@ def test_kept_colors_have_a_row_of_their_own(scored, tmp_path):
         quality.QualityOptions(bench=bench, keep_color=True, cards=True)
 
 
+@pytest.mark.slow
 def test_a_soft_track_is_blurred_on_both_sides(scored, tmp_path):
     """As `scipy.ndimage` blurs; the flat mask's edge is as soft as the picture."""
     track = scored[0] / "bench" / "film"

@@ -495,6 +495,7 @@ def test_command_line_starts_without_jax_or_tensorflow(run):
     assert failed.stderr.startswith("error: ") and "validation.json" in failed.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_is_restored_and_shown(tmp_path, capsys, photographs):
     folder = tmp_path / "attic"
     frames.write(folder / "a.png", photographs["coffee"][:80, :90])

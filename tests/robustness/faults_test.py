@@ -5,6 +5,7 @@ import pytest
 from experiments.robustness import faults
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_if_nothing_had_been(tmp_path):
     found = faults.kill(2, 1, tmp_path, epochs=6, sources=("arrays", "drawn"))
     assert found["equal"] == found["rounds"] == 2, found
