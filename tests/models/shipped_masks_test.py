@@ -56,7 +56,7 @@ def found_on(kind):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="the shipped finder misses both on a scene that is no photograph"
+    strict=True, reason="the shipped finder misses both where no photograph is"
 )
 def test_the_finder_finds_a_scratch_and_a_blot():
     _, mask = scratched(photograph())
