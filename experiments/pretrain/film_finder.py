@@ -71,13 +71,7 @@ class FinderOptions(train_config.RunConfig):
 
     steps_are_free: ClassVar[bool] = True
 
-    recipe: str = config.option(
-        "film_finder",
-        help="options to begin with, which flags override: a .json file or the name of "
-        "one in experiments/pretrain/recipes",
-        defaults=pretrain.read_recipe,
-        free=True,
-    )
+    recipe: str = pretrain.recipe_option("film_finder", free=True)
     films: str = config.option(help="folder of clean films", free=True)
     clean: str = config.option(
         help="folder of clean photographs, or a packed file",
@@ -91,13 +85,6 @@ class FinderOptions(train_config.RunConfig):
         "", help="JSON list of photographs that may be used; see experiments.pretrain"
     )
     photographs: int = config.option(200, help="photographs that are read", minimum=1)
-    decay_from: int = config.option(
-        0,
-        help="step from which cosine falls, after the warm-up",
-        minimum=0,
-        maximum=10**9,
-        free=True,
-    )
     out: str = config.option(
         "", help="weights file; by default in the workdir", free=True
     )

@@ -69,16 +69,22 @@ def read_recipe(name: str) -> dict[str, Any]:
     return recipe.options(name, RECIPES)
 
 
+def recipe_option(default: str, *, free: bool = False) -> Any:
+    """Returns the option `recipe` of a training here; see `config.option`."""
+    return config.option(
+        default,
+        help="options to begin with, which flags override: a .json file or the name of "
+        "one in experiments/pretrain/recipes",
+        defaults=read_recipe,
+        free=free,
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainOptions(train_config.TrainConfig):
     """Options of `python -m experiments.pretrain`."""
 
-    recipe: str = config.option(
-        "film",
-        help="options to begin with, which flags override: a .json file or the name of "
-        "one in experiments/pretrain/recipes",
-        defaults=read_recipe,
-    )
+    recipe: str = recipe_option("film")
     sources: str = config.option(
         "",
         help="JSON list of what may be used, with licences; all: every picture; by "

@@ -69,13 +69,7 @@ _LIMITS = (
 class GradeOptions(train_config.RunConfig):
     """Options of `python -m experiments.pretrain.pretrain_grade`."""
 
-    recipe: str = config.option(
-        "grade",
-        help="options to begin with, which flags override: a .json file or the name of "
-        "one in experiments/pretrain/recipes",
-        defaults=pretrain.read_recipe,
-        free=True,
-    )
+    recipe: str = pretrain.recipe_option("grade", free=True)
     clean: str = config.option(
         help="folder of clean pictures, or a packed file",
         formerly="data_dir",

@@ -74,13 +74,7 @@ class Options(train_config.RunConfig):
 
     steps_are_free: ClassVar[bool] = True
 
-    recipe: str = config.option(
-        "finder",
-        help="options to begin with, which flags override: a .json file or the name of "
-        "one in experiments/pretrain/recipes",
-        defaults=pretrain.read_recipe,
-        free=True,
-    )
+    recipe: str = pretrain.recipe_option("finder", free=True)
     model: str = config.option(
         "finder",
         help="what to train",
@@ -116,13 +110,6 @@ class Options(train_config.RunConfig):
     )
     encoder_rate: float = config.option(
         4e-4, help="learning rate of the finder's encoder", minimum=0.0
-    )
-    decay_from: int = config.option(
-        0,
-        help="step from which cosine falls, after the warm-up",
-        minimum=0,
-        maximum=10**9,
-        free=True,
     )
     clean_share: float = config.option(
         0.15,

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
 from restoration import models
 from restoration.base import config, errors, files
@@ -108,18 +109,6 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
     return card
 
 
-def _tree(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the nested dict whose `_named` these are."""
-    tree: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = tensor
-    return tree
-
-
 def load(path: str | os.PathLike) -> tuple[str, Any]:
     """Reads weights and checks every name, shape and dtype.
 
@@ -165,7 +154,7 @@ def load(path: str | os.PathLike) -> tuple[str, Any]:
         _check_shapes(path, model_name, leaves)
     if not all(np.isfinite(leaf).all() for leaf in leaves.values()):
         raise errors.InputError(f"{path}: some numbers are not finite")
-    return model_name, _tree(leaves)
+    return model_name, traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def _check_shapes(

@@ -18,8 +18,9 @@ class RunConfig:
     """What every training run has, whatever its network, loss and data are.
 
     Attributes:
-      steps_are_free: whether `epochs` and `steps` may change between the parts of a
-        run though learning rates follow from them: a run that may be made longer.
+      steps_are_free: whether `epochs`, `steps` and `decay_from` may change between the
+        parts of a run though learning rates follow from them: a run that may be made
+        longer.
     """
 
     steps_are_free: ClassVar[bool] = False
@@ -247,7 +248,9 @@ def _free(options_class: type[RunConfig], values: Mapping[str, Any]) -> set[str]
     fields = dataclasses.fields(options_class)
     free = {field.name for field in fields if field.metadata["free"]}
     depends = values.get("schedule") != "constant" or values.get("severity_rise")
-    if depends and not options_class.steps_are_free:
+    if options_class.steps_are_free:
+        return free | {"decay_from"}
+    if depends:
         # Learning rate or damage of a step depend on the number of steps.
         free -= {"epochs", "steps"}
     return free

@@ -668,7 +668,10 @@ def test_a_codestream_of_jpeg_2000(tmp_path, photo):
     [(b"v/1\1", "OpenEXR"), (b"%PDF-1.4", "PDF"), (b"8BPS", "Photoshop"),
      (b"\0\0\0\x18ftypavif", "AVIF"), (b"\0\0\0\x18ftypcrx ", "Canon"),
      (b"\0\0\0\x18ftypisom", "video"), (b"II*\0\x10\0\0\0CR\2\0", "Canon"),
-     (b"FUJIFILMCCD-RAW", "Fujifilm"), (b"\xff\x0a\0\0", "JPEG XL")],
+     (b"FUJIFILMCCD-RAW", "Fujifilm"), (b"\xff\x0a\0\0", "JPEG XL"),
+     (b"IIII\x08\0\0\0", "Phase One"), (b"P7\nWIDTH 2", "PAM"), (b"qoif", "QOI"),
+     (b"%!PS-Adobe-3.0", "PostScript"), (b"\x0a\5\1\x08", "PCX"),
+     (b"\0\0\0\x20ftypmif1\0\0\0\0avifmif1", "AVIF"), (b"FLV\1", "video")],
 )  # fmt: skip
 def test_other_formats_are_not_blamed(tmp_path, start, name):
     (tmp_path / "a.png").write_bytes(start + bytes(64))

@@ -391,18 +391,6 @@ def test_dpx_that_is_not_read_is_not_blamed(tmp_path, photo, offset, change, nam
     assert name in line and "whole, but not of a kind that is restored" in line
 
 
-@pytest.mark.parametrize(
-    ("start", "name"),
-    [(b"IIII\x08\0\0\0", "Phase One"), (b"P7\nWIDTH 2", "PAM"), (b"qoif", "QOI"),
-     (b"%!PS-Adobe-3.0", "PostScript"), (b"\x0a\5\1\x08", "PCX"),
-     (b"\0\0\0\x20ftypmif1\0\0\0\0avifmif1", "AVIF"), (b"FLV\1", "video")],
-)  # fmt: skip
-def test_further_formats_are_not_blamed(tmp_path, start, name):
-    (tmp_path / "a.png").write_bytes(start + bytes(64))
-    line = samples.failing(tmp_path / "a.png", tmp_path / "b.png")
-    assert name in line and "whole, but not a format that is restored" in line
-
-
 def test_names_in_latin_1_below_a_folder(tmp_path, photo):
     below = os.fsencode(tmp_path / "in") + b"/\xfcber/caf\xe9.jpg"
     os.makedirs(os.path.dirname(below))
