@@ -37,7 +37,7 @@ def main(
     with processes.joined(process):
         result = run.train(options)
         if processes.is_writer():
-            _tell(options, result)
+            _print_end(options, result)
 
 
 def _start(options: train_config.TrainConfig) -> None:
@@ -49,7 +49,7 @@ def _start(options: train_config.TrainConfig) -> None:
     backend.cache_compilations()
 
 
-def _tell(options: train_config.TrainConfig, result: "run.Result") -> None:
+def _print_end(options: train_config.TrainConfig, result: "run.Result") -> None:
     if result.skipped:
         print(f"{result.skipped} steps skipped, since their numbers were not finite")
     if result.replaced:
@@ -116,7 +116,7 @@ def command(
         result = run.train(again)
         if not processes.is_writer():
             return None
-        _tell(again, result)
+        _print_end(again, result)
         found = repeat.compare(options.repeat, again.workdir)
         for line in found:
             logging.warning("--repeat: unlike %s: %s", options.repeat, line)

@@ -266,7 +266,7 @@ def export(
     Args:
       options: the run.
       done: how the run ended.
-      card: what to tell about the training data.
+      card: what to say about the training data.
       validate: measures weights by the held-out pictures.
 
     Returns:

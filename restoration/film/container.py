@@ -107,8 +107,8 @@ class Source:
       matrix: nine integers of FFmpeg's display matrix, which turns or mirrors frames
         when they are shown; empty without one.
       colors: FFmpeg's numbers of range, primaries, transfer and matrix.
-      length: frames by the header; 0 where it does not tell.
-      end: when the last frame ends, by the header, in units; 0 where it does not tell.
+      length: frames by the header; 0 where it does not say.
+      end: when the last frame ends, by the header, in units; 0 where it does not say.
       interlaced: whether the first frame is marked as interlaced.
     """
 
@@ -221,7 +221,7 @@ def _open(path: pathlib.Path) -> "av.container.InputContainer":
 
 
 def inspect(path: pathlib.Path, *, rate: fractions.Fraction | None = None) -> Source:
-    """Reads what a film's header and first frame tell.
+    """Reads what a film's header and first frame say.
 
     Args:
       path: a file, or a folder of numbered pictures.
@@ -742,9 +742,8 @@ def join(
         first = stack.enter_context(av.open(str(parts[0].path)))
         # Matroska's numbers are drawn by chance otherwise: the same film comes out as
         # the same bytes.
-        options = {"fflags": "+bitexact"}
-        if target.suffix != ".mkv":
-            options = {"movflags": "+faststart"}
+        matroska = target.suffix == ".mkv"
+        options = {"fflags": "+bitexact"} if matroska else {"movflags": "+faststart"}
         # Times go on as they were, also below zero before the first sound.
         out = stack.enter_context(av.open(str(temporary), "w", options=options))
         stream = out.add_stream_from_template(first.streams.video[0])

@@ -134,7 +134,7 @@ def undoubled(frames: Iterable[Still]) -> Iterator[Still]:
     """Yields each frame once, with those that double it as its copies.
 
     Dirt on a frame that was doubled, as for another frame rate, lies on both, where
-    neighbours cannot tell it.
+    neighbours cannot show it.
     """
     held: Still | None = None
     for frame in frames:

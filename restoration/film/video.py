@@ -37,13 +37,13 @@ _HDR_CURVES = {16: "PQ", 18: "HLG"}
 
 @dataclasses.dataclass(frozen=True)
 class Film:
-    """What the header and the first frame of a film tell.
+    """What the header and the first frame of a film say.
 
     Attributes:
       path: the file.
       height: of the delivered frames, pixels.
       width: of the delivered frames, pixels.
-      rate: frames a second, on average; 0 where the header does not tell.
+      rate: frames a second, on average; 0 where the header does not say.
       length: number of frames by the header, 0 where it does not tell.
       square: whether frames are delivered with square pixels.
       warnings: what is doubtful about it, a line each.
@@ -155,7 +155,7 @@ def describe(path: str | os.PathLike, *, square: bool = True) -> Film:
         which they are squeezed is stretched. Otherwise as they are stored.
 
     Returns:
-      What they tell.
+      What they say.
 
     Raises:
       InputError: for a file that is missing or no film.

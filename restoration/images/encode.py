@@ -383,7 +383,7 @@ def _copy_metadata(
         found, dropped = dependent.renew(found, copies)
         if source.format == "jpeg":
             dropped += [dependent.GAIN_MAP] * jpeg.has_gain_map(source.path)
-            dropped += jpeg.behind(source.path, own=False)
+            dropped += jpeg.behind(source.path)
             dropped += [dependent.CREDENTIALS] * jpeg.has_credentials(source.path)
     found = dataclasses.replace(found, icc=_profile_of(page, found, kind))
     known: dict[str, Any] = {"resolution": page.resolution}

@@ -64,8 +64,8 @@ WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "film_finder.safetenso
 # Thresholds of the spike detector at sensitivity 0, 0.5 and 1.
 _HIGH = (24.0, 12.0, 7.0)
 
-# Is told "looking" or "restoring", the frames that are done and all of them, 0 where
-# the header does not tell. What it raises ends the work.
+# Takes "looking" or "restoring", the frames that are done and all of them, 0 where the
+# header does not say. What it raises ends the work.
 Watch = Callable[[str, int, int], None]
 
 
@@ -179,7 +179,7 @@ def stems(
       suffix: written after each name.
 
     Returns:
-      The paths; where `reel.mov` and `reel.mkv` lie together they tell the kind.
+      The paths; where `reel.mov` and `reel.mkv` lie together they name the kind.
     """
     end = f"_{suffix}" if suffix else ""
     counts = collections.Counter(path for path, _ in set(films))
@@ -335,14 +335,14 @@ def nothing(
     return over_time.Found(mask, over_time.trust(still.grey, references, marked))
 
 
-# What is told on the way.
+# Progress.
 
 
 @contextlib.contextmanager
 def _counting(
     watch: Watch | None, stage: str, label: str, total: int, done: int = 0
 ) -> Iterator[Callable[[], None]]:
-    """Gives what is called for each frame: it tells who watches, or draws a bar."""
+    """Gives what is called for each frame: it calls the watcher, or draws a bar."""
     if watch is None:
         with tqdm.tqdm(
             total=total or None, initial=done, unit="frame", desc=label
@@ -572,12 +572,12 @@ def _find_mask(job: Job, settings: Settings) -> pathlib.Path | None:
 def _fingerprint(path: pathlib.Path, settings: Settings) -> str:
     """Returns what finished parts depend on."""
     files = [path, *(sorted(path.iterdir()) if path.is_dir() else ())]
-    told = [
+    facts = [
         _VERSION,
         [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files],
         {name: getattr(settings, name) for name in _FRAMES},
     ]
-    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
 
 def _load_look(
@@ -598,13 +598,13 @@ def _load_look(
 def restore_film(
     job: Job, settings: Settings, find: over_time.Finder, watch: Watch | None = None
 ) -> "restore_file.Restored":
-    """Restores one film; what goes wrong with it is told in the result.
+    """Restores one film; what goes wrong with it is in the result.
 
     Args:
       job: what to restore, and where to.
       settings: how.
       find: from `load_finder`.
-      watch: is told of every frame, in place of bars in the terminal.
+      watch: is called for every frame, in place of bars in the terminal.
 
     Returns:
       What became of it.
@@ -732,8 +732,8 @@ def _restore_parts(
             results = _restored(
                 ahead.between(part.low, part.high), source, settings, find, correct
             )
-            told = _write_part(part, results, source, used, settings, folder, advance)
-            files.write_text(notes[part.number], json.dumps(told))
+            noted = _write_part(part, results, source, used, settings, folder, advance)
+            files.write_text(notes[part.number], json.dumps(noted))
     return [
         share
         for part in parts
@@ -750,7 +750,7 @@ def _write_part(
     folder: pathlib.Path,
     advance: Callable[[], Any],
 ) -> dict[str, Any]:
-    """Encodes a part, and the film of its masks; returns what is told of it."""
+    """Encodes a part, and the film of its masks; returns what is noted of it."""
     damaged: list[float] = []
     masks: list[container.Picture] = []
 
@@ -806,8 +806,8 @@ def _finish(
     def joined(name: str, suffix: str, to: pathlib.Path, *, extras: bool) -> list[str]:
         made = []
         for part in parts:
-            told = json.loads((folder / f"part{part.number:05d}.json").read_text())
-            start = told["start"] if suffix != ".mkv" else 0
+            noted = json.loads((folder / f"part{part.number:05d}.json").read_text())
+            start = noted["start"] if suffix != ".mkv" else 0
             path = folder / f"{name}{part.number:05d}{suffix}"
             made.append(container.Part(path, start))
         last = max(0, source.end - found.times[-1])
@@ -838,7 +838,7 @@ def restore(
     Args:
       films: from `divide`.
       settings: how.
-      watch: is told of every frame, in place of bars in the terminal.
+      watch: is called for every frame, in place of bars in the terminal.
 
     Returns:
       What became of each, in order.
@@ -866,12 +866,12 @@ def add_to_report(
       began: whether the file is that of the same command's pictures.
     """
     report = pathlib.Path(path)
-    told: dict[str, Any] = {"command": "python -m restoration.restore"}
+    content: dict[str, Any] = {"command": "python -m restoration.restore"}
     if began and report.is_file():
-        told = json.loads(report.read_text())
-    told.setdefault("settings", dataclasses.asdict(options))
-    told.setdefault("files", [])
-    told["files"] += [
+        content = json.loads(report.read_text())
+    content.setdefault("settings", dataclasses.asdict(options))
+    content.setdefault("files", [])
+    content["files"] += [
         {**dataclasses.asdict(r), "input": str(r.input), "output": str(r.output)}
         for r in results
     ]
@@ -879,6 +879,6 @@ def add_to_report(
         ("failed", sum(bool(r.error) for r in results)),
         ("skipped", sum(r.skipped for r in results)),
     ):
-        told[name] = told.get(name, 0) + count
-    told["restored"] = len(told["files"]) - told["failed"] - told["skipped"]
-    files.write_text(report, json.dumps(told, indent=1) + "\n")
+        content[name] = content.get(name, 0) + count
+    content["restored"] = len(content["files"]) - content["failed"] - content["skipped"]
+    files.write_text(report, json.dumps(content, indent=1) + "\n")

@@ -429,7 +429,7 @@ def make_app(
       guard: who is let in.
       device: where to compute.
       quit_: ends the program.
-      stopped: is told when the worker cannot work at all.
+      stopped: is called when the worker cannot work at all.
       command: starts a worker.
 
     Returns:

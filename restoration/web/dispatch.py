@@ -28,7 +28,7 @@ class Worker:
 
     Attributes:
       state: "starting", "ready" or "stopped".
-      about: what the worker told of itself when it was ready.
+      about: what the worker said of itself when it was ready.
       process: the running one, or None.
       current: the key of the task that it works on, or "".
     """

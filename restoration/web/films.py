@@ -1,4 +1,4 @@
-"""What the page shows of a film: its first frame, and what its header tells."""
+"""What the page shows of a film: its first frame, and what its header says."""
 
 import dataclasses
 import pathlib
@@ -13,8 +13,8 @@ class About:
     """What is known of a film before it is restored.
 
     Attributes:
-      frames: by the header; 0 where it does not tell.
-      rate: frames a second; 0 where nothing tells.
+      frames: by the header; 0 where it does not say.
+      rate: frames a second; 0 where unknown.
       interlaced: whether the first frame is marked as interlaced.
     """
 

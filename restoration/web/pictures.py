@@ -28,7 +28,7 @@ SUFFIX = "restored"
 RECEIVING, READING, WAITING, WORKING = "receiving", "reading", "waiting", "working"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 
-# Endings that a file keeps: they tell formats apart that look alike.
+# Endings that a file keeps: they distinguish formats that look alike.
 _SUFFIXES = (*picture.SUFFIXES, *picture.REFUSED, *container.SUFFIXES)
 
 # Levels of a folder that a name may have, and letters of each.
@@ -99,7 +99,7 @@ class Result:
       mask: number of the mask of its damage among the picture's masks, or -1.
       share: of the first page, or of the film, that is damaged, or None.
       corrected: whether it was made by a mask that the user gave.
-      notes: what the command would tell.
+      notes: the notes of the command.
     """
 
     path: pathlib.Path

@@ -99,7 +99,7 @@ def refusal(guard: Guard, scope: Scope) -> tuple[int, str] | None:
         return 405, "this method is not used here"
     if method == "POST" and headers.get("origin") != f"http://{host}":
         return 403, "requests from other pages are refused"
-    # Browsers tell where a request comes from; a link or a typed address is "none".
+    # Browsers say where a request comes from; a link or a typed address is "none".
     if path != "/" and headers.get("sec-fetch-site", "none") in (
         "cross-site",
         "same-site",

@@ -54,8 +54,8 @@ class CancelledError(BaseException):
     """The work is not wanted any more. No `except Exception` stops it."""
 
 
-class Tell(Protocol):
-    """Is told how far the work is; what it raises ends the work."""
+class Report(Protocol):
+    """Takes how far the work is; what it raises ends the work."""
 
     def __call__(
         self, stage: str, share: float, frames: tuple[int, int] | None = None
@@ -110,25 +110,25 @@ class Wanted:
 
 
 class _Watched:
-    """A network of an engine that tells of every block of rows."""
+    """A network of an engine that reports every block of rows."""
 
-    def __init__(self, network: "engine.Network", tell: Callable[[int], None]):
-        self._network, self._tell = network, tell
+    def __init__(self, network: "engine.Network", report: Callable[[int], None]):
+        self._network, self._report = network, report
         self.grid, self.shrink = network.grid, network.shrink
 
     def strips(self, *args: Any, **options: Any) -> Iterator[Any]:
         for block in self._network.strips(*args, **options):
-            self._tell(len(block))
+            self._report(len(block))
             yield block
 
 
-def watched(used: "engine.Engine", rows: int, tell: Tell) -> "engine.Engine":
-    """Returns an engine that tells how far it is.
+def watched(used: "engine.Engine", rows: int, report: Report) -> "engine.Engine":
+    """Returns an engine that reports how far it is.
 
     Args:
       used: restores.
       rows: of all pages of the picture.
-      tell: is told of every block of rows.
+      report: is called for every block of rows.
     """
     done = {"finding": 0, "filling": 0, "restoring": 0}
 
@@ -138,7 +138,7 @@ def watched(used: "engine.Engine", rows: int, tell: Tell) -> "engine.Engine":
             # Filling is done on the way.
             found, restored = done["finding"] / rows, done["restoring"] / rows
             share = _FINDING * found + (1 - _FINDING) * restored
-            tell(stage, min(1.0, share if done["finding"] else restored))
+            report(stage, min(1.0, share if done["finding"] else restored))
 
         return count
 
@@ -159,25 +159,25 @@ def _engine(model: str, keep_color: bool, device: str) -> "engine.Engine":
     )
 
 
-def restore(task: Task, device: str, tell: Tell) -> dict[str, Any]:
+def restore(task: Task, device: str, report: Report) -> dict[str, Any]:
     """Restores one file as the command does, and prepares it to be looked at.
 
     Args:
       task: what to restore.
       device: where to compute.
-      tell: is told how far it is.
+      report: is called with how far it is.
 
     Returns:
       The fields of the answer: `error`, or `file`, the name of the result, `notes`,
       `levels`, and `damage` where a mask of damage was written.
     """
-    tell("starting", 0.0)
+    report("starting", 0.0)
     if container.is_film(task.source.name):
-        return _restore_film(task, tell)
-    return _restore_picture(task, device, tell)
+        return _restore_film(task, report)
+    return _restore_picture(task, device, report)
 
 
-def _restore_film(task: Task, tell: Tell) -> dict[str, Any]:
+def _restore_film(task: Task, report: Report) -> dict[str, Any]:
     looked = 0.0
 
     def watch(stage: str, done: int, frames: int) -> None:
@@ -194,7 +194,7 @@ def _restore_film(task: Task, tell: Tell) -> dict[str, Any]:
             # At the end what was written so far is written once more, joined.
             more = store.used(task.target.parent) if stage == "finishing" else 0
             store.check_room(task.source.parents[1], more, task.total)
-        tell(stage, share, (done, frames))
+        report(stage, share, (done, frames))
 
     job = film.Job(task.source, task.target)
     (done,) = film.restore([job], film.Settings(**task.options), watch)
@@ -210,7 +210,7 @@ def _restore_film(task: Task, tell: Tell) -> dict[str, Any]:
     }
 
 
-def _restore_picture(task: Task, device: str, tell: Tell) -> dict[str, Any]:
+def _restore_picture(task: Task, device: str, report: Report) -> dict[str, Any]:
     options = batch.RestoreOptions(
         input=(str(task.source),),
         output=str(task.target.parent),
@@ -218,16 +218,16 @@ def _restore_picture(task: Task, device: str, tell: Tell) -> dict[str, Any]:
         **task.options,
     )
     used = _engine(options.model, options.keep_color, device)
-    with contextlib.suppress(errors.InputError):  # `restore_file` will tell of it
+    with contextlib.suppress(errors.InputError):  # `restore_file` will say so
         found = picture.inspect(task.source, max_pixels=options.max_pixels)
         rows = sum(page.height for page in found.pages)
-        used = watched(used, rows, tell)
+        used = watched(used, rows, report)
     name = pathlib.PurePosixPath(task.name)
     job = jobs.Job(task.source, task.target, pathlib.PurePosixPath(name.name))
     done = restore_file.restore_file(job, used, batch.settings_of(options))
     if done.error:
         return {"error": done.error}
-    tell("finishing", 1.0)
+    report("finishing", 1.0)
     folder = task.target.parent
     held = preview.orientation(found)
     answer = {
@@ -291,7 +291,7 @@ def _leave(folder: pathlib.Path) -> None:
 
 
 def serve(
-    restore_one: Callable[[Task, str, Tell], dict[str, Any]],
+    restore_one: Callable[[Task, str, Report], dict[str, Any]],
     start: Callable[[str], dict],
 ) -> None:
     """Answers a server until it says farewell or is gone.
@@ -324,7 +324,7 @@ def serve(
     while task := wanted.tasks.get():
         last = 0.0
 
-        def tell(
+        def report(
             stage: str,
             share: float,
             frames: tuple[int, int] | None = None,
@@ -344,7 +344,7 @@ def serve(
                 )
 
         try:
-            answer(event="done", key=task.key, **restore_one(task, device, tell))
+            answer(event="done", key=task.key, **restore_one(task, device, report))
         except CancelledError:
             answer(event="cancelled", key=task.key)
         except errors.InputError as error:

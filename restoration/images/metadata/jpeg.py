@@ -276,22 +276,22 @@ def trailer(data: bytes) -> Trailer:
     return Trailer(rest, video or b"ftyp" in rest, pictures)
 
 
-def behind(path: str | os.PathLike, *, own: bool) -> list[str]:
-    """Returns what lies behind a JPEG file's pictures and is left out, by name.
+def behind(path: str | os.PathLike) -> list[str]:
+    """Returns what lies behind a JPEG file's pictures, and other formats cannot keep.
 
-    Args:
-      path: the file.
-      own: whether the result is a JPEG file too. What its index of pictures or its gain
-        map says is named by these.
+    What the file's index of pictures or its gain map says is named by these.
     """
     found = trailer(pathlib.Path(path).read_bytes())
-    listed = is_multiple(path) or has_gain_map(path)
-    names = [dependent.BEHIND] * (found.pictures and not listed)
-    if own:
-        return names
+    names = _left_out(path, found)
     if found.video:
         return [*names, dependent.VIDEO]
     return names + [dependent.OTHER_DATA] * bool(found.kept.strip())
+
+
+def _left_out(path: str | os.PathLike, found: Trailer) -> list[str]:
+    """Returns the name of further pictures that nothing in the file names."""
+    listed = is_multiple(path) or has_gain_map(path)
+    return [dependent.BEHIND] * (found.pictures and not listed)
 
 
 def resolution(path: str | os.PathLike) -> tuple[float, float] | None:
@@ -350,7 +350,7 @@ def copy_metadata(
     _put(pathlib.Path(target), kept)
     with open(target, "ab") as file:
         file.write(rest.kept)
-    dropped += behind(source, own=True)
+    dropped += _left_out(source, rest)
     return [dependent.GAIN_MAP] * has_gain_map(source) + dropped
 
 
