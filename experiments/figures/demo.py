@@ -9,6 +9,7 @@ degraded and cleaned, a model is trained on them, and restored frames are shown 
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shlex
@@ -25,7 +26,7 @@ from restoration import clean, degrade, evaluate, report, restore, train
 from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 from restoration.images import frames
-from restoration.inference import batch
+from restoration.inference import batch, film
 from restoration.reports import training_run
 from restoration.training import train_config
 
@@ -196,7 +197,8 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
         output=str(out / "restored"),
         workdir=run.workdir,
     )
-    _require(_run("restore", restore.main, restored))
+    still = functools.partial(restore.main, film_options=film.FilmOptions())
+    _require(_run("restore", still, restored))
     page = training_run.ReportOptions(
         workdir=run.workdir,
         before=str(out / "photograph_data" / "input"),

@@ -9,6 +9,17 @@ import sys
 from experiments.figures import demo
 
 
+def test_the_whole_demo_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "KINDS", ("grain", "contrast"))  # compile fastest
+    monkeypatch.setattr(demo, "LARGE_PHOTOGRAPH", "chelsea.png")
+    out = tmp_path / "demo"
+    means = demo.demo(demo.DemoOptions(out=str(out), epochs=1, frames=1))
+    assert means["restored"].keys() == means["input"].keys()
+    assert (out / "report.html").stat().st_size > 10_000
+    shown = {path.name for path in (out / "restored").rglob("*.png")}
+    assert "motorcycle_restored.png" in shown and len(shown) > 1
+
+
 def test_the_demo_ends_by_naming_the_page(monkeypatch, capsys):
     means = {"input": {"psnr": 20.0}, "restored": {"psnr": 23.5}}
     monkeypatch.setattr(demo, "demo", lambda options: means)
