@@ -168,7 +168,7 @@ def examples(clip: "film_dirt.Clip") -> list[dict[str, np.ndarray]]:
 
     def look(still: "stills.Still", references: Any) -> "over_time.Found":
         mask = clip.opacity[still.number] > _DAMAGED
-        trust = over_time.trust(still.grey, references, mask)
+        trust = np.stack(over_time.trust(still.grey, references, mask), -1)
         found.append(
             {
                 "input": over_time.finder_input(still, references),

@@ -71,16 +71,28 @@ def filled_from_around(
     """
     if not hidden.any():
         return field
-    known = (~hidden).astype(np.float32)
     # At a quarter of the size: what is wanted is smooth.
-    size = (max(1, field.shape[1] // 4), max(1, field.shape[0] // 4))
-    weighted = np.dstack([field * known[..., None], known])
-    small = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
-    wide = cv2.GaussianBlur(small, (0, 0), sigma / 4)
-    total = cv2.resize(wide, field.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    sound = hidden & (total[..., 2] > 1e-3)
+    height, width = hidden.shape
+    size = (max(1, width // 4), max(1, height // 4))
+
+    def around(plane: np.ndarray) -> np.ndarray:
+        small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(small, (0, 0), sigma / 4)
+
+    known = (~hidden).astype(np.uint8)
+    total = around(cv2.copyTo(field, known))
+    share = around(known.astype(np.float32))
+    rows, columns = np.nonzero(hidden)
+    scale = np.float32([size[0] / width, size[1] / height])
+    position = (np.stack([columns, rows], -1) + np.float32(0.5)) * scale
+    position = position.astype(np.float32) - np.float32(0.5)
+    seen = sampled(share, position, cv2.INTER_LINEAR)
+    sound = seen > 1e-3
+    rows, columns, seen = rows[sound], columns[sound], seen[sound]
     result = field.copy()
-    result[sound] = total[sound][:, :2] / total[sound][:, 2:]
+    for axis in range(2):
+        values = sampled(total[..., axis], position[sound], cv2.INTER_LINEAR)
+        result[rows, columns, axis] = values / seen
     return result
 
 
@@ -112,12 +124,15 @@ def warped(image: np.ndarray, field: np.ndarray) -> np.ndarray:
     )
 
 
-def sampled(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Samples a plane bicubically.
+def sampled(
+    plane: np.ndarray, position: np.ndarray, how: int | None = None
+) -> np.ndarray:
+    """Samples a plane.
 
     Args:
       plane: (height, width).
       position: float32 (n, 2), (x, y) in pixels of the plane.
+      how: OpenCV's interpolation; bicubic by default.
 
     Returns:
       float32 (n,); beyond the border the border goes on.
@@ -131,7 +146,7 @@ def sampled(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
         plane,
         padded.reshape(-1, _ROW, 2),
         None,
-        cv2.INTER_CUBIC,
+        cv2.INTER_CUBIC if how is None else how,
         borderMode=cv2.BORDER_REPLICATE,
     )
     return found.reshape(-1)[:count].astype(np.float32)

@@ -171,14 +171,20 @@ def spike_finder(high: float = 12.0, low: float = 5.0) -> Finder:
         near = [reference.grey for reference in references[:2]]
         mask = motion.spikes(still.grey, near, high=high, low=low)
         mask = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        return Found(mask, trust(still.grey, references, mask))
+        return Found(mask, cv2.merge(trust(still.grey, references, mask)))
 
     return find
 
 
+def shares(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns weights, float32 (height, width) each, as shares of their sum."""
+    total = sum(weights[1:], start=weights[0])
+    return [weight / total for weight in weights]
+
+
 def trust(
     grey: np.ndarray, references: Sequence[Reference], mask: np.ndarray
-) -> np.ndarray:
+) -> list[np.ndarray]:
     """Returns how much of each reference to fill with, without learning.
 
     A reference counts as far as it agrees with this frame around the mask, and with
@@ -190,7 +196,7 @@ def trust(
       mask: bool (height, width), where this frame cannot be asked.
 
     Returns:
-      float32 (height, width, 4); they add to 1 at each pixel.
+      For each reference float32 (height, width); they add to 1 at each pixel.
     """
     sound = cv2.blur((~mask).astype(np.float32), (9, 9)) + 1e-3
     median = _median([reference.grey for reference in references])
@@ -200,9 +206,9 @@ def trust(
         apart[mask] = 0
         around = cv2.blur(apart.astype(np.float32), (9, 9)) / sound
         alone = cv2.blur(cv2.absdiff(reference.grey, median).astype(np.float32), (3, 3))
-        weights.append(1 / (_TRUST**2 + around * around + alone * alone) ** 2)
-    stacked = np.stack(weights, -1)
-    return stacked / stacked.sum(-1, keepdims=True)
+        distance = np.float32(_TRUST**2) + around * around + alone * alone
+        weights.append(1 / (distance * distance))
+    return shares(weights)
 
 
 def _median(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,7 @@ from restoration.film import (
     stills,
     video,
 )
-from restoration.inference import jobs
+from restoration.inference import jobs, rows
 
 with epy.lazy_imports():
     import cv2
@@ -57,6 +57,10 @@ _STRIP, _BEYOND = 1_500_000, 96
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
 _VERSION = 1
+
+# The least share of a reference before the network prefers one, and how far it may: e
+# to the power of it.
+_LEAST_TRUST, _MOST = 1e-6, 50.0
 
 # The learned finder's weights, where they are installed.
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "film_finder.safetensors"
@@ -317,11 +321,14 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
             seen = outputs(inputs[low:high])
             parts.append(seen[start - low : start - low + min(rows, height - start)])
         found = np.concatenate(parts)
-        mask = found[..., 0] > limit
-        share = np.log(over_time.trust(still.grey, references, mask) + 1e-6)
-        share += found[..., 1:]
-        share = np.exp(share - share.max(-1, keepdims=True))
-        return over_time.Found(mask, share / share.sum(-1, keepdims=True))
+        logit, *preferred = cv2.split(found)
+        mask = logit > limit
+        trusted = over_time.trust(still.grey, references, mask)
+        weights = [
+            (one + _LEAST_TRUST) * np.exp(np.clip(more, -_MOST, _MOST))
+            for one, more in zip(trusted, preferred, strict=True)
+        ]
+        return over_time.Found(mask, cv2.merge(over_time.shares(weights)))
 
     return find
 
@@ -332,7 +339,8 @@ def nothing(
     """Finds nothing: only what the user marks is filled."""
     mask = np.zeros(still.grey.shape, bool)
     marked = mask if still.given is None else still.given
-    return over_time.Found(mask, over_time.trust(still.grey, references, marked))
+    trusted = over_time.trust(still.grey, references, marked)
+    return over_time.Found(mask, cv2.merge(trusted))
 
 
 # Progress.
@@ -490,9 +498,11 @@ def _restored(
     unique = stills.undoubled(arriving())
     if settings.blind:
         unique = scratches.removed(unique, layout)
+    # Both passes go on in threads of their own, while what is done is encoded.
     passed = over_time.first_pass(unique, layout, blind=settings.blind)
+    passed = rows.read_ahead(passed)
     done = over_time.second_pass(passed, layout, find, grain=not settings.denoise)
-    for frame in done:
+    for frame in rows.read_ahead(done):
         planes = over_time.denoised(frame, layout) if settings.denoise else frame.planes
         mask = frame.mask
         if frame.still.scratched is not None:

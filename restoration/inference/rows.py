@@ -4,8 +4,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 # Gives blocks of rows from the top; may be called more than once.
 Read = Callable[[], Iterator[np.ndarray]]
@@ -14,7 +17,7 @@ Read = Callable[[], Iterator[np.ndarray]]
 _AHEAD = 2
 
 
-def read_ahead(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def read_ahead(blocks: Iterable[T]) -> Iterator[T]:
     """Yields what another iterator yields, which a thread asks in advance."""
     waiting: queue.Queue = queue.Queue(_AHEAD)
     stopped = threading.Event()
