@@ -56,7 +56,7 @@ _CONTEXT = 2 * over_time.REACH
 _STRIP, _BEYOND = 1_500_000, 96
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
-_VERSION = 1
+_VERSION = 2
 
 # The least share of a reference before the network prefers one, and how far it may: e
 # to the power of it.
@@ -372,14 +372,14 @@ class Look:
     Attributes:
       times: of each frame, in units of the source.
       shots: from cut to cut.
-      steps: weave and flicker from frame to frame, (right, down, gain) each; empty
-        where they are not to be taken out.
+      steps: weave and flicker from frame to frame, the fields of `steady.Step` each;
+        empty where they are not to be taken out.
       repeated: numbers of frames that could not be decoded.
     """
 
     times: list[int]
     shots: list[tuple[int, int]]
-    steps: list[tuple[float, float, float]]
+    steps: list[tuple[Sequence[float], Sequence[float], float]]
     repeated: list[int]
 
 
@@ -411,7 +411,7 @@ def look(
                 repeated.append(picture.number)
             if measured:
                 now = steady.small(grey)
-                step = steady.Step()
+                step = steady.STILL
                 if before is not None:
                     black = source.layout.black >> (source.layout.bits - 8)
                     step = steady.measure(before, now, black)
