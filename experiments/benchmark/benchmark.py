@@ -3,7 +3,7 @@
     python -m experiments.benchmark data --data_dir=FOLDER
     python -m experiments.benchmark cpu
     python -m experiments.benchmark restore
-    python -m experiments.benchmark gpu
+    python -m experiments.benchmark gpu --minutes=9
     python -m experiments.benchmark damage
     python -m experiments.benchmark film --data_dir=FOLDER
 
@@ -86,6 +86,9 @@ class BenchmarkOptions:
     workers: int = config.option(1, help="film: ways measured at once", minimum=1)
     peer_python: str = config.option(
         "", help="film: a Python with VapourSynth, to measure SpotLess beside"
+    )
+    minutes: float = config.option(
+        0.0, help="gpu: begin nothing after so long; 0: do all", minimum=0.0
     )
     step: str = config.option("", help="for its own subprocesses")
 
@@ -428,7 +431,7 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "restore": lambda options: restore.measure(
         options.quick, options.model, _measured_models(options)
     ),
-    "gpu": lambda options: gpu.measure(options.quick, _out(options)),
+    "gpu": lambda options: gpu.measure(options.quick, _out(options), options.minutes),
     "damage": lambda options: damage.measure(options.quick),
     "film": lambda options: film.measure(
         options.data_dir,

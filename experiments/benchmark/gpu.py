@@ -8,8 +8,12 @@ PyTorch is optional; without it, only ours is measured. The device's limits are 
 first, by a large copy and a large matrix product; `roofline` counts what the networks
 need.
 
+Then come damage on the device, the finder's and the filler's training steps, and table
+1 of the report at full size, whose rows lie in the folder `tables` beside the file.
+
 Each result is written at once. The same command continues with the missing ones, if
-code and device are the same. Neither TensorFlow nor libvips is needed.
+code and device are the same; after `--minutes` it begins none. Neither TensorFlow nor
+libvips is needed.
 """
 
 import functools
@@ -18,6 +22,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +35,7 @@ from restoration.training import provenance
 
 with epy.lazy_imports():
     from experiments.benchmark import damage
+    from experiments.tables import tables
 
 # Models whose programs are compiled at the same time, the most important first.
 _WAVES = (("basic", "nafnet_s"), ("advanced", "nafnet_m"), ("dncnn",))
@@ -178,6 +184,47 @@ def _measure_input(quick: bool) -> dict[str, Any]:
     return found
 
 
+def _measure_masks(quick: bool) -> dict[str, Any]:
+    """Measures training steps of the finder and the filler, pairs per second."""
+    found: dict[str, Any] = {}
+    for case, rows in _measured({"masks": ("masks", "-")}, quick).items():
+        row = rows["masks"]
+        if "error" in row:
+            raise RuntimeError(f"masks, {case}: {row['error']}")
+        found[case] = {"pairs_per_second": row["per_second"], **row["sizes"]}
+    return found
+
+
+# Of a dry run: pairs of all splits, their side and those of a step.
+_QUICK_TABLE = {"pairs": 300, "image_size": 16, "batch_size": 8}
+
+
+def _table_1(quick: bool, out: str) -> dict[str, Any]:
+    """Trains the rows of the report's first table; they are files of their own.
+
+    Returns:
+      PSNR of the test split, of the input and restored, and the seconds of each row.
+    """
+    folder = pathlib.Path(out).with_name("tables")
+    options = tables.TablesOptions(
+        table="1",
+        seeds=1,
+        results=str(folder),
+        workdir=str(folder / "work"),
+        **(_QUICK_TABLE if quick else {}),
+    )
+    rows = [row for row in tables.lines_of(tables.tables(options))
+            if row["split"] == "test"]  # fmt: skip
+    return {
+        f"{row['model']}, {row['epochs']} epochs, {row['pairs']} pairs": {
+            "input_psnr": row["psnr_input"],
+            "psnr": row["psnr_ours"],
+            "seconds": row["seconds_ours"],
+        }
+        for row in rows
+    }
+
+
 # Modules that determine the rows, besides the package.
 _FILES = (
     "gpu",
@@ -233,18 +280,21 @@ def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def measure(quick: bool, out: str) -> dict[str, Any]:
-    """Measures all models, the damage and the input.
+def measure(quick: bool, out: str, minutes: float = 0.0) -> dict[str, Any]:
+    """Measures all models, the damage, the masks' networks, the input, and table 1.
 
     Args:
       quick: one small model, small images and one short round, as a test.
+      minutes: after which nothing more is begun; 0: all is done.
       out: JSON file; its results of the same code and device are kept, and each new
         result is written at once.
 
     Returns:
-      `limits` of the device; `rows` by model, task and side (`make_row`); `input`;
-      `damage`; `torch`, its version; `code`.
+      `limits` of the device; `rows` by model, task and side (`make_row`); `damage`;
+      `masks`; `input`; `table 1`; `torch`, its version; `code`; `left`, what there was
+      no time for.
     """
+    end = time.monotonic() + 60 * minutes if minutes else float("inf")
     limits = _rounded(_measure_limits(quick))
     same = {"quick": quick, "code": _code(), "device": limits["device"]}
     kept = _kept(out, same)
@@ -267,6 +317,7 @@ def measure(quick: bool, out: str) -> dict[str, Any]:
     found["rows"] = {k: row for k, row in found["rows"].items() if "errors" not in row}
     others = {
         "damage": lambda: _tried(lambda: damage.measure(quick)),
+        "masks": lambda: _tried(lambda: _measure_masks(quick)),
         "input": lambda: _tried(lambda: _measure_input(quick)),
     }
     for number, (name, work) in enumerate(others.items(), 1):
@@ -274,7 +325,14 @@ def measure(quick: bool, out: str) -> dict[str, Any]:
             found[name] = kept[name]
         else:
             parts.insert(number, (name, work))  # after the first models
-    for name, work in tqdm.tqdm(parts, unit="part"):
+    if "table 1" in kept:
+        found["table 1"] = kept["table 1"]
+    else:
+        parts.append(("table 1", lambda: _table_1(quick, out)))
+    for number, (name, work) in enumerate(tqdm.tqdm(parts, unit="part")):
+        if time.monotonic() > end:
+            left = list(dict.fromkeys(name for name, _ in parts[number:]))
+            return found | {"left": left}
         found[name] = found.get(name, {}) | _rounded(work())
         files.write_text(out, json.dumps(found, indent=1) + "\n")
     return found

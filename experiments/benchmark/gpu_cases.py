@@ -21,10 +21,11 @@ with epy.lazy_imports():
     import jax.numpy as jnp
 
     from experiments.benchmark import roofline
+    from experiments.pretrain import pretrain_masks
     from restoration import models
     from restoration.data import arrays, sampling
     from restoration.devices import backend, sharding
-    from restoration.models import apply
+    from restoration.models import apply, filler, finder, pretrained
     from restoration.training import losses, optim, step
 
 # Sides of the images, and the pixels of a batch: as many as in a batch of `restore`.
@@ -37,6 +38,9 @@ _BARE_SIDE, _QUICK_BARE_SIDE = 256, 32
 # Bytes of the copy and side of the matrices that measure the device.
 _COPY, _MATRIX = 1 << 30, 8192
 _QUICK_COPY, _QUICK_MATRIX = 1 << 22, 256
+
+# Pairs of a training step of the finder and the filler, and their side.
+_MASK_BATCH, _MASK_SIDE = 32, 256
 
 # Models whose input is measured.
 _FED = ("basic", "nafnet_s")
@@ -330,6 +334,44 @@ def _input_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
     return makers
 
 
+def _mask_case(name: str, quick: bool) -> interleaved.Case:
+    """Returns the training step of a finder or a filler, on a batch on the device."""
+    module, objective = {
+        "finder": (finder.Finder, pretrain_masks.finder_loss),
+        "filler": (filler.Filler, pretrain_masks.filler_loss),
+    }[name]
+    batch, side = (2, 64) if quick else (_MASK_BATCH, _MASK_SIDE)
+    options = train_config.TrainConfig(
+        data_dir="", workdir="", model=name, optimizer="adamw"
+    )
+    optimizer = optim.make_optimizer(options, 1)
+    train_step = step.make_train_step(module(dtype=jnp.bfloat16), optimizer, objective)
+    _, parameters, _ = pretrained.load_part(name)
+    parameters = jax.tree.map(jnp.asarray, parameters)
+    held = [step.state_of(parameters, optimizer, ema=False)]
+    images = _images((batch, side, side, 3))
+    mask = np.zeros((batch, side, side, 1), np.uint8)
+    mask[:, :: side // 4, side // 4 :] = 255
+    pairs = dict(zip(("input", "output"), images, strict=True))
+    pairs |= dict.fromkeys(("mask", "seen", "given"), mask)
+    pairs = jax.tree.map(jnp.asarray, pairs)
+    run = jax.jit(train_step, donate_argnums=0)
+
+    def call() -> Any:
+        held[0], values = run(held[0], pairs)
+        return values
+
+    sizes = {"batch": batch, "side": side}
+    return interleaved.Case(call, jax.block_until_ready, batch, {"sizes": sizes})
+
+
+def _mask_makers(quick: bool) -> dict[str, Callable[[], interleaved.Case]]:
+    return {
+        name: functools.partial(_mask_case, name, quick)
+        for name in ("finder", "filler")
+    }
+
+
 def _serve(program: str, name: str, quick: bool) -> None:
     if program == "torch":
         interleaved.serve(_torch_makers(name, quick))
@@ -340,6 +382,7 @@ def _serve(program: str, name: str, quick: bool) -> None:
         "ours": functools.partial(_our_makers, name),
         "limits": _limit_makers,
         "input": _input_makers,
+        "masks": _mask_makers,
     }
     interleaved.serve(makers[program](quick))
 

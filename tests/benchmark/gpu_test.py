@@ -141,6 +141,8 @@ def measured(tmp_path_factory):
         patch.setattr(gpu, "has_torch", lambda: False)
         patch.setattr(damage, "measure", lambda quick: {"side": 64})
         patch.setattr(gpu, "_measure_input", lambda quick: {"basic": {}})
+        patch.setattr(gpu, "_measure_masks", lambda quick: {"finder": {}})
+        patch.setattr(gpu, "_table_1", lambda quick, out: {"basic": {}})
         return gpu.measure(True, str(out)), out
 
 
@@ -178,10 +180,30 @@ def test_only_missing_results_are_measured(measured, monkeypatch):
     # Rows of other code are not kept.
     monkeypatch.setattr(gpu, "_code", lambda: "another")
     monkeypatch.setattr(damage, "measure", lambda quick: {"side": 64})
+    monkeypatch.setattr(gpu, "_table_1", lambda quick, out: {"basic": {}})
     again = gpu.measure(True, str(out.with_name("gpu.json")))
     assert asked[0] == ["ours basic"]
     assert again["rows"]["basic train 32"]["errors"] == {"ours": "none"}
     assert "none" in again["input"]["error"]
+
+
+def test_nothing_is_begun_after_the_time_is_over(measured, monkeypatch, tmp_path):
+    found, _ = measured
+    monkeypatch.setattr(gpu, "_measure_limits", lambda quick: found["limits"])
+    monkeypatch.setattr(gpu, "has_torch", lambda: False)
+    cut = gpu.measure(True, str(tmp_path / "gpu.json"), minutes=1e-9)
+    assert cut["left"] == ["rows", "damage", "masks", "input", "table 1"]
+    assert not cut["rows"]
+
+
+@pytest.mark.slow
+def test_a_dry_run_trains_the_masks_networks_and_table_1(tmp_path):
+    masks = gpu._measure_masks(True)
+    assert set(masks) == {"finder", "filler"}
+    assert all(row["pairs_per_second"] > 0 for row in masks.values())
+    rows = gpu._table_1(True, str(tmp_path / "gpu.json"))
+    assert len(rows) == 3
+    assert len(list((tmp_path / "tables").glob("t1_*.json"))) == 3
 
 
 def test_damage_on_the_host_keeps_shape_and_range():
