@@ -1,5 +1,6 @@
 """Networks with their weights on a device, ready to take strips of a picture."""
 
+import contextlib
 import dataclasses
 import hashlib
 import threading
@@ -124,6 +125,18 @@ class Network:
         self._grids[:] = smaller or self._grids
         return bool(smaller)
 
+    def prepare(self, size: tuple[int, int]) -> None:
+        """Begins to compile, in a thread, what a picture of a size needs."""
+        if self.grid(size) in self._programs:
+            return
+
+        def work() -> None:
+            # What goes wrong is raised where the network is used.
+            with contextlib.suppress(Exception):
+                self._prepared(size)
+
+        threading.Thread(target=work).start()
+
     def _prepared(self, size: tuple[int, int]) -> tuple[layout.Grid, Program]:
         with self._compiling:
             while (grid := self.grid(size)) not in self._programs:
@@ -183,6 +196,12 @@ class Engine:
     filler: Network | None = None
     grader: Any = None
     gated: bool = False
+
+    def prepare(self, size: tuple[int, int]) -> None:
+        """Begins to compile all networks for a picture of a size, each in a thread."""
+        for network in (self.finder, self.filler, self.network):
+            if network:
+                network.prepare(size)
 
     def grid(self, size: tuple[int, int]) -> layout.Grid:
         """Returns how the restoring network's tiles lie in a picture of a size."""

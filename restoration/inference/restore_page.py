@@ -236,6 +236,8 @@ def restore_page(
       InputError: for a mask that cannot be used, and where values cannot be read.
     """
     size = (page.height, page.width)
+    if how.strength and (how.blind or given.damage or given.infrared):
+        restorer.prepare(size)
     # Where a mask divides a picture, its parts would be of two grades.
     divided = given.keep is not None or how.only_damage
     grader = None if divided else restorer.grader

@@ -115,6 +115,7 @@ class _Watched:
     def __init__(self, network: "engine.Network", report: Callable[[int], None]):
         self._network, self._report = network, report
         self.grid, self.shrink = network.grid, network.shrink
+        self.prepare = network.prepare
 
     def strips(self, *args: Any, **options: Any) -> Iterator[Any]:
         for block in self._network.strips(*args, **options):
