@@ -19,6 +19,7 @@ from restoration.base import errors, files
 from restoration.damage import overlays
 from restoration.data import captions, clean_pictures, drawn_pairs
 from restoration.images import frames
+from restoration.inference import engine
 from restoration.models import pretrained
 from restoration.training import repeat, run, trained
 
@@ -504,6 +505,7 @@ def noted(options):
 FIGURES = {"film_psnr": 1.0, "photo_psnr": 1.0}
 
 
+@pytest.mark.slow
 def test_neither_tensorflow_nor_libvips_is_needed(clean_folder, tmp_path):
     # The options of the run above, so that what it compiled is found again.
     options = small_options(clean_folder, tmp_path / "run")
@@ -566,7 +568,13 @@ def test_shipped_weights_are_checked_by_name(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory, photographs):
-    """A benchmark of two pictures, scored with the shipped basic weights."""
+    """A benchmark of two pictures, scored with the shipped basic weights alone."""
+
+    def alone(*names):
+        # The finder would take minutes, and harm_test has one.
+        return dataclasses.replace(load(*names), finder=None, filler=None)
+
+    load = engine.load_weights
     folder = tmp_path_factory.mktemp("bench")
     generator = np.random.default_rng(0)
     for name in ("coffee", "rocket"):
@@ -586,7 +594,9 @@ def scored(tmp_path_factory, photographs):
         out=str(out),
         device="cpu",
     )
-    quality.main(options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "load_weights", alone)
+        quality.main(options)
     return folder, json.loads(out.read_text())
 
 

@@ -31,7 +31,7 @@ def data(photographs):
     [
         ("basic", False, 1e-5, 1e-2),
         ("basic", True, 1e-13, 1e-13),
-        ("advanced", True, 1e-13, 1e-13),
+        pytest.param("advanced", True, 1e-13, 1e-13, marks=pytest.mark.slow),
         pytest.param("advanced", False, 1e-5, 1e-2, marks=pytest.mark.slow),
     ],
 )
