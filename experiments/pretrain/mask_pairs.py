@@ -31,6 +31,9 @@ SCANNED = {
     "stain": (0.6, 0.4, 1.0),
 }
 
+# A crop is shown larger or smaller by these factors.
+_SCALES = (0.35, 1.3)
+
 # Below this side a crop gets as much as one of this side.
 _LEAST_SIDE = 256
 
@@ -51,6 +54,9 @@ class Recipe(NamedTuple):
       grey_share: of the pairs that are grey.
       toned_share: of the pairs that are faded and tinted.
       soft_share: of the pairs that are blurred, damage and all.
+      unsharp_share: of the pairs whose picture is blurred below the damage.
+      joined_share: of the pairs whose picture ends at a straight line, where another
+        begins or a print's border.
       holes_share: of the damaged pairs with opaque strokes too, some of them wide.
       fills: whether a pair holds the mask as a filler would be given it.
     """
@@ -63,6 +69,8 @@ class Recipe(NamedTuple):
     grey_share: float = 0.3
     toned_share: float = 0.4
     soft_share: float = 0.4
+    unsharp_share: float = 0.25
+    joined_share: float = 0.2
     holes_share: float = 0.0
     fills: bool = False
 
@@ -286,7 +294,8 @@ def _crop(
         pictures = material.belonging if belonging else material.pictures
         picture = pictures[int(rng.integers(len(pictures)))]
     height, width = picture.shape[:2]
-    side = min(int(size / rng.uniform(0.6, 1.3)), height, width)
+    scale = np.exp(rng.uniform(*np.log(_SCALES)))
+    side = min(int(size / scale), height, width)
     if hard:
         around = rng.integers(side // 8, side - side // 8, 2)
         top = int(np.clip(row - around[0], 0, height - side))
@@ -305,9 +314,36 @@ def _crop(
     if rng.random() < 0.15:
         crop = crop.transpose(1, 0, 2)
     crop = np.ascontiguousarray(crop).astype(np.float32) / 255
-    if rng.random() < recipe.grey_share:
-        crop = _three(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
+    if rng.random() < 0.5:
+        crop = _exposed(rng, crop)
     return crop
+
+
+def _exposed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Returns a picture as if it had been exposed and balanced otherwise."""
+    image = cv2.pow(image, float(np.exp(rng.uniform(-0.5, 0.5))))
+    gains = rng.uniform(0.7, 1.15) * rng.uniform(0.85, 1.15, 3)
+    return np.clip(image * np.float32(gains), 0, 1)
+
+
+def _join(
+    rng: np.random.Generator, image: np.ndarray, other: np.ndarray | None
+) -> np.ndarray:
+    """Returns a picture that ends at a line, where another begins, or a border."""
+    size = image.shape[0]
+    angle = rng.choice([0, 90, 180, 270]) + rng.normal(0, 2)
+    if other is not None and rng.random() < 0.5:
+        angle = rng.uniform(0, 360)
+    across = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    place = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    away = place[None] * np.float32(across[0]) + place[:, None] * np.float32(across[1])
+    if other is None:  # paper, or the dark around a slide
+        low, high = (0.0, 0.2) if rng.random() < 0.4 else (0.6, 1.0)
+        paper = rng.uniform(low, high) * np.float32([1, *rng.uniform(0.8, 1, 2)])
+        other = np.broadcast_to(np.sort(paper)[::-1], image.shape)
+    share = np.clip((away - rng.uniform(-0.1, 0.45)) * size / rng.uniform(1, 3), 0, 1)
+    share = _three(share.astype(np.float32))
+    return image * (1 - share) + other * share
 
 
 def _tone(rng: np.random.Generator) -> Any:
@@ -348,6 +384,14 @@ def draw_pair(
     size = recipe.image_size
     hard = bool(material.hard) and rng.random() < recipe.hard_share
     image = _crop(rng, material, recipe, hard)
+    if rng.random() < recipe.joined_share:
+        paper = rng.random() < 0.5
+        other = None if paper else _crop(rng, material, recipe, False)
+        image = _join(rng, image, other)
+    if rng.random() < recipe.grey_share:
+        image = _three(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    if rng.random() < recipe.unsharp_share:
+        image = cv2.GaussianBlur(image, (0, 0), np.exp(rng.uniform(-0.7, 1.2)))
 
     layers = _Layers(size)
     if not hard and rng.random() >= recipe.clean_share:

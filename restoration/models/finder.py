@@ -1,15 +1,15 @@
 """Finds damage: a picture in, for each pixel the logit of its being damaged out.
 
-The encoder is EfficientNet-Lite0 with ImageNet's weights, of the picture halved by
-2×2 means: what a classifier learned separates dirt from what belongs there. The decoder
-is a feature pyramid (Lin et al. 2017, arXiv 1612.03144) that ends at full size, where
-it sees the picture folded, 2×2 pixels into channels, so that hairs and fine cracks
-are not lost in the means. At half and at full size it also sees what morphological
-openings and closings of luma change there, the classical way to find specks and
-lines of some width.
+The encoder is EfficientNet-Lite0 with ImageNet's weights: what a classifier learned
+separates dirt from what belongs there. It sees the picture twice, with the same
+weights: halved by 2×2 means, where wide damage is found, and at full size, where hairs
+and fine cracks are not lost in the means. Each size has a decoder of its own, a feature
+pyramid (Lin et al. 2017, arXiv 1612.03144); the one at full size corrects what the
+other found. Both also see what morphological openings and closings of luma change, the
+classical way to find specks and lines of some width.
 
-The encoder is computed to its eleventh block, stride 32 of the full-size picture.
-Deeper blocks would see 1,700 pixels far, and no tile has so much context.
+The encoder is computed to its eleventh block, stride 32 of the full-size picture where
+it is halved. Deeper blocks would see 1,700 pixels far, and no tile has so much context.
 
     logits = Finder().apply(parameters, images)
     damaged = jax.nn.sigmoid(logits) > 0.7
@@ -27,16 +27,19 @@ from restoration.models import efficientnet_lite, layers, nafnet
 # Weights are stored by this name.
 NAME = "finder"
 
-# Blocks of the encoder, and those of them whose features the decoder takes, with the
-# stride that they have in the full-size picture.
+# Blocks of the encoder, and those of them whose features the decoders take, by the
+# stride that they have in the full-size picture: of the halved one and of itself.
 _BLOCKS = 11
 _TAKEN = {4: 0, 8: 2, 16: 4, 32: 10}
+_TAKEN_FULL = {2: 0, 4: 2, 8: 4, 16: 10}
 
-# Channels of the decoder at strides 4 and above, and at stride 2.
-_WIDE, _FINE = 48, 24
+# Channels of the decoder of the halved picture, and of that at full size, at strides 4
+# and above and at stride 2.
+_WIDE, _NEAR, _FINE = 48, 32, 24
 
-# Convolutions at each stride of the decoder.
+# Convolutions at each stride of the decoders.
 _CONVOLUTIONS = {32: 1, 16: 2, 8: 2, 4: 2}
+_CONVOLUTIONS_FULL = {16: 1, 8: 1, 4: 1}
 
 # Half widths of the squares that openings and closings are made with, in pixels of
 # the halved and of the full-size picture.
@@ -82,7 +85,7 @@ class Finder(nn.Module):
     source: ClassVar[str] = "EfficientNet-Lite0 to a mask"
     stride: ClassVar[int] = 32
     halo: ClassVar[int] = 480
-    layers: ClassVar[int] = 52
+    layers: ClassVar[int] = 60
 
     calibrating: bool = False
     random_encoder: bool = False
@@ -97,7 +100,7 @@ class Finder(nn.Module):
         Args:
           images: float (batch, height, width, 3) in [0, 1], any height and
             width (padded by reflection to multiples of 32 and cropped back).
-          window: in training, (row, column, side), multiples of 4, of the part that
+          window: in training, (row, column, side), multiples of 16, of the part that
             is computed at full size; images' sides are multiples of 32 then. Row and
             column may be traced.
 
@@ -127,26 +130,49 @@ class Finder(nn.Module):
         coarse = nn.Dense(4, dtype=self.dtype, name="coarse_logits")(y)
         coarse = layers.depth_to_space(coarse) + _FIRST_BIAS
 
-        near = coarse
+        here = coarse
         if window:
             full = _part(full, window, 1)
-            y, near = _part(y, window, 4), _part(coarse, window, 2)
-        z = double(self._scaled(_FINE, "narrow")(y)) + self._details(
-            full, "full", _FINE
-        )
+            y, here = _part(y, window, 4), _part(coarse, window, 2)
+        z = double(self._scaled(_FINE, "narrow")(y))
+        z += self._details(full, "full", _FINE) + self._near(encoder(full), y)
         fine = self._convolved(z, 2, 2)
         fine = layers.Conv3x3(4, dtype=self.dtype, name="fine_logits")(fine)
-        logits = double(near) + layers.depth_to_space(fine)
+        logits = double(here) + layers.depth_to_space(fine)
         logits = logits.astype(jnp.float32)
         if window:
             return logits, coarse.astype(jnp.float32)
         return logits[:, : images.shape[1], : images.shape[2]]
 
-    def _convolved(self, x: jnp.ndarray, count: int, stride: int) -> jnp.ndarray:
+    def _near(self, found: list[jnp.ndarray], y: jnp.ndarray) -> jnp.ndarray:
+        """Decodes features of the full-size picture to stride 2.
+
+        Args:
+          found: what leaves the encoder's blocks.
+          y: what the decoder of the halved picture ends with, at stride 4.
+
+        Returns:
+          (n, h / 2, w / 2, 24).
+        """
+        x = None
+        for stride, count in _CONVOLUTIONS_FULL.items():
+            seen = found[_TAKEN_FULL[stride]]
+            if stride == 4:
+                seen = jnp.concatenate([seen, y], axis=-1)
+            z = self._scaled(_NEAR, f"full_lateral_{stride}")(seen)
+            z = z if x is None else z + double(x)
+            x = self._convolved(z, count, stride, "full_")
+        z = self._scaled(_NEAR, "full_lateral_2")(found[_TAKEN_FULL[2]]) + double(x)
+        z = self._convolved(z, 1, 2, "full_")
+        return nn.Dense(_FINE, dtype=self.dtype, name="full_joined")(z)
+
+    def _convolved(
+        self, x: jnp.ndarray, count: int, stride: int, where: str = ""
+    ) -> jnp.ndarray:
         """Separable convolutions 3×3."""
         features = x.shape[-1]
         for number in range(1, count + 1):
-            name = f"{number}_of_{stride}"
+            name = f"{where}{number}_of_{stride}"
             around = self._scaled(
                 features, f"depthwise_{name}", side=3, kind="depthwise"
             )

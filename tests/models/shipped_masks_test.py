@@ -52,15 +52,7 @@ def find(image):
     return np.asarray(jax.nn.sigmoid(logits))[0, ..., 0]
 
 
-SMOOTH = pytest.mark.xfail(
-    strict=True,
-    reason="the shipped finder misses damage on smooth scenes: docs/models.md",
-)
-
-
-@pytest.mark.parametrize(
-    "name", ["astronaut", "chelsea", "coffee", pytest.param("rocket", marks=SMOOTH)]
-)
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
 def test_the_finder_finds_a_scratch_on_a_photograph(name, photographs):
     """The photographs are among those it learned from, the scratch is not."""
     clean = photographs[name][100 : 100 + SIDE, 100 : 100 + SIDE]
@@ -72,7 +64,6 @@ def test_the_finder_finds_a_scratch_on_a_photograph(name, photographs):
     assert found[scratch].mean() > 10 * found[mask == 0].mean()
 
 
-@SMOOTH
 def test_the_finder_finds_a_scratch_and_a_blot():
     damaged, mask = scratched(photograph())
     found = find(damaged)
