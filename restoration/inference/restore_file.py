@@ -33,6 +33,7 @@ class Settings:
       keep: mask of what may be changed, a file or folder, or "".
       sensitivity: how readily something counts as damage, 0 to 1.
       only_damage: whether only what is damaged is changed.
+      negative: whether it is a negative: "yes", "no", or "auto" to find out.
       infrared: whether infrared scans become masks.
       difference: whether the difference is written too.
       save_damage: whether the mask that was used is written too.
@@ -50,6 +51,7 @@ class Settings:
     keep: str = ""
     sensitivity: float = 0.5
     only_damage: bool = False
+    negative: str = "auto"
     infrared: bool = False
     difference: bool = False
     save_damage: bool = False

@@ -192,6 +192,46 @@ def test_a_negative_is_restored_as_one(tmp_path, photographs):
     assert np.median(others) < 0.01
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_negative_is_what_its_owner_says(tmp_path, photographs, grey):
+    photo = photographs["chelsea"][::2, ::2].mean(-1, keepdims=True).repeat(3, -1)
+    silver = as_negative(photo, rim=6).mean(-1, keepdims=True).repeat(3, -1)
+    silver[50:54, 60:64] = 0.02  # dust, light on the positive
+    stored = Image.fromarray(np.rint(255 * silver).astype(np.uint8))
+    (stored.convert("L") if grey else stored).save(tmp_path / "a.png")
+    shown = []
+
+    def fill(tiles):
+        shown.append(tiles.mean(axis=(0, 1, 2)))
+        return np.minimum(tiles, np.float32(0.9))
+
+    written = {}
+    for said in ("auto", "yes"):
+        path = tmp_path / f"{said}.png"
+        done = files.restore(tmp_path / "a.png", path, change=fill, negative=said)
+        assert any("as a negative" in note for note in done.notes) == (said == "yes")
+        written[said] = frames.read(path)
+    # The model saw a positive, so what it took away made the negative lighter.
+    before = frames.read(tmp_path / "a.png")
+    assert (written["yes"][50:54, 60:64] > before[50:54, 60:64]).all()
+    assert (written["auto"] <= before + 1e-6).all()
+    np.testing.assert_allclose(shown[0] + shown[-1], 1, atol=0.25)
+
+
+def test_a_picture_that_is_said_to_be_no_negative_is_none(tmp_path, photographs):
+    frames.write(tmp_path / "a.png", as_negative(photographs["chelsea"], rim=12))
+    done = files.restore(tmp_path / "a.png", tmp_path / "b.png", negative="no")
+    assert not any("negative" in note for note in done.notes)
+    done = files.restore(tmp_path / "a.png", tmp_path / "c.png")
+    assert any("--negative=no" in note for note in done.notes)
+
+
+def test_a_flat_picture_may_be_said_to_be_a_negative(tmp_path):
+    Image.new("L", (64, 64), 128).save(tmp_path / "a.png")
+    files.restore(tmp_path / "a.png", tmp_path / "b.png", negative="yes")
+    assert np.asarray(Image.open(tmp_path / "b.png")).mean() >= 127
+
+
 # Tone.
 
 
