@@ -6,6 +6,7 @@ as a whole; libvips encodes them in strips.
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
@@ -441,9 +442,11 @@ def naming_errors(path: str | os.PathLike) -> Iterator[None]:
         # libvips puts the reason into `detail`, the system into `strerror`.
         said = getattr(error, "detail", "") or getattr(error, "strerror", "")
         reason = " ".join((said or str(error)).split())[:160]
+        remedy = "see that the folder may be written to and the disk has room"
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            remedy = "choose a shorter --suffix, or another name for the picture"
         raise errors.InputError(
-            f"{path}: cannot be written ({reason}); see that the folder may be "
-            "written to and the disk has room"
+            f"{path}: cannot be written ({reason}); {remedy}"
         ) from None
 
 

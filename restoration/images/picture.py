@@ -75,7 +75,8 @@ _PIXELS = 1 << 18
 # What libraries say of files that are whole, but of a kind that they do not read.
 _NOT_READ = re.compile(
     r"(\w+ compression) support is not configured|compression (?:scheme|tag) (\d+)"
-    r"|(tiled separate planes)|unsupported (BMP (?:bitfields|compression|pixel)[a-z ]*)",
+    r"|(tiled separate planes)"
+    r"|unsupported (BMP (?:bitfields|compression|pixel)[a-z ]*)",
     re.IGNORECASE,
 )
 

@@ -262,10 +262,12 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
     """
     start = time.monotonic()
     done = Restored(job.source, job.target)
-    if job.target.exists() and settings.skip_existing:
-        return dataclasses.replace(done, skipped=True)
     try:
-        if job.target.exists() and not settings.overwrite:
+        with encode.naming_errors(job.target):  # a name may be too long
+            exists = job.target.exists()
+        if exists and settings.skip_existing:
+            return dataclasses.replace(done, skipped=True)
+        if exists and not settings.overwrite:
             raise errors.InputError(f"{job.target}: exists; --overwrite replaces it")
         restored = _attempt(job, restorer, settings)
         if settings.keep_dates:

@@ -9,7 +9,15 @@ from PIL import Image
 
 from restoration import restore
 from restoration.images import color, colorimetry, frames
-from restoration.inference import batch, film, grade, jobs, negative, true_specks
+from restoration.inference import (
+    batch,
+    film,
+    grade,
+    jobs,
+    negative,
+    restore_file,
+    true_specks,
+)
 from tests import files
 
 
@@ -298,6 +306,36 @@ def test_passed_over_files_are_the_last_line(tmp_path, monkeypatch, capsys):
     assert restore.main(options, film.FilmOptions()) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("passed over") and last.endswith(": 2 .pdf")
+
+
+def test_links_to_themselves_and_long_names_stop_no_batch(tmp_path):
+    image = sky(0, size=32)[0]
+    (tmp_path / "in").mkdir()
+    names = ["a.png", "z.png", f"{'n' * 245}.png"]
+    for name in names:
+        frames.write(tmp_path / "in" / name, image)
+    (tmp_path / "in/loop.png").symlink_to("loop.png")
+    (tmp_path / "in/nowhere.png").symlink_to("missing.png")
+    inputs, output = [str(tmp_path / "in")], tmp_path / "out"
+    found = jobs.find(
+        inputs, str(output), suffix="restored", ext="auto", recursive=True
+    )
+    assert sorted(job.source.name for job in found) == sorted(names)
+    used = files.fake_engine(files.darker)
+    for job in found:
+        settings = restore_file.Settings(skip_existing=True)
+        done = restore_file.restore_file(job, used, settings)
+        if job.source.stem.startswith("n"):
+            assert "too long" in done.error and "shorter --suffix" in done.error
+        else:
+            assert not done.error and job.target.is_file()
+
+
+def test_names_break_no_line_and_steer_no_terminal(tmp_path, capsys):
+    path = pathlib.Path(os.fsdecode(b"a\nb\x1b[31m\xfc.png"))
+    done = restore_file.Restored(path, path, notes=("graded",))
+    assert restore.report_failures([done]) == 0
+    assert capsys.readouterr().out == "a\\nb\\x1b[31m\\udcfc.png (graded)\n"
 
 
 @pytest.mark.parametrize("keep", [True, False])
