@@ -1,9 +1,9 @@
 """Scans of negatives: color ones found by their orange mask; shown as positives.
 
-Nothing that a picture holds tells a black-and-white negative from a photograph surely
-enough: its owner says so. A negative's grade is a printer's work and not what fading
-did, and dust is light on its positive. So the networks are shown the positive, and what
-they change goes back into the negative, which stays one.
+Nothing that was tried tells a black-and-white negative from a photograph surely enough:
+its owner says so. A negative's grade is a printer's work and not what fading did, and
+dust is light on its positive. So the networks are shown the positive, and what they
+change goes back into the negative, which stays one.
 """
 
 from typing import NamedTuple

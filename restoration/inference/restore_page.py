@@ -149,18 +149,17 @@ def _shown_page(page: picture.Page, read: rows.Read, grader: Any, how: How) -> _
         return _Shown(to_model, to_model, change_of, False, notes)
     cells = _look(page, read, to_model)
     grey = page.colors > 1 and grade.is_grey(cells)
-    film = None
+    film, note = None, "restored as a negative, as was asked for, and not graded"
     if stated:
         film = negative.stated(cells)
-        notes.append("restored as a negative, as was asked for, and not graded")
     elif how.negative == "auto" and page.colors > 1:
         film = negative.find(cells)
-        if film:
-            notes.append(
-                "taken for a color negative: restored as such, not graded; "
-                "--negative=no says that it is none"
-            )
+        note = (
+            "taken for a color negative: restored as such, not graded; --negative=no "
+            "says that it is none"
+        )
     if film:
+        notes.append(note)
         to_model, change_of = negative.positive(film, to_model, change_of)
     show = to_model
     found = None if film or grader is None else grade.estimate(grader, cells)
