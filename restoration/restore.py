@@ -40,8 +40,7 @@ def report_failures(results: Sequence["restore_file.Restored"]) -> int:
             print(f"error: {result.error}", file=sys.stderr)
         else:
             notes = [*result.notes, *["exists, skipped"] * result.skipped]
-            # Names that are not UTF-8 reach here as surrogates.
-            name = str(result.output).encode("utf-8", "backslashreplace").decode()
+            name = errors.one_line(str(result.output))
             print(name, *([f"({'; '.join(notes)})"] if notes else []))
     return int(any(result.error for result in results))
 
@@ -179,7 +178,8 @@ def main(options: batch.RestoreOptions, film_options: film.FilmOptions) -> int:
     }
     if passed:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in passed.items())
-        print(f"passed over, since they are no pictures that are read: {counts}")
+        line = f"passed over, since they are no pictures that are read: {counts}"
+        print(errors.one_line(line))
     return code
 
 

@@ -26,8 +26,9 @@ KINDS = (*FORMATS, *EXTRA)
 # Extreme sizes and offsets.
 _NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff")
 
-# Seconds after which a file hangs.
+# Seconds after which a file hangs, and further seconds for imports at the start.
 _TIMEOUT = 30
+_START = 120
 
 
 class Outcome(NamedTuple):
@@ -246,7 +247,8 @@ def fuzz(
             target=_try_all, args=(kind, range(first, rounds), seed, str(folder), sent)
         )
         process.start()
-        waited = time.monotonic()
+        # The first file includes imports.
+        waited = time.monotonic() + _START
         while first < rounds:
             try:
                 number, outcome = sent.get(timeout=0.5)

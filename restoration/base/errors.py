@@ -1,7 +1,7 @@
 """The one error that a user's input can cause."""
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Returns text that can neither break a line nor steer a terminal."""
     return "".join(
         letter
@@ -20,4 +20,4 @@ class InputError(ValueError):
     """
 
     def __init__(self, line: object = ""):
-        super().__init__(_one_line(str(line)))
+        super().__init__(one_line(str(line)))

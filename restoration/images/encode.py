@@ -6,6 +6,7 @@ as a whole; libvips encodes them in strips.
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
@@ -104,9 +105,10 @@ def check_channels(path: pathlib.Path, kind: str, pages: Sequence[Page]) -> None
     extra = max(page.bands - page.colors for page in pages)
     room = {"jpeg": 0, "pnm": 0, "tiff": 99}.get(kind, 1)
     if extra > room:
+        what = "transparency" if extra == 1 else f"{extra} channels beside the colors"
         raise errors.InputError(
-            f"{path}: {extra} channels besides the colors (alpha), but "
-            f"{kind.upper()} holds {room}; choose --ext tif or png"
+            f"{path}: {what}, which {kind.upper()} does not hold; choose --ext tif"
+            + " or png" * (extra == 1)
         )
 
 
@@ -138,8 +140,8 @@ def write_rows(written: Written, values: np.ndarray) -> None:
             alpha = values[..., page.colors, None]
             colors = values[..., : page.colors]
             colors /= np.where(alpha > 0, alpha, 1)
-        if white:
-            values = np.rint(np.clip(values, 0, 1) * white)
+        if white:  # which holds no NaN; models see black there, too
+            values = np.rint(np.clip(np.nan_to_num(values, nan=0), 0, 1) * white)
         values = values.astype(written.dtype)
     written.rows.write(values)
 
@@ -440,9 +442,11 @@ def naming_errors(path: str | os.PathLike) -> Iterator[None]:
         # libvips puts the reason into `detail`, the system into `strerror`.
         said = getattr(error, "detail", "") or getattr(error, "strerror", "")
         reason = " ".join((said or str(error)).split())[:160]
+        remedy = "see that the folder may be written to and the disk has room"
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            remedy = "choose a shorter --suffix, or another name for the picture"
         raise errors.InputError(
-            f"{path}: cannot be written ({reason}); see that the folder may be "
-            "written to and the disk has room"
+            f"{path}: cannot be written ({reason}); {remedy}"
         ) from None
 
 

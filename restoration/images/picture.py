@@ -72,6 +72,14 @@ _TYPES = {"uchar": "uint8", "ushort": "uint16", "float": "float32", "double": "f
 # Pixels of the rows that are read at once.
 _PIXELS = 1 << 18
 
+# What libraries say of files that are whole, but of a kind that they do not read.
+_NOT_READ = re.compile(
+    r"(\w+ compression) support is not configured|compression (?:scheme|tag) (\d+)"
+    r"|(tiled separate planes)"
+    r"|unsupported (BMP (?:bitfields|compression|pixel)[a-z ]*)",
+    re.IGNORECASE,
+)
+
 _READ_ERRORS = (
     pyvips.Error, OSError, ValueError, IndexError, struct.error, MemoryError,
     SyntaxError, Image.DecompressionBombError,
@@ -185,10 +193,14 @@ class Picture:
 def unreadable(path: str | os.PathLike, error: Exception) -> errors.InputError:
     """Returns the one line about a file that cannot be read."""
     reason = " ".join((getattr(error, "detail", "") or str(error)).split())[:160]
-    if isinstance(error, blocks.UnsupportedError):
+    other = _NOT_READ.search(reason)
+    if other:
+        named, number = next(filter(None, other.groups())).strip(), other[2]
+        reason = f"compression of number {number}" if number else named
+    if other or isinstance(error, blocks.UnsupportedError):
         return errors.InputError(
             f"{path}: {reason}: whole, but not of a kind that is restored; convert it "
-            "to plain RGB or grey"
+            "to plain RGB or grey, e.g. a TIFF file with LZW"
         )
     return errors.InputError(
         f"{path}: not a readable image ({reason or type(error).__name__}); "
@@ -312,7 +324,7 @@ def _page(
         notes.append("the palette became full colors")
     bits = image.get("bits-per-sample") if "bits-per-sample" in kept else 8
     if bits < 8 and "palette" not in kept:
-        notes.append(f"{bits} bits became 8")
+        notes.append(f"{bits} bit{'s' * (bits > 1)} became 8")
     if image.format in ("float", "double") and bits in (16, 64):
         notes.append(f"floats of {bits} bits became 32")
     colors = 1 if image.bands < 3 or image.interpretation in ("b-w", "grey16") else 3
@@ -412,19 +424,24 @@ def _sampled(picture: Picture, page: Page) -> np.ndarray:
 
 
 def _with_infrared_channel(picture: Picture, page: Page) -> tuple[Page, list[str]]:
-    """Finds out whether the channel after the colors is infrared.
+    """Finds out whether a channel after the colors is infrared.
 
     ExtraSamples says what it means; where that says nothing of use, or says
     transparency of values that cannot be, by how it looks.
     """
     if page.bands == page.colors or picture.format != "tiff":
         return page, []
-    values = _sampled(picture, page)[..., page.colors]
-    if not infrared.is_channel(values):
+    values = _sampled(picture, page)
+    for channel in range(page.colors, page.bands):
+        if infrared.is_channel(values[..., channel]):
+            break
+    else:
         return page, []
-    changes = {"alpha": False, "premultiplied": False, "infrared": page.colors}
-    said = "transparency by its tag, " if page.alpha else ""
-    note = f"channel {page.colors + 1} ({said}infrared by its values) stays as it is"
+    changes, said = {"infrared": channel}, ""
+    if channel == page.colors:
+        said = "transparency by its tag, " if page.alpha else ""
+        changes |= {"alpha": False, "premultiplied": False}
+    note = f"channel {channel + 1} ({said}infrared by its values) stays as it is"
     return dataclasses.replace(page, **changes), [note]
 
 

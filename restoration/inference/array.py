@@ -180,6 +180,7 @@ def restore_image(
     blind: bool = True,
     sensitivity: float = 0.5,
     only_damage: bool = False,
+    negative: str = "auto",
     strength: float = 1.0,
     keep_color: bool = False,
 ) -> np.ndarray:
@@ -196,6 +197,7 @@ def restore_image(
       blind: whether damage is looked for.
       sensitivity: how readily something counts as damage, 0 to 1.
       only_damage: whether only what is damaged is changed.
+      negative: "yes", "no", or "auto": color negatives are known by their mask.
       strength: 1 restores, 0 gives back the image.
       keep_color: whether color and tone stay; of a loaded model, ask `load_model`.
 
@@ -209,7 +211,7 @@ def restore_image(
         model = _load_once(model, keep_color=keep_color)
     elif keep_color:
         raise errors.InputError("give keep_color to load_model, which made the model")
-    how = restore_page.How(strength, blind, sensitivity, only_damage)
+    how = restore_page.How(strength, blind, sensitivity, only_damage, negative)
     return restore_array(
         image, model, how, damage=damage, keep=keep, infrared=infrared
     ).image

@@ -72,6 +72,12 @@ class RestoreOptions:
         0.5, help="how readily something counts as damage", minimum=0.0, maximum=1.0
     )
     only_damage: bool = config.option(False, help="change nothing but what is damaged")
+    negative: str = config.option(
+        "auto",
+        help="whether the pictures are negatives; auto finds out by the orange mask of "
+        "color film; for black-and-white negatives give yes",
+        choices=("auto", "yes", "no"),
+    )
     infrared: bool = config.option(
         False, help="take damage from the infrared channel too, or from NAME_ir.tif"
     )

@@ -76,6 +76,14 @@ def _is_foreign(name: str) -> bool:
     return hidden or name in _FOREIGN or name.endswith(_FOREIGN_SUFFIXES)
 
 
+def _is_file(entry: os.DirEntry) -> bool:
+    """Returns whether something is a file; a link that leads nowhere is none."""
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
 def _files(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePosixPath]:
     """Yields all files of a folder, in order, as paths relative to it."""
     try:
@@ -88,7 +96,7 @@ def _files(folder: pathlib.Path, *, recursive: bool) -> Iterator[pathlib.PurePos
             if recursive and not _is_foreign(entry.name):
                 for path in _files(pathlib.Path(entry.path), recursive=True):
                     yield pathlib.PurePosixPath(entry.name) / path
-        elif entry.is_file():
+        elif _is_file(entry):
             yield pathlib.PurePosixPath(entry.name)
 
 

@@ -1,8 +1,9 @@
-"""Scans of color negatives: found by their orange mask, and shown as positives.
+"""Scans of negatives: color ones found by their orange mask; shown as positives.
 
-A negative's grade is a printer's work and not what fading did, and dust is light on
-its positive. So the networks are shown the positive, and what they change goes back
-into the negative, which stays one.
+Nothing that was tried tells a black-and-white negative from a photograph surely enough:
+its owner says so. A negative's grade is a printer's work and not what fading did, and
+dust is light on its positive. So the networks are shown the positive, and what they
+change goes back into the negative, which stays one.
 """
 
 from typing import NamedTuple
@@ -41,6 +42,10 @@ _RIM_RED_GREEN, _RIM_ORANGE, _RIM_DARKEST = 0.2, 0.36, 0.1
 
 # Rows and columns of cells that show the holder, or the light beside the film.
 _HOLDER, _LAMP, _MOST_TRIMMED = 0.06, 0.96, 16
+
+
+# The least range of a picture that is said to be a negative, of 1.
+_LEAST_SPAN = 0.05
 
 
 class Range(NamedTuple):
@@ -116,7 +121,24 @@ def find(cells: Cells) -> Range | None:
         and (rim or (seen.max(0) < _ABOVE * base).all())
         and (rim or _LEAST_RANGE < span[0] < _MOST_RANGE)
     )
-    return Range(base, densest) if mask and dense and np.all(span > 0.05) else None
+    whole = np.all(span > _LEAST_SPAN)
+    return Range(base, densest) if mask and dense and whole else None
+
+
+def stated(cells: Cells) -> Range | None:
+    """Returns the range of a picture whose owner says that it is a negative.
+
+    Args:
+      cells: from `grade.look`.
+
+    Returns:
+      The range; None where nothing of the picture is visible.
+    """
+    grid, weighs = _trimmed(cells)
+    if not weighs.any():
+        return None
+    densest, base = np.percentile(grid[weighs], (0.5, 99.5), axis=0)
+    return Range(base, np.minimum(densest, base - _LEAST_SPAN))
 
 
 def positive(
@@ -125,7 +147,7 @@ def positive(
     """Returns how a negative's values are shown to a model, and changed by it.
 
     Args:
-      found: from `find`.
+      found: from `find` or `stated`.
       to_model: shows the negative.
       change_of: changes the negative; see `color.make_color`.
     """

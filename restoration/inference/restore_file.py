@@ -33,6 +33,7 @@ class Settings:
       keep: mask of what may be changed, a file or folder, or "".
       sensitivity: how readily something counts as damage, 0 to 1.
       only_damage: whether only what is damaged is changed.
+      negative: whether it is a negative: "yes", "no", or "auto" to find out.
       infrared: whether infrared scans become masks.
       difference: whether the difference is written too.
       save_damage: whether the mask that was used is written too.
@@ -50,6 +51,7 @@ class Settings:
     keep: str = ""
     sensitivity: float = 0.5
     only_damage: bool = False
+    negative: str = "auto"
     infrared: bool = False
     difference: bool = False
     save_damage: bool = False
@@ -260,10 +262,12 @@ def restore_file(job: Job, restorer: engine.Engine, settings: Settings) -> Resto
     """
     start = time.monotonic()
     done = Restored(job.source, job.target)
-    if job.target.exists() and settings.skip_existing:
-        return dataclasses.replace(done, skipped=True)
     try:
-        if job.target.exists() and not settings.overwrite:
+        with encode.naming_errors(job.target):  # a name may be too long
+            exists = job.target.exists()
+        if exists and settings.skip_existing:
+            return dataclasses.replace(done, skipped=True)
+        if exists and not settings.overwrite:
             raise errors.InputError(f"{job.target}: exists; --overwrite replaces it")
         restored = _attempt(job, restorer, settings)
         if settings.keep_dates:

@@ -37,12 +37,14 @@ class How:
       blind: whether damage is looked for.
       sensitivity: how readily something counts as damage, 0 to 1.
       only_damage: whether only what is damaged is changed.
+      negative: whether it is a negative: "yes", "no", or "auto" to find out.
     """
 
     strength: float = 1.0
     blind: bool = True
     sensitivity: float = 0.5
     only_damage: bool = False
+    negative: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,14 +144,23 @@ class _Shown:
 def _shown_page(page: picture.Page, read: rows.Read, grader: Any, how: How) -> _Shown:
     """Looks at a whole page, small: whether it is grey, a negative, or faded."""
     to_model, change_of, notes = color.make_color(page)
-    if not how.strength or not (grader is not None or page.colors > 1):
+    stated = how.negative == "yes"
+    if not how.strength or not (grader is not None or page.colors > 1 or stated):
         return _Shown(to_model, to_model, change_of, False, notes)
     cells = _look(page, read, to_model)
     grey = page.colors > 1 and grade.is_grey(cells)
-    film = negative.find(cells) if page.colors > 1 else None
+    film, note = None, "restored as a negative, as was asked for, and not graded"
+    if stated:
+        film = negative.stated(cells)
+    elif how.negative == "auto" and page.colors > 1:
+        film = negative.find(cells)
+        note = (
+            "taken for a color negative: restored as such, not graded; --negative=no "
+            "says that it is none"
+        )
     if film:
+        notes.append(note)
         to_model, change_of = negative.positive(film, to_model, change_of)
-        notes.append("taken for a color negative: restored as such, not graded")
     show = to_model
     found = None if film or grader is None else grade.estimate(grader, cells)
     if found is not None:

@@ -46,6 +46,9 @@ class Choices:
         0.5, help="how readily it is damage", minimum=0.0, maximum=1.0
     )
     only_damage: bool = config.option(False, help="change only what is damaged")
+    negative: str = config.option(
+        "auto", help="whether it is a negative", choices=("auto", "yes", "no")
+    )
     ext: str = config.option(
         "auto", help="format", choices=("auto", "png", "jpg", "tif", "webp")
     )

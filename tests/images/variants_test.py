@@ -10,7 +10,7 @@ import pyvips
 import tifffile
 from PIL import Image, ImageOps
 
-from restoration.images import bmp, colorimetry, infrared, picture, ranges
+from restoration.images import bmp, colorimetry, frames, infrared, picture, ranges
 from restoration.images.metadata import dependent, png, tiff
 from restoration.inference import batch
 from tests import files
@@ -123,6 +123,45 @@ def test_tiff_values_that_are_not_read_are_not_blamed(
     tifffile.imwrite(tmp_path / "a.tif", photo.astype(values), **options)
     line = samples.failing(tmp_path / "a.tif", tmp_path / "b.tif")
     assert f"{reason}: whole, but not of a kind that is restored" in line
+
+
+@pytest.mark.parametrize("number", [34887, 12345])  # LERC, and nothing
+def test_compressions_that_are_not_built_in_are_not_blamed(tmp_path, photo, number):
+    tifffile.imwrite(tmp_path / "a.tif", photo, photometric="rgb")
+    data = (tmp_path / "a.tif").read_bytes()
+    plain, other = (struct.pack("<HHIH", 259, 3, 1, n) for n in (1, number))
+    assert data.count(plain) == 1
+    (tmp_path / "a.tif").write_bytes(data.replace(plain, other))
+    line = samples.failing(tmp_path / "a.tif", tmp_path / "b.tif")
+    if "LERC" in line or number == 12345:  # some libvips read LERC
+        assert "compression" in line and "whole, but not of a kind" in line
+
+
+def test_infrared_behind_transparency_stays(tmp_path, photo):
+    colors, infrared = samples.film(photo)
+    alpha = np.full_like(infrared, 65535)
+    values = np.dstack([colors, alpha, infrared])
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="rgb", planarconfig="contig",
+        extrasamples=["unassalpha", "unspecified"],
+    )  # fmt: skip
+    done = files.restore(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert "channel 5 (infrared by its values)" in done.notes[0]
+    written = tifffile.imread(tmp_path / "b.tif")
+    np.testing.assert_array_equal(written[..., 3:], values[..., 3:])
+    assert (written[..., :3] < 0.85 * values[..., :3] + 2).all()
+    error = samples.failing(tmp_path / "a.tif", tmp_path / "b.png", ext="png")
+    assert "infrared" in error and error.endswith("choose --ext tif")
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_is_black_where_it_cannot_be_kept(tmp_path, photo):
+    values = photo.astype(np.float32) / 255
+    values[3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    files.restore(tmp_path / "a.tif", tmp_path / "b.png", ext="png")
+    written = frames.read(tmp_path / "b.png")
+    assert (written[3, 4] == 0).all() and written[3, 5].any()
 
 
 def test_a_picture_in_a_sub_directory_is_named(tmp_path, photo):
@@ -286,6 +325,17 @@ def bmp_file(values, header, *, compression=0, behind=b""):
 
 
 MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+
+
+def test_bmp_that_is_not_read_is_not_blamed(tmp_path, photo):
+    ten = (photo.astype("<u4") << 2) @ np.array([1 << 20, 1 << 10, 1], "<u4")
+    stored = np.ascontiguousarray(ten.astype("<u4")[..., None]).view(np.uint8)
+    masks = struct.pack("<III", 0x3FF00000, 0xFFC00, 0x3FF)
+    data = bytearray(bmp_file(stored, masks, compression=3))
+    struct.pack_into("<I", data, 14, 40)  # the masks lie behind the header
+    (tmp_path / "a.bmp").write_bytes(data)
+    error = samples.failing(tmp_path / "a.bmp", tmp_path / "b.bmp")
+    assert "whole, but not" in error and "bitfields" in error
 
 
 def test_bmp_keeps_its_transparency(tmp_path, photo):

@@ -9,7 +9,15 @@ from PIL import Image
 
 from restoration import restore
 from restoration.images import color, colorimetry, frames
-from restoration.inference import batch, film, grade, jobs, negative, true_specks
+from restoration.inference import (
+    batch,
+    film,
+    grade,
+    jobs,
+    negative,
+    restore_file,
+    true_specks,
+)
 from tests import files
 
 
@@ -192,6 +200,46 @@ def test_a_negative_is_restored_as_one(tmp_path, photographs):
     assert np.median(others) < 0.01
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_negative_is_what_its_owner_says(tmp_path, photographs, grey):
+    photo = photographs["chelsea"][::2, ::2].mean(-1, keepdims=True).repeat(3, -1)
+    silver = as_negative(photo, rim=6).mean(-1, keepdims=True).repeat(3, -1)
+    silver[50:54, 60:64] = 0.02  # dust, light on the positive
+    stored = Image.fromarray(np.rint(255 * silver).astype(np.uint8))
+    (stored.convert("L") if grey else stored).save(tmp_path / "a.png")
+    shown = []
+
+    def fill(tiles):
+        shown.append(tiles.mean(axis=(0, 1, 2)))
+        return np.minimum(tiles, np.float32(0.9))
+
+    written = {}
+    for said in ("auto", "yes"):
+        path = tmp_path / f"{said}.png"
+        done = files.restore(tmp_path / "a.png", path, change=fill, negative=said)
+        assert any("as a negative" in note for note in done.notes) == (said == "yes")
+        written[said] = frames.read(path)
+    # The model saw a positive, so what it took away made the negative lighter.
+    before = frames.read(tmp_path / "a.png")
+    assert (written["yes"][50:54, 60:64] > before[50:54, 60:64]).all()
+    assert (written["auto"] <= before + 1e-6).all()
+    np.testing.assert_allclose(shown[0] + shown[-1], 1, atol=0.25)
+
+
+def test_a_picture_that_is_said_to_be_no_negative_is_none(tmp_path, photographs):
+    frames.write(tmp_path / "a.png", as_negative(photographs["chelsea"], rim=12))
+    done = files.restore(tmp_path / "a.png", tmp_path / "b.png", negative="no")
+    assert not any("negative" in note for note in done.notes)
+    done = files.restore(tmp_path / "a.png", tmp_path / "c.png")
+    assert any("--negative=no" in note for note in done.notes)
+
+
+def test_a_flat_picture_may_be_said_to_be_a_negative(tmp_path):
+    Image.new("L", (64, 64), 128).save(tmp_path / "a.png")
+    files.restore(tmp_path / "a.png", tmp_path / "b.png", negative="yes")
+    assert np.asarray(Image.open(tmp_path / "b.png")).mean() >= 127
+
+
 # Tone.
 
 
@@ -258,6 +306,36 @@ def test_passed_over_files_are_the_last_line(tmp_path, monkeypatch, capsys):
     assert restore.main(options, film.FilmOptions()) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("passed over") and last.endswith(": 2 .pdf")
+
+
+def test_links_to_themselves_and_long_names_stop_no_batch(tmp_path):
+    image = sky(0, size=32)[0]
+    (tmp_path / "in").mkdir()
+    names = ["a.png", "z.png", f"{'n' * 245}.png"]
+    for name in names:
+        frames.write(tmp_path / "in" / name, image)
+    (tmp_path / "in/loop.png").symlink_to("loop.png")
+    (tmp_path / "in/nowhere.png").symlink_to("missing.png")
+    inputs, output = [str(tmp_path / "in")], tmp_path / "out"
+    found = jobs.find(
+        inputs, str(output), suffix="restored", ext="auto", recursive=True
+    )
+    assert sorted(job.source.name for job in found) == sorted(names)
+    used = files.fake_engine(files.darker)
+    for job in found:
+        settings = restore_file.Settings(skip_existing=True)
+        done = restore_file.restore_file(job, used, settings)
+        if job.source.stem.startswith("n"):
+            assert "too long" in done.error and "shorter --suffix" in done.error
+        else:
+            assert not done.error and job.target.is_file()
+
+
+def test_names_break_no_line_and_steer_no_terminal(tmp_path, capsys):
+    path = pathlib.Path(os.fsdecode(b"a\nb\x1b[31m\xfc.png"))
+    done = restore_file.Restored(path, path, notes=("graded",))
+    assert restore.report_failures([done]) == 0
+    assert capsys.readouterr().out == "a\\nb\\x1b[31m\\udcfc.png (graded)\n"
 
 
 @pytest.mark.parametrize("keep", [True, False])

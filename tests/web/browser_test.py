@@ -334,6 +334,7 @@ def test_what_a_person_would_do(browser, served, folder, tmp_path):
     page.locator("#strength").fill("50")
     page.check("#keep-color")
     page.select_option("#model", "basic")
+    page.select_option("#negative", "yes")
     page.select_option("#ext", "png")
     page.click("#apply-all")
     tab.wait(
@@ -341,7 +342,10 @@ def test_what_a_person_would_do(browser, served, folder, tmp_path):
         "document.querySelector('#again').disabled"
     )
     found = unzipped(tab.download("#save-all")[1])
-    options = {"model": "basic", "strength": 0.5, "keep_color": True, "ext": "png"}
+    options = {
+        "model": "basic", "strength": 0.5, "keep_color": True, "negative": "yes",
+        "ext": "png",
+    }  # fmt: skip
     assert found == command(folder, tmp_path / "more", **options)
     assert "portrait_jpg_restored.png" in found
     tab.close()

@@ -449,6 +449,7 @@ function readChoices(picture) {
     keep_color: $("keep-color").checked,
     sensitivity: Number($("sensitivity").value) / 100,
     only_damage: $("only-damage").checked,
+    negative: $("negative").value,
     ext: $("ext").value,
   };
 }
@@ -464,6 +465,7 @@ function writeChoices(picture, choices) {
     $("keep-color").checked = choices.keep_color;
     $("ext").value = choices.ext;
     $("only-damage").checked = choices.only_damage;
+    $("negative").value = choices.negative;
   }
   writeValues();
 }
