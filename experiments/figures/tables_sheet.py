@@ -11,7 +11,6 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 from etils import epy
 
@@ -22,6 +21,8 @@ from restoration.devices import backend
 from restoration.images import frames
 
 with epy.lazy_imports():
+    import jax
+
     from restoration import models
     from restoration.models import pretrained
     from restoration.training import step
@@ -96,7 +97,7 @@ def sheet(options: SheetOptions) -> np.ndarray:
 
 
 def _columns(
-    found: dict[str, pathlib.Path], batch: dict[str, jax.Array]
+    found: dict[str, pathlib.Path], batch: "dict[str, jax.Array]"
 ) -> Iterator[list[np.ndarray]]:
     """Yields input, what each network makes of it, and target, a cell a pair."""
     shown = {}
@@ -114,7 +115,7 @@ def _columns(
     yield [_cell(image, "target") for image in step.to_float(batch["output"])]
 
 
-def _cell(image: jax.Array, text: str) -> np.ndarray:
+def _cell(image: "jax.Array", text: str) -> np.ndarray:
     """Returns a picture with each pixel enlarged, and a line of text above."""
     times = max(1, _SIDE // image.shape[0])
     large = np.asarray(image).repeat(times, 0).repeat(times, 1)

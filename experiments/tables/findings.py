@@ -13,7 +13,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -404,31 +404,40 @@ def conclude(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 def in_words(cells: Sequence[Cell]) -> str:
     """Returns what the report's networks can do and what not, in plain words."""
 
-    def restored(cell: Cell) -> str:
-        return f"{cell.mean:.1f} dB ({cell.mean - cell.input:+.1f})"
+    def reached(kind: str) -> str:
+        return " and ".join(
+            f"{cell.mean:.1f} dB ({cell.row.model}, {cell.mean - cell.input:+.1f})"
+            for cell in _best_of_both(cells, kind)
+        )
 
-    def undamaged(cell: Cell) -> str:
-        return f"{np.mean(cell.undamaged):.1f} dB"
-
-    def of_both(kind: str, write: Callable[[Cell], str]) -> str:
-        best = [max(_of(cells, m, kind), key=lambda c: c.mean) for m in BETTER_ROWS]
-        return " and ".join(f"{write(cell)}, {cell.row.model}," for cell in best)
+    def undamaged(kind: str) -> str:
+        return " and ".join(
+            f"{np.mean(cell.undamaged):.1f} dB ({cell.row.model})"
+            for cell in _best_of_both(cells, kind)
+        )
 
     return (
-        f"The input has {cells[0].input:.1f} dB. The report's networks make "
-        f"{of_both('seed', restored)} of it at best; with the better recipe "
-        f"{of_both('better', restored).rstrip(',')}. They do not change the picture "
-        "but draw it anew, from what passes their bottleneck: two poolings leave one "
-        "position for each square of 4×4 pixels, and nothing leads around it. So they "
-        "can smooth grain and paint over small marks, and lose fine detail where "
-        "nothing was damaged. An undamaged picture comes out at "
-        f"{of_both('seed', undamaged)} with the better recipe at "
-        f"{of_both('better', undamaged).rstrip(',')}. An input of more dB than that "
-        "is better left alone. The advanced network has more channels but draws the "
-        "picture twice, the second time from the first drawing, and has thirteen times "
-        "the weights to train. A network that adds a change to its input, as the "
-        "shipped `nafnet_s` does, can leave alone what is not damaged."
+        f"The input has {cells[0].input:.1f} dB. The report's networks reach "
+        f"{reached('seed')} at best, with the better recipe {reached('better')}. They "
+        "do not change the picture but draw it anew, from what passes their "
+        "bottleneck: two poolings leave one position for each square of 4×4 pixels, "
+        "and nothing leads around it. So they can smooth grain and paint over small "
+        "marks, and lose fine detail where nothing was damaged. An undamaged picture "
+        f"comes out at {undamaged('seed')}, with the better recipe at "
+        f"{undamaged('better')}. An input of more dB than that is better left alone. "
+        "The advanced network has more channels, but draws the picture twice, the "
+        "second time from the first drawing, and has thirteen times the weights to "
+        "train. A network that adds a change to its input, as the shipped `nafnet_s` "
+        "does, can leave alone what is not damaged."
     )
+
+
+def _best_of_both(cells: Sequence[Cell], kind: str) -> list[Cell]:
+    """Returns each model's best cell of a kind."""
+    return [
+        max(_of(cells, model, kind), key=lambda cell: cell.mean)
+        for model in BETTER_ROWS
+    ]
 
 
 def _standin(options: FindingsOptions) -> standin.StandinOptions:

@@ -77,6 +77,7 @@ class Scale:
     twin: tuple[tuple[str, float], ...]
 
 
+# The largest first.
 SCALES = {
     # Keras would take 80 hours on two cores.
     "full": Scale(standin.PAIRS, 256, 16, 1.0, 3, twin=()),

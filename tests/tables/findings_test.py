@@ -125,9 +125,9 @@ def test_one_run_each_shows_no_spread():
 def test_words_follow_from_the_measurements():
     text = findings.in_words(cells_of(as_reported))
     assert "The input has 28.0 dB." in text
-    assert "32.2 dB (+4.2), basic, and 28.4 dB (+0.4), advanced, of it" in text
-    assert "recipe 35.7 dB (+7.7), basic, and 31.9 dB (+3.9), advanced." in text
-    assert "33.2 dB, basic, and 29.4 dB, advanced, with" in text
+    assert "reach 32.2 dB (basic, +4.2) and 28.4 dB (advanced, +0.4) at best" in text
+    assert "recipe 35.7 dB (basic, +7.7) and 31.9 dB (advanced, +3.9). They" in text
+    assert "comes out at 33.2 dB (basic) and 29.4 dB (advanced), with" in text
 
 
 def rows_of(options, scores):
