@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from experiments.tables import findings, tables
+from experiments.tables import findings, standin, tables
 from restoration.base import errors
 from restoration.images import frames
+from restoration.models import pretrained
 
 INPUT = 28.0
 
@@ -194,6 +195,28 @@ def test_rows_are_read_off_and_only_the_rest_is_trained(
     assert "Scale cpu, 100% of the report's epochs, 16×16 pixels" in text
     assert "| basic | 100 | 12% | 28.00 | 30.31 | 28.00 | 30.31 |" in text
     assert found["in_words"] in text
+
+
+def test_the_better_recipe_is_trained_and_its_weights_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(standin, "KINDS", ("grain",))  # compiles fastest
+    monkeypatch.setattr(standin, "_find_severity", lambda *_: (1.0, 28.0))
+    short = dataclasses.replace(tables.SCALES["cpu"], epochs=0.02)
+    monkeypatch.setitem(tables.SCALES, "cpu", short)
+    options = findings.FindingsOptions(
+        data_dir="", scale="cpu", pairs=200, image_size=16, batch_size=8,
+        results=str(tmp_path / "out"), workdir=str(tmp_path / "work"),
+    )  # fmt: skip
+    row = findings.BETTER_ROWS["basic"]
+    (found,) = findings._train(options, row, "better", tables.pairs_source())
+    assert found["curves"]["train"]["epoch"] == [1, 2, 3, 4, 5, 6]
+    loss = found["curves"]["validation"]["loss"]
+    assert loss[-1] < loss[0]
+    table_options = findings._table_options(options)
+    wanted = tables.row_config(table_options, row)
+    path = tables.weights_file(table_options, wanted, "better")
+    card = pretrained.read_card(path.with_suffix(".json"))
+    assert card["run"]["recipe"] == dataclasses.asdict(findings.BETTER)
+    assert pretrained.load(path)[0] == "basic"
 
 
 def test_findings_of_older_code_are_still_shown():
