@@ -58,26 +58,29 @@ def results_table() -> str:
 def report_table() -> str:
     """Returns the seed report's test scores beside ours as Markdown.
 
-    The full run is shown where all its files are, else the quick one, as such.
+    Of the largest scale that was run; rows of it that are missing are shown as such.
     """
-    results = tables.committed(quick=False) or tables.committed(quick=True)
-    if not results:
-        return "Not run yet: `python -m experiments.tables --table all --quick`.\n"
+    rows = tables.shown()
+    if not rows:
+        return "Not run yet: `python -m experiments.tables --scale quick`.\n"
     lines = [
         "| table | model | epochs | pairs | PSNR (dB), report | input | ours "
         "| Keras twin |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for line in tables.lines_of(results):
-        if line["split"] == "test":
-            shown = [
-                tables.written(line, "psnr", who)
-                for who in ("seed", "input", "ours", "twin")
-            ]
-            lines.append(
-                f"| {line['table']} | {line['model']} | {line['epochs']} "
-                f"| {line['pairs']:,} | {' | '.join(shown)} |"
-            )
+    for wanted, result in rows:
+        row = wanted.row
+        head = f"| {row.table} | {row.model} | {wanted.run.epochs} | {wanted.pairs:,} "
+        if result:
+            (line,) = (one for one in tables.lines_of([result])
+                       if one["split"] == "test")  # fmt: skip
+            whose = ("seed", "input", "ours", "twin")
+            shown = [tables.written(line, "psnr", who) for who in whose]
+        else:
+            seed = tables.seed_numbers()[row.table, row.fraction, "test"]["psnr"]
+            shown = [f"{seed:.2f}", "–", "not run", "–"]
+        lines.append(f"{head}| {' | '.join(shown)} |")
+    results = [result for _, result in rows if result]
     return "\n".join([*lines, "", tables.scale_note(results), ""])
 
 
@@ -100,7 +103,8 @@ def ten_seeds_table() -> str:
 
 def findings_table() -> str:
     """Returns the findings of `experiments.tables.findings` as Markdown."""
-    found = _measured("findings") or _measured("quick/findings")
+    names = ("findings", "cpu/findings", "quick/findings")
+    found = next(filter(None, map(_measured, names)), None)
     return findings.to_markdown(found) if found else "Not run yet.\n"
 
 

@@ -163,7 +163,7 @@ def fit(
 
     Args:
       name: "basic" or "advanced".
-      data: pairs of "train", "validation" and "test".
+      data: pairs of "train", "validation" and further splits that are only measured.
       epochs: passes over the training pairs.
       batch_size: pairs per step.
       seed: of weights and order.
@@ -198,13 +198,13 @@ def result(
 
     Args:
       run: only model, epochs, batch size and seed are used.
-      data: pairs of "train", "validation" and "test".
+      data: pairs of "train", "validation" and further splits that are only measured.
       workdir: the run's folder; an interrupted fit starts anew.
 
     Returns:
       "scores", "history" and "seconds" of `Fit`.
     """
-    path = workdir / "twin.json"
+    path = workdir / f"twin_{run.epochs}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     fitted = fit(

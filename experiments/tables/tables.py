@@ -1,11 +1,12 @@
 """Regenerates the seed report's five tables.
 
-    python -m experiments.tables --table all --quick
+    python -m experiments.tables --table all --scale quick
 
 Each row is trained on stand-in pairs (`experiments.tables.standin`), and by the seed's
-own program in Keras if that does not take too long. A row is not computed again if its
-result exists for the same configuration and code; an interrupted run continues. Writes
-a JSON file for each row, and the tables as Markdown, CSV and an HTML page.
+own program in Keras if that does not take too long. Rows that differ in their epochs
+alone are one run, measured on the way. A row is not computed again if its result exists
+for the same configuration and code; an interrupted run continues. Writes a JSON file
+for each row, and the tables as Markdown, CSV and an HTML page.
 """
 
 import csv
@@ -49,6 +50,11 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 ALL = ("1", "2", "3", "4", "5")
 
+# Beside its own splits a row is measured on pairs that are the same for all rows: the
+# first of the test split of all pairs, and their targets given as the input.
+COMMON, UNDAMAGED = "common", "undamaged"
+_COMMON_PAIRS = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -59,19 +65,25 @@ class Scale:
       image_size: side of the pairs, pixels.
       batch_size: pairs per step.
       epochs: share of the report's epochs.
-      twin: tables that are also trained in Keras.
+      seeds: runs of each row.
+      twin: rows, (table, fraction) each, that are also trained in Keras.
     """
 
     pairs: int
     image_size: int
     batch_size: int
     epochs: float
-    twin: tuple[str, ...]
+    seeds: int
+    twin: tuple[tuple[str, float], ...]
 
 
-# At full size, Keras would take 80 hours on two cores.
-FULL = Scale(standin.PAIRS, 256, 16, 1.0, twin=())
-QUICK = Scale(2_400, 32, 4, 0.06, twin=("1",))
+# The largest first.
+SCALES = {
+    # Keras would take 80 hours on two cores.
+    "full": Scale(standin.PAIRS, 256, 16, 1.0, 3, twin=()),
+    "cpu": Scale(standin.PAIRS, 64, 16, 1.0, 1, twin=(("1", 0.02),)),
+    "quick": Scale(2_400, 32, 4, 0.06, 3, twin=(("1", 0.02), ("1", 0.12), ("1", 0.32))),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +93,12 @@ class TablesOptions:
     table: str = config.option(
         "all", help="table; all: the report's five", choices=("all", *TABLES)
     )
-    quick: bool = config.option(
-        False, help="fewer and smaller pairs, fewer epochs, with Keras for comparison"
+    scale: str = config.option(
+        "full",
+        help="full: for an accelerator; cpu: smaller pairs, one run of each row; "
+        "quick: fewer and smaller pairs, fewer epochs",
+        choices=tuple(SCALES),
+        formerly="quick",
     )
     data_dir: str = config.option(
         "", help="folder of clean images; default: scikit-image's photographs"
@@ -94,13 +110,17 @@ class TablesOptions:
     batch_size: int = config.option(0, help="pairs per step; 0: by scale", minimum=0)
     input_psnr: float = config.option(28.0, help="mean PSNR of the degraded images, dB")
     seeds: int = config.option(
-        3, help="runs of each row, with seeds 0, 1, ...; table 7 has one", minimum=1
+        0,
+        help="runs of each row, with seeds 0, 1, ...; 0: by scale; table 7 has one",
+        minimum=0,
     )
     bfloat16: bool = config.option(False, help="compute in bfloat16")
     results: str = config.option(
-        "", help="folder of the results; default: experiments/results (/quick)"
+        "", help="folder of the results; default: experiments/results (/cpu, /quick)"
     )
-    workdir: str = config.option("build/tables", help="folder of unfinished runs")
+    workdir: str = config.option(
+        "build/tables", help="folder of unfinished runs, and of the last weights"
+    )
     out: str = config.option(
         "build/tables", short="o", help="folder of tables.md, .csv and .html"
     )
@@ -159,7 +179,7 @@ def rows_of(table: str) -> list[Row]:
 
 def row_config(options: TablesOptions, row: Row) -> RowConfig:
     """Returns the configuration of a row with these options."""
-    scale = QUICK if options.quick else FULL
+    scale = SCALES[options.scale]
     image_size = options.image_size or scale.image_size
     data = standin.StandinOptions(
         data_dir=options.data_dir,
@@ -175,19 +195,20 @@ def row_config(options: TablesOptions, row: Row) -> RowConfig:
         image_size=image_size,
         seed=0,
     )
+    seeds = options.seeds or scale.seeds
     return RowConfig(
         row=row,
         standin=data,
         pairs=round(row.fraction * data.pairs),
         run=run,
-        seeds=min(options.seeds, TABLES[row.table].get("seeds", options.seeds)),
-        twin=row.table in scale.twin,
+        seeds=min(seeds, TABLES[row.table].get("seeds", seeds)),
+        twin=(row.table, row.fraction) in scale.twin,
     )
 
 
 def results_folder(options: TablesOptions) -> pathlib.Path:
     """Returns the folder of the rows' results."""
-    default = FOLDER / "results" / ("quick" if options.quick else "")
+    default = FOLDER / "results" / ("" if options.scale == "full" else options.scale)
     return pathlib.Path(options.results or default)
 
 
@@ -202,6 +223,10 @@ def _as_json(wanted: RowConfig) -> dict[str, Any]:
     return json.loads(json.dumps(values))
 
 
+def _path(options: TablesOptions, wanted: RowConfig) -> pathlib.Path:
+    return results_folder(options) / f"{_stem(wanted)}.json"
+
+
 def load(path: pathlib.Path, wanted: RowConfig) -> dict[str, Any] | None:
     """Returns a row's result if it has this configuration and code, else None."""
     if not path.is_file():
@@ -211,30 +236,44 @@ def load(path: pathlib.Path, wanted: RowConfig) -> dict[str, Any] | None:
     return found if same else None
 
 
-def committed(*, quick: bool) -> list[dict[str, Any]]:
-    """Returns the stored results of the report's five tables, of any code version.
+def committed(scale: str) -> list[tuple[RowConfig, dict[str, Any] | None]]:
+    """Returns the report's rows and their stored results, of any code version.
 
     Args:
-      quick: of the quick run instead of the full one.
+      scale: one of `SCALES`.
 
     Returns:
-      The results in the tables' order; empty if a row is missing.
+      (row, result) in the tables' order; the result is None where it is missing.
     """
-    options = TablesOptions(quick=quick)
-    paths = [
-        results_folder(options) / f"{_stem(row_config(options, row))}.json"
-        for row in rows_of("all")
-    ]
-    if not all(path.is_file() for path in paths):
-        return []
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    options, found = TablesOptions(scale=scale), []
+    for row in rows_of("all"):
+        wanted = row_config(options, row)
+        path = _path(options, wanted)
+        is_there = path.is_file()
+        text = path.read_text(encoding="utf-8") if is_there else "null"
+        found.append((wanted, json.loads(text)))
+    return found
+
+
+def shown() -> list[tuple[RowConfig, dict[str, Any] | None]]:
+    """Returns what the documents show: `committed` of the largest scale that was run.
+
+    Of the scale cpu, whose rows take hours, one row is enough; of the others all must
+    be there. Empty if nothing was run.
+    """
+    for scale in SCALES:
+        found = committed(scale)
+        missing = sum(result is None for _, result in found)
+        if not missing or (scale == "cpu" and missing < len(found)):
+            return found
+    return []
 
 
 def statistics(values: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Returns mean and sample standard deviation of each metric of each split.
 
     Args:
-      values: for each run, metrics by split.
+      values: for each run, metrics by split; the same splits in each.
 
     Returns:
       {split: {metric: {"mean", "std"}}}; std is None for a single run.
@@ -250,32 +289,49 @@ def statistics(values: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str,
             }
             for metric in scores.METRICS
         }
-        for split in pairs.SPLITS
+        for split in values[0]
     }
 
 
+def _same_runs(row: Row) -> list[Row]:
+    """Returns the rows of all tables that differ in their epochs at most."""
+    return [
+        other
+        for table in TABLES
+        for other in rows_of(table)
+        if (other.model, other.fraction) == (row.model, row.fraction)
+    ]
+
+
+def _stops(options: TablesOptions, row: Row) -> tuple[int, ...]:
+    """Returns the epochs at which the runs of a row give a row."""
+    return tuple(row_config(options, one).run.epochs for one in _same_runs(row))
+
+
 def compute(
-    wanted: RowConfig,
+    options: TablesOptions,
+    row: Row,
     pairs_of: "Callable[[RowConfig], tuple[dict[str, arrays.PairArrays], dict]]",
-    workdir: pathlib.Path,
 ) -> dict[str, Any]:
     """Trains and measures one row.
 
     Args:
-      wanted: the row.
+      options: from the command line.
+      row: the row.
       pairs_of: returns the row's pairs by split, and their data card.
-      workdir: folder of the row's runs.
 
     Returns:
       The content of the row's JSON file.
     """
+    wanted, workdir = row_config(options, row), _runs_folder(options, row)
     data, card = pairs_of(wanted)
     ours, keras_runs = [], []
     for seed in range(wanted.seeds):
         run = dataclasses.replace(wanted.run, seed=seed)
         folder = workdir / f"seed_{seed}"
         print(f"{_stem(wanted)}, seed {seed}", flush=True)
-        ours.append({"seed": seed} | runs.result(run, data, folder))
+        found = runs.result(run, data, folder, stops=_stops(options, row))
+        ours.append({"seed": seed} | found)
         if wanted.twin:
             keras_runs.append(
                 {"seed": seed} | keras_reference.result(run, data, folder)
@@ -284,13 +340,13 @@ def compute(
     return {
         **dataclasses.asdict(wanted.row),
         "pairs": wanted.pairs,
-        "quick": wanted.run.epochs != wanted.row.epochs,
+        "scale": options.scale,
         "code": runs.code_version(),
         "config": _as_json(wanted),
         "protocol": metrics.PROTOCOL,
         "data": card,
         "counts": {split: len(members.input) for split, members in data.items()},
-        "input": {split: first[split]["input"] for split in pairs.SPLITS},
+        "input": {split: first[split]["input"] for split in data},
         "ours": statistics(
             {split: sides["restored"] for split, sides in run["scores"].items()}
             for run in ours
@@ -309,8 +365,18 @@ def compute(
 
 
 def pairs_source() -> Callable[[RowConfig], tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns a function that draws a row's pairs, and caches what rows share."""
+    """Returns a function that draws a row's pairs, and caches what rows share.
+
+    Only the row's own pairs are drawn, and the common ones, of which `UNDAMAGED` has
+    the targets on both sides.
+    """
     prepare = functools.cache(standin.prepare)
+
+    @functools.cache
+    def common(options: standin.StandinOptions) -> dict[str, Any]:
+        drawn = prepare(options)
+        made = standin.draw(drawn, drawn.splits["test"][:_COMMON_PAIRS])
+        return {COMMON: made, UNDAMAGED: made._replace(input=made.output)}
 
     @functools.lru_cache(maxsize=1)
     def of_fraction(options: standin.StandinOptions, fraction: float) -> tuple:
@@ -320,7 +386,7 @@ def pairs_source() -> Callable[[RowConfig], tuple[dict[str, Any], dict[str, Any]
             split: standin.draw(drawn, pairs.require(sampled, split, "stand-in"))
             for split in pairs.SPLITS
         }
-        return data, standin.card(drawn)
+        return data | common(options), standin.card(drawn)
 
     return lambda wanted: of_fraction(wanted.standin, wanted.row.fraction)
 
@@ -337,28 +403,71 @@ def tables(options: TablesOptions) -> list[dict[str, Any]]:
     Raises:
       InputError: if an image cannot be used or a run was stopped.
     """
-    workdir = pathlib.Path(options.workdir)
     pairs_of, results = pairs_source(), []
     for row in rows_of(options.table):
         wanted = row_config(options, row)
-        path = results_folder(options) / f"{_stem(wanted)}.json"
+        path = _path(options, wanted)
         found = load(path, wanted)
         if found is None:
-            runs.keep_compiled(workdir / "compiled")
-            # A run with another configuration or code must not be continued.
-            folder = workdir / f"{_stem(wanted)}_{_fingerprint(wanted)}"
+            runs.keep_compiled(pathlib.Path(options.workdir) / "compiled")
             started = time.monotonic()
-            found = compute(wanted, pairs_of, folder)
+            found = compute(options, row, pairs_of)
+            keep_weights(options, wanted, _runs_folder(options, row) / "seed_0")
             files.write_text(path, json.dumps(found, indent=1) + "\n")
-            shutil.rmtree(folder)
             print(f"{path}: {time.monotonic() - started:.0f} s", flush=True)
+        _clear(options, row)
         results.append(found)
     return results
 
 
-def _fingerprint(wanted: RowConfig) -> str:
-    text = json.dumps(_as_json(wanted), sort_keys=True)
-    return f"{pairs.hash_fraction(text + runs.code_version()):.12f}"[2:]
+def _runs_folder(options: TablesOptions, row: Row) -> pathlib.Path:
+    """Returns the folder of a row's runs, and of those of `_same_runs`.
+
+    A run with another configuration or code must not be continued.
+    """
+    wanted = row_config(options, row)
+    decisive = _as_json(wanted)
+    for name in ("row", "seeds", "twin"):
+        del decisive[name]
+    decisive["run"]["epochs"] = _stops(options, row)
+    text = json.dumps(decisive, sort_keys=True) + runs.code_version()
+    name = f"{row.model}_{wanted.pairs}_{pairs.hash_fraction(text):.12f}"
+    return pathlib.Path(options.workdir) / name.replace("_0.", "_")
+
+
+def _clear(options: TablesOptions, row: Row) -> None:
+    """Removes a row's runs once all rows that are read off them have their results."""
+    folder = _runs_folder(options, row)
+    wanted = [row_config(options, one) for one in _same_runs(row)]
+    if folder.is_dir() and all(load(_path(options, one), one) for one in wanted):
+        shutil.rmtree(folder)
+
+
+def weights_file(
+    options: TablesOptions, wanted: RowConfig, kind: str = ""
+) -> pathlib.Path:
+    """Returns the file in which the weights of a row's first run are kept.
+
+    Rows that differ in their epochs have one file, of the run that has gone furthest.
+
+    Args:
+      options: of the tables.
+      wanted: the row.
+      kind: of the training, where it is not the report's.
+    """
+    parts = (options.scale, wanted.run.model, str(wanted.pairs), kind)
+    name = "_".join(filter(None, parts))
+    return pathlib.Path(options.workdir) / "weights" / f"{name}.safetensors"
+
+
+def keep_weights(
+    options: TablesOptions, wanted: RowConfig, folder: pathlib.Path, kind: str = ""
+) -> None:
+    """Copies the weights of a run's folder, and their card, to `weights_file`."""
+    target = weights_file(options, wanted, kind)
+    for suffix in (".safetensors", ".json"):
+        source = (folder / runs.WEIGHTS).with_suffix(suffix)
+        files.write_bytes(target.with_suffix(suffix), source.read_bytes())
 
 
 @functools.cache
@@ -446,21 +555,28 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
+def scale_of(result: Mapping[str, Any]) -> str:
+    """Returns the scale of a stored result; the oldest say only whether it is quick."""
+    return result.get("scale") or ("quick" if result["quick"] else "full")
+
+
 def scale_note(results: Sequence[Mapping[str, Any]]) -> str:
     """Returns a note on the size of the runs, the data and the number of seeds."""
     first = results[0]
     run, data, card = first["config"]["run"], first["config"]["standin"], first["data"]
-    size = (
-        f"reduced size: {run['epochs'] / first['epochs']:.0%} of the epochs, fractions "
-        f"of {data['pairs']:,} pairs in place of {standin.PAIRS:,}"
-        if first["quick"]
-        else f"full size: fractions of {data['pairs']:,} pairs"
-    )
+    share = run["epochs"] / first["epochs"]
     return (
-        f"{'Quick run' if first['quick'] else 'Full run'}, {size}, "
-        f"{run['image_size']}×{run['image_size']} pixels, batches of "
+        f"Scale {scale_of(first)}: {share:.0%} of the report's epochs, fractions of "
+        f"{data['pairs']:,} pairs"
+        + ("" if data["pairs"] == standin.PAIRS else f" in place of {standin.PAIRS:,}")
+        + f", {run['image_size']}×{run['image_size']} pixels, batches of "
         f"{run['batch_size']}. Pairs: stand-in, from {card['pictures']}, input PSNR "
-        f"{card['input_psnr_found']:.1f} dB. Mean ± standard deviation over seeds."
+        f"{card['input_psnr_found']:.1f} dB. "
+        + (
+            "Mean ± standard deviation over seeds."
+            if len(first["runs"]) > 1
+            else "One run of each row."
+        )
     )
 
 

@@ -4,7 +4,10 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
+import shutil
+import signal
 
 import jax
 import numpy as np
@@ -13,12 +16,13 @@ import pytest
 from experiments.figures import readme
 from experiments.tables import runs, standin, tables
 from restoration import models
-from restoration.base import errors
-from restoration.models import identity_init
+from restoration.base import cli, errors
+from restoration.models import identity_init, pretrained
+from restoration.training import checkpoint, run_log
 from restoration.training import run as training_run
 
 OPTIONS = tables.TablesOptions(
-    table="3", quick=True, pairs=75, image_size=16, batch_size=8, seeds=2
+    table="3", scale="quick", pairs=75, image_size=16, batch_size=8, seeds=2
 )
 
 
@@ -45,11 +49,36 @@ def test_tables_beyond_the_report():
     ]  # fmt: skip
 
 
+def test_the_scale_of_two_cores_has_the_reports_counts():
+    options = tables.TablesOptions(scale="cpu")
+    wanted = [tables.row_config(options, row) for row in tables.rows_of("all")]
+    counts = [(w.pairs, w.run.epochs, w.run.batch_size, w.seeds) for w in wanted]
+    assert counts == [
+        (636, 100, 16, 1), (3816, 100, 16, 1), (10176, 100, 16, 1), (636, 300, 16, 1),
+        (3816, 300, 16, 1), (10176, 200, 16, 1), (636, 100, 16, 1), (3816, 100, 16, 1),
+        (636, 200, 16, 1), (3816, 200, 16, 1),
+    ]  # fmt: skip
+    assert {w.run.image_size for w in wanted} == {64}
+    assert [w.twin for w in wanted] == [True] + [False] * 9
+    assert tables.row_config(
+        dataclasses.replace(options, seeds=2), wanted[0].row
+    ).seeds == 2  # fmt: skip
+    # Ten rows are five runs.
+    folders = {tables._runs_folder(options, w.row) for w in wanted}
+    assert len(folders) == 5
+    assert tables._stops(options, wanted[2].row) == (100, 200)
+
+
+def test_the_earlier_flag_is_answered_with_the_new_one():
+    with pytest.raises(errors.InputError, match="--quick is now named --scale"):
+        cli._check_renamed(["tables", "--quick"], tables.TablesOptions)
+
+
 @pytest.fixture(scope="module")
 def with_keras():
-    quick = dataclasses.replace(tables.QUICK, twin=("3",))
+    quick = dataclasses.replace(tables.SCALES["quick"], twin=(("3", 0.32),))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "QUICK", quick)
+        patch.setitem(tables.SCALES, "quick", quick)
         patch.setattr(standin, "KINDS", ("grain",))  # compiles fastest
         yield
 
@@ -88,10 +117,18 @@ def test_a_second_call_recomputes_nothing(finished, monkeypatch):
 def test_results_contain_their_configuration(finished):
     _, folder = finished
     found = json.loads((folder / "t3_basic_12_24.json").read_text())
-    assert found["quick"]
+    assert found["scale"] == "quick"
     assert (found["table"], found["model"], found["epochs"]) == ("3", "basic", 200)
     assert (found["fraction"], found["pairs"]) == (0.32, 24)
-    assert sum(found["counts"].values()) == 24
+    splits = ("train", "validation", "test")
+    assert sum(found["counts"][split] for split in splits) == 24
+    # Of all 75 pairs, not of the row's 24: the test pairs that all rows have.
+    assert found["counts"]["common"] == found["counts"]["undamaged"] == 7
+    for run in found["runs"]:
+        sides = run["scores"]["undamaged"]
+        assert sides["input"]["psnr"] == 100
+        assert sides["restored"]["psnr"] < 100
+    assert set(found["twin_runs"][0]["scores"]) == {*splits, "common", "undamaged"}
     for who, key in (("ours", "runs"), ("twin", "twin_runs")):
         values = [
             run["scores"]["test"].get("restored", run["scores"]["test"])["psnr"]
@@ -105,7 +142,6 @@ def test_results_contain_their_configuration(finished):
     assert curves["train"]["loss"][-1] < curves["train"]["loss"][0]
     for word in ("code", "protocol", "machine", "data", "seconds", "config"):
         assert found[word]
-    assert not list((folder.parent / "work").glob("t3*"))  # runs are cleared away
 
 
 def test_every_row_is_written(finished):
@@ -122,15 +158,58 @@ def test_every_row_is_written(finished):
     for text in (page, markdown):
         assert f"{mean:.2f} ±" in text
         assert "31.77" in text
-        assert "Quick run" in text
+        assert "Scale quick" in text
     assert page.count("<svg") == 2
     assert "Table 3: basic, 200 epochs" in markdown
+
+
+def test_a_row_that_is_the_beginning_of_another_is_read_off_it(
+    finished, tmp_path, monkeypatch
+):
+    options, folder = finished
+    shutil.copytree(folder.parent, tmp_path, dirs_exist_ok=True)
+    options = dataclasses.replace(
+        options, table="1", results=str(tmp_path / "results"),
+        workdir=str(tmp_path / "work"),
+    )  # fmt: skip
+    only = tables.TABLES["1"] | {"fractions": (0.32,)}
+    monkeypatch.setitem(tables.TABLES, "1", only)
+
+    def refuse(*arguments, **named):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training_run, "train", refuse)
+    # Kept, since table 1's row is not written yet.
+    (runs_folder,) = (tmp_path / "work").glob("basic_24_*")
+    (short,) = tables.tables(options)
+    long = json.loads((tmp_path / "results" / "t3_basic_12_24.json").read_text())
+    assert (tmp_path / "results" / "t1_basic_6_24.json").is_file()
+    assert not runs_folder.exists()
+    for one, other in zip(short["runs"], long["runs"], strict=True):
+        assert one["scores"] != other["scores"]
+        assert one["seconds"] < other["seconds"]
+        for split, curve in one["curves"].items():
+            for name, values in curve.items():
+                assert values == other["curves"][split][name][: len(values)]
+    # The weights stay, those of the longer run.
+    path = tables.weights_file(
+        options, tables.row_config(options, tables.rows_of("1")[0])
+    )
+    assert pretrained.load(path)[0] == "basic"
+    assert pretrained.read_card(path.with_suffix(".json"))["run"]["epochs"] == 12
 
 
 def test_readme_block_contains_the_results(finished, monkeypatch):
     _, folder = finished
     result = json.loads((folder / "t3_basic_12_24.json").read_text())
-    monkeypatch.setattr(tables, "committed", lambda quick: [result] if quick else [])
+    rows = [tables.row_config(OPTIONS, row) for row in tables.rows_of("all")]
+    found = [result if wanted.row.table == "3" else None for wanted in rows]
+
+    def committed(scale):
+        results = found if scale == "cpu" else [None] * len(rows)
+        return list(zip(rows, results, strict=True))
+
+    monkeypatch.setattr(tables, "committed", committed)
     text = readme.fill("a\n<!-- tables: x -->\nold\n<!-- end of tables -->\nb",
                        "tables", source="README")  # fmt: skip
     assert text.startswith("a\n<!-- tables: x -->\n| table |")
@@ -141,30 +220,98 @@ def test_readme_block_contains_the_results(finished, monkeypatch):
     assert "old" not in text
     assert ours in text
     assert keras in text
+    assert text.count("| not run |") == 9
+    assert "| 5 | advanced | 12 | 9 | 28.41 | – | not run | – |" in text
+    # All or nothing at the other scales.
+    found[rows.index(next(w for w in rows if w.row.table == "3"))] = None
+    assert readme.report_table().startswith("Not run yet")
     with pytest.raises(errors.InputError, match="README: holds no <!-- tables"):
         readme.fill("a", "tables", source="README")
 
 
+def test_quick_results_of_older_code_are_still_shown():
+    assert all(result for _, result in tables.committed("quick"))
+    results = [result for _, result in tables.committed("quick")]
+    assert "Scale quick: 6% of the report's epochs" in tables.scale_note(results)
+
+
+@pytest.fixture(scope="module")
+def data(with_keras):
+    return tables.pairs_source()(tables.row_config(OPTIONS, tables.rows_of("3")[0]))[0]
+
+
+RUN = runs.Run("basic", runs.SEED, 4, 8, 16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """Returns the folder of a run of four epochs, a checkpoint of each."""
+    folder = tmp_path_factory.mktemp("straight")
+    options = dataclasses.replace(runs._train_config(RUN, folder, 1), keep=9)
+    members = {split: data[split] for split in ("train", "validation")}
+    training_run.train(options, members, task=runs._task(options, "keras"))
+    return folder
+
+
+def states_equal(one, other, epoch):
+    """Returns whether two runs' weights and optimizers are the same, bit for bit."""
+    trees = []
+    for folder in (one, other):
+        each = checkpoint.steps_in(checkpoint.folder_of(folder))[-1]
+        epochs = json.loads((folder / "config.json").read_text())["epochs"]
+        path = checkpoint.folder_of(folder) / str(each // epochs * epoch)
+        trees.append(checkpoint.restore(path, checkpoint.shapes(path)))
+    leaves = [
+        [(jax.tree_util.keystr(key), np.asarray(leaf).tobytes()) for key, leaf in tree]
+        for tree in (jax.tree.leaves_with_path(tree) for tree in trees)
+    ]
+    assert len(leaves[0]) > 3 * 10  # weights and two moments of ten layers' arrays
+    return leaves[0] == leaves[1]
+
+
+def test_a_shorter_run_is_the_longer_ones_beginning(tmp_path, data, straight):
+    short, long = tmp_path / "short", tmp_path / "long"
+    alone = runs.result(dataclasses.replace(RUN, epochs=2), data, short)
+    whole = runs.result(RUN, data, long, stops=(2, 4))
+    on_the_way = runs.result(dataclasses.replace(RUN, epochs=2), data, long,
+                             stops=(2, 4))  # fmt: skip
+    assert states_equal(short, straight, 2)
+    assert states_equal(long, straight, 4)
+    assert on_the_way["scores"] == alone["scores"]
+    assert on_the_way["curves"] == alone["curves"]
+    assert on_the_way["scores"] != whole["scores"]
+
+
 def test_an_interrupted_run_continues_to_the_same_numbers(
-    tmp_path, monkeypatch, finished
+    tmp_path, monkeypatch, data, straight
 ):
-    data, _ = tables.pairs_source()(tables.row_config(OPTIONS, tables.rows_of("3")[0]))
-    recipe = runs.Recipe(start="carry", ema_decay=0.9, learning_rate=3e-3)
-    run = runs.Run("basic", recipe, 4, 8, 16, seed=0)
-    whole = runs.result(run, data, tmp_path / "whole")
+    write = run_log.Log.write
 
-    def cut(options, data, *, task):  # as a signal would, after two of four epochs
-        return train(dataclasses.replace(options, epochs=2), data, task=task)
+    def stop_in_third_epoch(log, row):
+        write(log, row)
+        if row["split"] == "train" and row["epoch"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    train = training_run.train
-    monkeypatch.setattr(training_run, "train", cut)
-    runs.result(run, data, tmp_path / "cut")
-    (tmp_path / "cut" / "result.json").unlink()
-    monkeypatch.setattr(training_run, "train", train)
-    resumed = runs.result(run, data, tmp_path / "cut")
-    assert resumed["scores"] == whole["scores"]
-    assert resumed["curves"] == whole["curves"]
-    assert (whole["resumed"], resumed["resumed"]) == (False, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_log.Log, "write", stop_in_third_epoch)
+        with pytest.raises(errors.InputError, match="stopped at step 9 of 12; the"):
+            runs.result(RUN, data, tmp_path / "cut", stops=(2, 4))
+    found = runs.result(RUN, data, tmp_path / "cut", stops=(2, 4))
+    assert states_equal(tmp_path / "cut", straight, 4)
+    assert found["resumed"]
+    first = json.loads((tmp_path / "cut" / "result_2.json").read_text())
+    assert not first["resumed"]
+    assert 0 < first["seconds"] < found["seconds"]
+
+
+def test_what_was_not_measured_on_the_way_is_refused(tmp_path, data, straight):
+    shutil.copytree(straight, tmp_path / "run")
+    with pytest.raises(errors.InputError, match="trained beyond epoch 2, at which"):
+        runs.result(dataclasses.replace(RUN, epochs=2), data, tmp_path / "run")
+    falling = dataclasses.replace(runs.SEED, schedule="cosine")
+    with pytest.raises(ValueError, match="cosine: a shorter run has other rates"):
+        runs.result(dataclasses.replace(RUN, recipe=falling), data, tmp_path / "other",
+                    stops=(2, 4))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["basic", "advanced"])
