@@ -32,12 +32,12 @@ class Limits(NamedTuple):
 
 
 # At --sensitivity=0.5, and by how much the limits' logits fall from 0 to 1.
-_LIMITS = Limits(thin=0.75, wide=0.95, near=0.65)
+_LIMITS = Limits(thin=0.85, wide=0.95, near=0.7)
 _LOGITS = 6.0
 
 # Wide is what squares of so many pixels, 2 radius + 1, fit into. Around what is wide
 # and certain, damage that is likely is taken up to so many pixels on.
-_WIDE_RADIUS, _RIM = 3, 3
+_WIDE_RADIUS, _RIM = 3, 4
 
 # Dense is where this share of a square of 2 radius + 1 pixels is found.
 _DENSE_RADIUS, _DENSE = 48, 0.3

@@ -65,7 +65,7 @@ def test_what_is_wide_must_be_more_certain():
     probability[40:90, 40:90] = between()
     assert not decided(probability).any()
     # Certain in its middle, it is damage with its likely rim.
-    probability[43:87, 43:87] = 0.99
+    probability[44:86, 44:86] = 0.99
     found = decided(probability)
     assert found[40:90, 40:90].all() and found.sum() == 52 * 52
 

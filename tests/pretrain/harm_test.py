@@ -135,7 +135,7 @@ def test_limits_trade_damage_for_harm(bench, tmp_path, monkeypatch):
     low, middle, high = quality.json.loads((tmp_path / "o.json").read_text())["limits"]
     assert middle["film"]["recall"] == 1 and high["film"]["recall"] == 0
     assert 0.3 < middle["film"]["precision"] <= 1
-    assert middle["false"] == high["false"] == 0 and low["false"] >= 0
+    assert middle["changed"] == high["changed"] == 0 and low["marked"] >= 0
     assert len(mask_limits.table({"input_psnr": {"film": 1.0}, "limits": [low]})) > 50
 
 
