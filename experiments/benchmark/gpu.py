@@ -196,7 +196,7 @@ def _measure_masks(quick: bool) -> dict[str, Any]:
 
 
 # Of a dry run: pairs of all splits, their side and those of a step.
-_QUICK_TABLE = {"pairs": 300, "image_size": 16, "batch_size": 8}
+_QUICK_TABLE = {"pairs": 500, "image_size": 16, "batch_size": 8}
 
 
 def _table_1(quick: bool, out: str) -> dict[str, Any]:
