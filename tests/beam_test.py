@@ -28,7 +28,11 @@ def folder(tmp_path, photographs):
 
 def options_for(folder, output, **changes):
     options = batch.RestoreOptions(
-        input=(str(folder),), output=str(output), model="basic", recursive=True
+        input=(str(folder),),
+        output=str(output),
+        model="basic",
+        recursive=True,
+        blind=False,  # the finder takes long, and has tests of its own
     )
     return dataclasses.replace(options, **changes)
 
