@@ -65,6 +65,22 @@ def _measured(programs: dict[str, tuple[str, str]], quick: bool) -> dict[str, An
     )
 
 
+def _measured_alone(program: str, quick: bool) -> dict[str, dict[str, Any]]:
+    """Measures a program by itself; returns a row for each case.
+
+    Raises:
+      RuntimeError: if a case failed.
+    """
+    found = {
+        case: rows[program]
+        for case, rows in _measured({program: (program, "-")}, quick).items()
+    }
+    for case, row in found.items():
+        if "error" in row:
+            raise RuntimeError(f"{program}, {case}: {row['error']}")
+    return found
+
+
 def has_torch() -> bool:
     """Returns whether PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None
@@ -154,11 +170,8 @@ def _measure_wave(
 
 
 def _measure_limits(quick: bool) -> dict[str, Any]:
-    rows = _measured({"limits": ("limits", "-")}, quick)
-    for case in rows.values():
-        if "error" in case["limits"]:
-            raise RuntimeError(case["limits"]["error"])
-    copy, product = rows["copy"]["limits"], rows["product"]["limits"]
+    rows = _measured_alone("limits", quick)
+    copy, product = rows["copy"], rows["product"]
     return {
         "device": copy["device"],
         "platform": copy["platform"],
@@ -170,10 +183,7 @@ def _measure_limits(quick: bool) -> dict[str, Any]:
 def _measure_input(quick: bool) -> dict[str, Any]:
     """Measures steps with input; `waiting_share` is the share of time spent waiting."""
     found: dict[str, Any] = {}
-    for case, rows in _measured({"input": ("input", "-")}, quick).items():
-        row = rows["input"]
-        if "error" in row:
-            raise RuntimeError(f"input, {case}: {row['error']}")
+    for case, row in _measured_alone("input", quick).items():
         name, _, what = case.partition(" ")
         found.setdefault(name, {})[what] = row["per_second"]
     for speeds in found.values():
@@ -186,13 +196,10 @@ def _measure_input(quick: bool) -> dict[str, Any]:
 
 def _measure_masks(quick: bool) -> dict[str, Any]:
     """Measures training steps of the finder and the filler, pairs per second."""
-    found: dict[str, Any] = {}
-    for case, rows in _measured({"masks": ("masks", "-")}, quick).items():
-        row = rows["masks"]
-        if "error" in row:
-            raise RuntimeError(f"masks, {case}: {row['error']}")
-        found[case] = {"pairs_per_second": row["per_second"], **row["sizes"]}
-    return found
+    return {
+        case: {"pairs_per_second": row["per_second"], **row["sizes"]}
+        for case, row in _measured_alone("masks", quick).items()
+    }
 
 
 # Of a dry run: pairs of all splits, their side and those of a step.

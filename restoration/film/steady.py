@@ -59,7 +59,7 @@ class Step:
 
 
 # Of the first frame.
-STILL = Step((0.0,) * (_BLOCKS[0] * _BLOCKS[1]), (0.0,) * (_BLOCKS[0] * _BLOCKS[1]))
+STILL = Step(*[(0.0,) * math.prod(_BLOCKS)] * 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +88,7 @@ def small(grey: np.ndarray) -> np.ndarray:
 
 def _means(plane: np.ndarray) -> np.ndarray:
     """Returns the means of the blocks, (down, across)."""
-    return cv2.resize(
-        plane.astype(np.float32), _BLOCKS[::-1], interpolation=cv2.INTER_AREA
-    )
-
-
-def _spread(blocks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Returns a value of each block for each of its pixels."""
-    return cv2.resize(blocks, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(plane, _BLOCKS[::-1], interpolation=cv2.INTER_AREA)
 
 
 def measure(before: np.ndarray, after: np.ndarray, black: int) -> Step:
@@ -105,8 +98,13 @@ def measure(before: np.ndarray, after: np.ndarray, black: int) -> Step:
       before: uint8 (height, width).
       after: the next frame.
       black: the level of black, of 255.
+
+    Returns:
+      The step; `STILL` for frames too small to be measured.
     """
-    shape, width = before.shape, before.shape[1]
+    width = before.shape[1]
+    if min(before.shape) < motion.LEAST_SIDE:
+        return STILL
     held = before.astype(np.float32) - black
     arrived = after.astype(np.float32) - black
     across, down = (
@@ -116,7 +114,9 @@ def measure(before: np.ndarray, after: np.ndarray, black: int) -> Step:
         [_block_medians(part) for part in cv2.split(motion.flow(before, after))]
     )
     for _ in range(_REFINED):
-        seen = motion.warped(arrived, _spread(shift, shape))
+        size = before.shape[::-1]
+        field = cv2.resize(shift, size, interpolation=cv2.INTER_NEAREST)
+        seen = motion.warped(arrived, field)
         gain = _gain(held, seen, 235 - black)
         apart = held - seen / np.float32(gain)
         # Dirt, and what moves in a block, are left out.
@@ -137,11 +137,11 @@ def measure(before: np.ndarray, after: np.ndarray, black: int) -> Step:
 
 def _block_medians(plane: np.ndarray) -> np.ndarray:
     """Returns the medians of the blocks, (down, across)."""
-    parts = [np.array_split(rows, _BLOCKS[1], 1) for rows in np.array_split(
-        plane[::2, ::2], _BLOCKS[0]
-    )]  # fmt: skip
     return np.float32(
-        [[np.median(part) if part.size else 0 for part in row] for row in parts]
+        [
+            [np.median(part) for part in np.array_split(rows, _BLOCKS[1], axis=1)]
+            for rows in np.array_split(plane[::2, ::2], _BLOCKS[0])
+        ]
     )
 
 

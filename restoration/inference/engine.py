@@ -197,9 +197,14 @@ class Engine:
     grader: Any = None
     gated: bool = False
 
-    def prepare(self, size: tuple[int, int]) -> None:
-        """Begins to compile all networks for a picture of a size, each in a thread."""
-        for network in (self.finder, self.filler, self.network):
+    def prepare(self, size: tuple[int, int], *, find: bool) -> None:
+        """Begins to compile what fills, restores and, if asked for, finds.
+
+        Args:
+          size: the picture's height and width.
+          find: whether the finder will be used.
+        """
+        for network in (self.finder if find else None, self.filler, self.network):
             if network:
                 network.prepare(size)
 

@@ -314,12 +314,12 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     ) -> over_time.Found:
         inputs = over_time.finder_input(still, references)
         height, width = inputs.shape[:2]
-        rows = max(model.stride, _STRIP // width // model.stride * model.stride)
+        step = max(model.stride, _STRIP // width // model.stride * model.stride)
         parts = []
-        for start in range(0, height, rows):
-            low, high = max(0, start - _BEYOND), min(height, start + rows + _BEYOND)
+        for start in range(0, height, step):
+            low, high = max(0, start - _BEYOND), min(height, start + step + _BEYOND)
             seen = outputs(inputs[low:high])
-            parts.append(seen[start - low : start - low + min(rows, height - start)])
+            parts.append(seen[start - low : start - low + min(step, height - start)])
         found = np.concatenate(parts)
         logit, *preferred = cv2.split(found)
         mask = logit > limit

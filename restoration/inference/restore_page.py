@@ -248,7 +248,7 @@ def restore_page(
     """
     size = (page.height, page.width)
     if how.strength and (how.blind or given.damage or given.infrared):
-        restorer.prepare(size)
+        restorer.prepare(size, find=how.blind)
     # Where a mask divides a picture, its parts would be of two grades.
     divided = given.keep is not None or how.only_damage
     grader = None if divided else restorer.grader

@@ -85,7 +85,6 @@ class Finder(nn.Module):
     source: ClassVar[str] = "EfficientNet-Lite0 to a mask"
     stride: ClassVar[int] = 32
     halo: ClassVar[int] = 480
-    layers: ClassVar[int] = 60
 
     calibrating: bool = False
     random_encoder: bool = False
@@ -100,9 +99,10 @@ class Finder(nn.Module):
         Args:
           images: float (batch, height, width, 3) in [0, 1], any height and
             width (padded by reflection to multiples of 32 and cropped back).
-          window: in training, (row, column, side), multiples of 16, of the part that
-            is computed at full size; images' sides are multiples of 32 then. Row and
-            column may be traced.
+          window: in training, (row, column, side) of the part that is computed at
+            full size, multiples of 4, the side of 16; images' sides are multiples of
+            32 then. Row and column may be traced. The encoder of the full size begins
+            anew at the window's corner.
 
         Returns:
           float32 (batch, height, width, 1): logits, above 0 where damage is more
