@@ -2,7 +2,9 @@
 
     python -m experiments.benchmark data --data_dir=FOLDER
     python -m experiments.benchmark cpu
+    python -m experiments.benchmark start
     python -m experiments.benchmark restore
+    python -m experiments.benchmark growth
     python -m experiments.benchmark gpu --minutes=9
     python -m experiments.benchmark damage
     python -m experiments.benchmark film --data_dir=FOLDER
@@ -39,8 +41,10 @@ with epy.lazy_imports():
         damage,
         film,
         gpu,
+        growth,
         layers,
         restore,
+        start,
     )
     from restoration import clean, degrade, prepare
     from restoration.data import pairs, sources
@@ -61,7 +65,8 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu, layers, restore, gpu, damage or film",
+        help="what to measure: data, cpu, layers, start, restore, growth, gpu, damage "
+        "or film",
         positional=True,
     )
     data_dir: str = config.option(
@@ -428,6 +433,10 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "data": measure_data,
     "cpu": lambda options: benchmark_cpu.measure(options.quick),
     "layers": lambda options: layers.measure(options.quick),
+    "start": lambda options: start.measure(options.quick),
+    "growth": lambda options: growth.measure(
+        options.quick, pathlib.Path(_out(options))
+    ),
     "restore": lambda options: restore.measure(
         options.quick, options.model, _measured_models(options)
     ),

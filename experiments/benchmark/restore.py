@@ -1,13 +1,11 @@
-"""Measures `restore`: speed compared with Keras, memory by image size, start-up time.
+"""Measures `restore`: speed compared with Keras, memory by image size.
 
 python -m experiments.benchmark restore
 """
 
 import math
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ import pyvips
 import skimage
 from etils import epy
 
+from experiments.benchmark import start
 from restoration.devices import backend
 
 with epy.lazy_imports():
@@ -32,17 +31,6 @@ _SIZES, _QUICK_SIZES = (25, 100, 400), (1, 4)
 
 # Pixels of the tiles for the speed measurement, and number of repetitions.
 _PIXELS, _QUICK_PIXELS, _REPEATS = 2_400_000, 150_000, 5
-
-# Runs a command from a small process, since a command's peak memory includes the
-# process that started it.
-_WAIT = """
-import os, sys
-quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
-_, status, usage = os.wait4(child, 0)
-print(usage.ru_maxrss)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 def _photograph() -> pyvips.Image:
@@ -58,20 +46,6 @@ def _large_tiff(path: pathlib.Path, megapixels: int) -> None:
     image.replicate(across, down).crop(0, 0, side, side).tiffsave(str(path))
 
 
-def _run(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
-    """Runs a command; returns seconds and the peak of its memory in bytes."""
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", _WAIT, *command],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    seconds = time.monotonic() - start
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-500:]}")
-    # Linux counts in KiB, macOS in bytes.
-    return seconds, int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
-
-
 def _restore_command(
     source: pathlib.Path, target: pathlib.Path, model: str
 ) -> list[str]:
@@ -79,22 +53,6 @@ def _restore_command(
         sys.executable, "-m", "restoration.restore", "-i", str(source), "-o",
         str(target), "-n", model, "--overwrite", "--device=cpu",
     ]  # fmt: skip
-
-
-def _environment(cache: pathlib.Path) -> dict[str, str]:
-    """Returns the environment with an empty or kept cache of compiled programs."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-    return kept | {"XDG_CACHE_HOME": str(cache)}
-
-
-def measure_start(folder: pathlib.Path, model: str) -> dict[str, float]:
-    """Returns seconds from a command to its small result: cache empty, and kept."""
-    small = folder / "small.png"
-    _photograph().crop(0, 0, 128, 128).pngsave(str(small))
-    command = _restore_command(small, folder / "small", model)
-    environment = _environment(folder / "cache")
-    first, *others = (_run(command, environment)[0] for _ in range(4))
-    return {"first_seconds": first, "cached_seconds": statistics.median(others)}
 
 
 def measure_memory(
@@ -106,7 +64,7 @@ def measure_memory(
         source = folder / f"{megapixels}.tif"
         _large_tiff(source, megapixels)
         command = _restore_command(source, folder / "large", model)
-        seconds, peak = _run(command, _environment(folder / "cache"))
+        seconds, peak = start.run(command, start.environment(folder / "cache"))
         figures.append(
             {
                 "megapixels": megapixels,
@@ -188,7 +146,7 @@ def measure(
       before: results of other models, which are kept.
 
     Returns:
-      `models`: for each `speed` (tiles in memory), `start` and `memory` (the command).
+      `models`: for each `speed` (tiles in memory) and `memory` (the command).
     """
     backend.keep_freed_memory(large=False)  # as the command does, for Keras too
     sizes = _QUICK_SIZES if quick else _SIZES
@@ -197,7 +155,6 @@ def measure(
         with tempfile.TemporaryDirectory() as folder:
             work = pathlib.Path(folder)
             found[name] = {
-                "start": measure_start(work, name),
                 "memory": measure_memory(work, name, sizes),
                 "speed": measure_speed(name, _QUICK_PIXELS if quick else _PIXELS),
             }

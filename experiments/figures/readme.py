@@ -319,17 +319,15 @@ def restore_table() -> str:
     if not found:
         return "Not run yet: `python -m experiments.benchmark restore`.\n"
     lines = [
-        "| model | tiles, Mpx/s | Keras | first picture, s (again) "
-        "| TIFF of Mpx | Mpx/s | peak MB |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| model | tiles, Mpx/s | Keras | TIFF of Mpx | Mpx/s | peak MB |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for name, row in found["models"].items():
-        speed, start = row["speed"], row["start"]
+        speed = row["speed"]
         keras = speed.get("keras_megapixels_per_second")
         head = (
             f"{name} | {speed['megapixels_per_second']:.2f} "
-            f"| {f'{keras:.2f}' if keras else '–'} "
-            f"| {start['first_seconds']:.1f} ({start['cached_seconds']:.1f})"
+            f"| {f'{keras:.2f}' if keras else '–'}"
         )
         for size in row["memory"]:
             lines.append(
@@ -337,12 +335,62 @@ def restore_table() -> str:
                 f"| {size['megapixels_per_second']:.2f} "
                 f"| {size['peak_bytes'] / 1e6:,.0f} |"
             )
-            head = " | | | "
+            head = " | | "
     machine = found["machine"]
     note = (
         f"{machine['cores']} cores ({machine['processor']}). Tiles: the network alone "
         "on the tiles that `restore` computes; Keras: `predict` of the same network "
         "on the same tiles. TIFF: the whole command, file to file."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def start_table() -> str:
+    """Returns the results of `experiments.benchmark start` as Markdown."""
+    found = _measured("start")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark start`.\n"
+    first, again = found["first"], found["again"]
+    lines = ["| seconds | programs compiled anew | programs on disk |", "|---|--:|--:|"]
+
+    def row(name: str, *values: float) -> None:
+        lines.append(f"| {name} | {' | '.join(f'{v:.2f}' for v in values)} |")
+
+    row("`restoration restore photo.jpg`, whole", first["seconds"], again["seconds"])
+    row("Python and imports", *2 * [found["imports_seconds"]])
+    for event in dict.fromkeys((*first["events"], *again["events"])):
+        times = (part["events"].get(event, 0.0) for part in (first, again))
+        row(f"{event}, all threads", *times)
+    row("one more picture", *2 * [found["picture_seconds"]])
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}), "
+        f"JAX {machine['packages']['jax']}, Python {machine['packages']['python']}: a "
+        "photograph of 0.5 megapixels found, filled, restored and graded. Threads "
+        "compile beside each other, so that their seconds are more than what passes; "
+        f"compiling holds loading. `restoration --help`: {found['help_seconds']:.2f} s."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def growth_table() -> str:
+    """Returns the results of `experiments.benchmark growth` as Markdown."""
+    found = _measured("growth")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark growth`.\n"
+    lines = ["| | seconds | each, s | peak MB |", "|---|--:|--:|--:|"]
+    for kind, name in (("pictures", "pictures"), ("frames", "frames of a film")):
+        for count, row in found[kind].items():
+            each, peak = row["seconds"] / int(count), row["peak_bytes"] / 1e6
+            lines.append(
+                f"| {int(count):,} {name} | {row['seconds']:.1f} | {each:.3f} "
+                f"| {peak:,.0f} |"
+            )
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}). Pictures of 0.5 "
+        "megapixels, frames of 256×192; the whole command, file to file, programs on "
+        "disk."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -440,6 +488,8 @@ BLOCKS = {
     "cpu": cpu_table,
     "layers": layers_table,
     "restore": restore_table,
+    "start": start_table,
+    "growth": growth_table,
     "damage": damage_table,
     "film": film_table,
     "models": models_table,
