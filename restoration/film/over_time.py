@@ -79,10 +79,13 @@ class Found:
       mask: bool (height, width).
       weights: float32 (height, width, references), how much of each reference fills a
         pixel; they add to 1.
+      share: float32 (height, width) in [0, 1], how much of a masked pixel is filled;
+        None for all of it.
     """
 
     mask: np.ndarray
     weights: np.ndarray
+    share: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,6 +273,9 @@ def filled(
             left = sum(share**2 for share in shares.values())
             lost = np.sqrt(np.maximum(1 - left, 0))
             total += grain[rows, columns] * lost
+        if found.share is not None:
+            own = plane[rows, columns].astype(np.float32)
+            total = own + (total - own) * found.share[down, across]
         result = plane.copy()
         result[rows, columns] = np.clip(total + 0.5, 0, layout.top)
         results.append(result)
@@ -301,6 +307,14 @@ def grain_of(
     apart = np.roll(apart, tuple(shift), (0, 1))
     # The mean of two references has half of the grain's variance itself.
     return apart * np.float32((1 << (layout.bits - 8)) / np.sqrt(1.5))
+
+
+def with_given(found: Found, given: np.ndarray) -> Found:
+    """Returns what was found and what the user marked, the latter filled wholly."""
+    share = found.share
+    if share is not None:
+        share = np.where(given, np.float32(1), share)
+    return dataclasses.replace(found, mask=found.mask | given, share=share)
 
 
 def first_pass(
@@ -389,7 +403,7 @@ def second_pass(
         references = _seen(current, _others(before, after, wanted))
         found = find(still, references)
         if still.given is not None:
-            found = dataclasses.replace(found, mask=found.mask | still.given)
+            found = with_given(found, still.given)
         added = grain_of(still, references, found.mask, layout) if grain else None
         references = tuple(
             dataclasses.replace(

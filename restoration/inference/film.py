@@ -56,7 +56,11 @@ _CONTEXT = 2 * over_time.REACH
 _STRIP, _BEYOND = 1_500_000, 96
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
-_VERSION = 2
+_VERSION = 3
+
+# Above the limit that marks damage, logits over which a pixel is filled ever more:
+# where it is unsure, the frame itself is part of the fill.
+_UNSURE = 3.0
 
 # The least share of a reference before the network prefers one, and how far it may: e
 # to the power of it.
@@ -300,8 +304,8 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     """
     model = film_finder.FilmFinder()
     compute = jax.jit(model.apply)
-    # The logit above which something is damage: from 3 at 0 to -5 at 1.
-    limit = 8 * (0.5 - sensitivity) - 1
+    # The logit above which something is damage: from 2 at 0 to -6 at 1.
+    limit = 8 * (0.5 - sensitivity) - 2
 
     def outputs(inputs: np.ndarray) -> np.ndarray:
         height, width = inputs.shape[:2]
@@ -328,7 +332,8 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
             (one + _LEAST_TRUST) * np.exp(np.clip(more, -_MOST, _MOST))
             for one, more in zip(trusted, preferred, strict=True)
         ]
-        return over_time.Found(mask, cv2.merge(over_time.shares(weights)))
+        share = np.clip((logit - limit) / _UNSURE, 0.0, 1.0)
+        return over_time.Found(mask, cv2.merge(over_time.shares(weights)), share)
 
     return find
 

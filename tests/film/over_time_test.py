@@ -1,6 +1,7 @@
 """Dirt found and filled over time: what is dirt goes, what moves stays."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -140,6 +141,44 @@ def test_what_the_user_marks_is_filled_whatever_the_finder_says():
     alone = restored(iter([dataclasses.replace(frames[2], number=0)]))
     np.testing.assert_array_equal(alone[0].mask, given)
     assert (alone[0].planes[0] != frames[2].planes[0]).any()
+
+
+def test_a_finder_that_is_unsure_fills_in_part():
+    clean = film_files.moving(5)
+    given = np.zeros(film_files.SIZE, bool)
+    given[30:33, 50:60] = True
+    part = np.zeros(film_files.SIZE, np.float32)
+    part[40:60] = np.linspace(0, 1, 20, dtype=np.float32)[:, None]
+
+    def find(still, references, share=None):
+        mask = np.zeros(still.grey.shape, bool)
+        mask[40:60] = True
+        weights = over_time.trust(still.grey, references, mask)
+        return over_time.Found(mask, cv2.merge(weights), share)
+
+    def frames():
+        worn = clean.copy()
+        worn[2, 40:60] = 255 - worn[2, 40:60]
+        for still in as_stills(worn):
+            yield dataclasses.replace(still, given=given if still.number == 2 else None)
+
+    def middle(share):
+        passed = [
+            over_time.Passed(
+                s, s.planes, s.grey, motion.smoothed(s.grey), given & False
+            )
+            for s in frames()
+        ]
+        finder = functools.partial(find, share=share)
+        return list(over_time.second_pass(passed, LAYOUT, finder, grain=False))[2]
+
+    whole, some = middle(None), middle(part)
+    own = list(frames())[2].planes[0].astype(float)
+    wanted = own + (whole.planes[0] - own) * np.where(given, 1, part)
+    np.testing.assert_allclose(some.planes[0], wanted, atol=1.01)
+    # What the user marked is filled wholly, and the mask is the same.
+    np.testing.assert_array_equal(some.planes[0][given], whole.planes[0][given])
+    np.testing.assert_array_equal(some.mask, whole.mask)
 
 
 def test_filled_places_have_the_grain_of_the_frame():
