@@ -37,6 +37,9 @@ _SCALES = (0.35, 1.3)
 # Below this side a crop gets as much as one of this side.
 _LEAST_SIDE = 256
 
+# Share of the scanned dirt that much of the picture shows through.
+_TRANSLUCENT = 0.35
+
 # A change that is smaller, in white, is not or hardly seen.
 _SEEN = 0.04
 
@@ -197,7 +200,8 @@ def _lay_scanned(
             if found is None:
                 continue
             rows, columns, part = found
-            opaque = rng.uniform(0.35, 0.8) if kind == "stain" else rng.uniform(0.7, 1)
+            thin = kind == "stain" or rng.random() < _TRANSLUCENT
+            opaque = rng.uniform(0.3, 0.8) if thin else rng.uniform(0.7, 1)
             opacity = np.minimum(part * np.float32(rng.uniform(0.6, 1.3) / 255), 1)
             layers.lay((rows, columns), opacity * np.float32(opaque),
                        _color(rng, bright))  # fmt: skip
@@ -395,7 +399,7 @@ def draw_pair(
 
     layers = _Layers(size)
     if not hard and rng.random() >= recipe.clean_share:
-        severity = rng.choice([0.5, 1.0, 2.0], p=[0.32, 0.34, 0.34])
+        severity = rng.choice([0.25, 0.5, 1.0, 2.0], p=[0.2, 0.3, 0.25, 0.25])
         drawn = bool(material.drawn) and rng.random() < recipe.drawn_share
         if not drawn or rng.random() < 0.5:
             _lay_scanned(rng, layers, material, severity)
@@ -425,11 +429,7 @@ def draw_pair(
     red, green, blue = cv2.split(cv2.absdiff(damaged, whole))
     change = cv2.max(cv2.max(red, green), blue)
 
-    grain = rng.standard_normal((size, size), np.float32)
-    if rng.random() < 0.7:
-        grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 0.9))
-    grain *= np.float32(rng.uniform(0, 0.04) / (grain.std() + 1e-6))
-    damaged = _to_uint8(damaged + _three(grain))
+    damaged = _to_uint8(damaged + _grain(rng, damaged))
     if rng.random() < (0.8 if toned else 0.2):
         how = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))]
         coded = cv2.imencode(".jpg", damaged[..., ::-1], how)[1]
@@ -443,6 +443,22 @@ def draw_pair(
     if recipe.fills:
         pair["given"] = _to_uint8(_given(rng, opacity))[..., None]
     return pair
+
+
+def _grain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Returns grain for an image, some of it in color, often less at either end."""
+    size = image.shape[0]
+    grain = _three(rng.standard_normal((size, size), np.float32))
+    if rng.random() < 0.5:
+        own = rng.standard_normal((size, size, 3), np.float32)
+        grain = cv2.addWeighted(grain, 1, own, rng.uniform(0, 0.7), 0)
+    if rng.random() < 0.7:
+        grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 0.9))
+    grain *= np.float32(rng.uniform(0, 0.04) / (grain.std() + 1e-6))
+    if rng.random() < 0.5:
+        luma = _three(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        grain *= 0.4 + 2.4 * np.clip(luma * (1 - luma), 0, 0.25)
+    return grain
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
