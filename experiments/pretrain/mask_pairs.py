@@ -58,6 +58,7 @@ class Recipe(NamedTuple):
       toned_share: of the pairs that are faded and tinted.
       soft_share: of the pairs that are blurred, damage and all.
       unsharp_share: of the pairs whose picture is blurred below the damage.
+      rods_share: of the pairs with posts, canes, cables or railings that belong there.
       joined_share: of the pairs whose picture ends at a straight line, where another
         begins or a print's border.
       holes_share: of the damaged pairs with opaque strokes too, some of them wide.
@@ -73,6 +74,7 @@ class Recipe(NamedTuple):
     toned_share: float = 0.4
     soft_share: float = 0.4
     unsharp_share: float = 0.25
+    rods_share: float = 0.15
     joined_share: float = 0.2
     holes_share: float = 0.0
     fills: bool = False
@@ -350,6 +352,51 @@ def _join(
     return image * (1 - share) + other * share
 
 
+def _with_rods(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Returns a picture with straight things that belong there: posts, canes, railings.
+
+    Unlike a running scratch they are as wide as things are, have ends or stand beside
+    each other, and hide what is behind them wholly.
+    """
+    size = image.shape[0]
+    turned = rng.choice([0.0, 90.0, rng.uniform(0, 180)], p=[0.65, 0.15, 0.2])
+    angle = np.deg2rad(turned + rng.normal(0, 4))
+    along = np.array([np.sin(angle), np.cos(angle)])
+    across = np.array([along[1], -along[0]])
+    wide = float(np.exp(rng.uniform(np.log(1.5), np.log(10))))
+    length = rng.uniform(0.15, 1.3) * size
+    start = rng.uniform(-0.1, 1.0, 2) * size - along * length * rng.uniform(0, 0.5)
+    taper, count, apart = rng.uniform(0.5, 1.0), 1, 0.0
+    if rng.random() < 0.4:  # a railing
+        count, apart = int(rng.integers(3, 16)), wide * rng.uniform(2.5, 10)
+    elif rng.random() < 0.4:  # some posts
+        count, apart = int(rng.integers(2, 5)), rng.uniform(0.1, 0.4) * size
+    cover = np.zeros((size, size), np.uint8)
+
+    def drawn(one: np.ndarray, other: np.ndarray, at_one: float, at_other: float):
+        side = np.array([(other - one)[1], -(other - one)[0]])
+        side = side / (np.linalg.norm(side) + 1e-6) / 2
+        corners = [one - side * at_one, one + side * at_one,
+                   other + side * at_other, other - side * at_other]  # fmt: skip
+        cv2.fillPoly(cover, [np.int32(np.array(corners) * 16)], 255, cv2.LINE_AA, 4)
+
+    for number in range(count):
+        top = start + across * apart * number + rng.normal(0, 0.02, 2) * apart
+        drawn(top, top + along * length, wide, wide * taper)
+    if count > 2 and rng.random() < 0.6:  # its rail
+        end = start + across * apart * (count - 1)
+        drawn(start - across * wide, end + across * wide, 1.5 * wide, 1.5 * wide)
+    opacity = cv2.GaussianBlur(cover.astype(np.float32) / 255, (0, 0), 0.6)
+    tone = rng.choice([rng.uniform(0, 0.25), rng.uniform(0.65, 1), rng.uniform(0, 1)],
+                      p=[0.55, 0.3, 0.15])  # fmt: skip
+    color = tone * np.float32([1, rng.uniform(0.85, 1), rng.uniform(0.7, 1)])
+    # One side lies in the light.
+    light = cv2.GaussianBlur(opacity, (0, 0), max(0.8, wide / 3))
+    shade = 1 + rng.uniform(0, 2) * cv2.Sobel(light, cv2.CV_32F, 1, 0)
+    painted = np.clip(_three(shade) * color, 0, 1)
+    return image * (1 - _three(opacity)) + painted * _three(opacity)
+
+
 def _tone(rng: np.random.Generator) -> Any:
     """Returns a function that fades and tints images, always alike."""
     saturation, gamma = rng.uniform(0, 0.9), rng.uniform(0.8, 1.25)
@@ -392,6 +439,8 @@ def draw_pair(
         paper = rng.random() < 0.5
         other = None if paper else _crop(rng, material, recipe, False)
         image = _join(rng, image, other)
+    if rng.random() < recipe.rods_share:
+        image = _with_rods(rng, image)
     if rng.random() < recipe.grey_share:
         image = _three(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     if rng.random() < recipe.unsharp_share:
