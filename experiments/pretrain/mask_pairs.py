@@ -389,7 +389,7 @@ def _with_rods(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     opacity = cv2.GaussianBlur(cover.astype(np.float32) / 255, (0, 0), 0.6)
     tone = rng.choice([rng.uniform(0, 0.25), rng.uniform(0.65, 1), rng.uniform(0, 1)],
                       p=[0.55, 0.3, 0.15])  # fmt: skip
-    color = tone * np.float32([1, rng.uniform(0.85, 1), rng.uniform(0.7, 1)])
+    color = np.float32([tone, tone * rng.uniform(0.85, 1), tone * rng.uniform(0.7, 1)])
     # One side lies in the light.
     light = cv2.GaussianBlur(opacity, (0, 0), max(0.8, wide / 3))
     shade = 1 + rng.uniform(0, 2) * cv2.Sobel(light, cv2.CV_32F, 1, 0)
