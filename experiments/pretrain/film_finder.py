@@ -96,6 +96,10 @@ class FinderOptions(train_config.RunConfig):
             raise errors.InputError(
                 f"--image_size={self.image_size}: must be a multiple of 8, at least 32"
             )
+        if self.start != "random" and not self.start.endswith(".safetensors"):
+            raise errors.InputError(
+                f"--start={self.start}: give a .safetensors file, or random"
+            )
 
 
 def load(
@@ -345,16 +349,35 @@ def make_feed(
 
 
 def make_task(options: FinderOptions) -> "run.Task":
-    """Returns what is trained."""
+    """Returns what is trained, and what it begins with.
+
+    Raises:
+      InputError: where `--start` names weights of another network.
+    """
     model = film_finder.FilmFinder()
     blank = jnp.zeros((1, 32, 32, film_finder.CHANNELS))
     initial = jax.jit(model.init)(jax.random.key(options.seed), blank)
+    if options.start != "random":
+        name, initial = pretrained.load(options.start)
+        if name != film_finder.NAME:
+            raise errors.InputError(
+                f"--start={options.start}: weights of {name}, not of {film_finder.NAME}"
+            )
+        initial = jax.tree.map(jnp.asarray, initial)
     return run.Task(model, film_loss, initial)
+
+
+def _describe_start(options: FinderOptions) -> dict[str, Any]:
+    """Returns what a run begins with, for the card."""
+    if options.start == "random":
+        return {}
+    return pretrain.describe_weights(pathlib.Path(options.start))
 
 
 def export(
     options: FinderOptions,
     described: Mapping[str, Any],
+    began: Mapping[str, Any],
     *,
     step: int,
     parameters: Any,
@@ -365,6 +388,7 @@ def export(
     Args:
       options: of the run.
       described: see `load`.
+      began: what the run began with; empty for random weights.
       step: number of steps done.
       parameters: the averaged weights.
       figures: what was measured of them.
@@ -388,6 +412,7 @@ def export(
             options, "experiments.pretrain.film_finder", _GENERAL
         ),
         "limits": _LIMITS,
+        **({"began with": dict(began)} if began else {}),
     }
     path, parameters = weights_file(options), jax.device_get(parameters)
     pretrained.save(path, film_finder.NAME, parameters, card, dtype=np.float16)
@@ -415,8 +440,10 @@ def train(options: FinderOptions) -> "run.Result":
     cv2.setNumThreads(1)
     training, measured, described = load(options)
     source = make_feed(options, training, measured, described)
-    write = functools.partial(export, options, described)
-    return pretrain.train_and_export(options, source, make_task(options), write)
+    task = make_task(options)
+    began = pretrain.note_start(options.workdir, lambda: _describe_start(options))
+    write = functools.partial(export, options, described, began)
+    return pretrain.train_and_export(options, source, task, write)
 
 
 def main(options: FinderOptions) -> None:

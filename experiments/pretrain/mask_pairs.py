@@ -37,6 +37,9 @@ _SCALES = (0.35, 1.3)
 # Below this side a crop gets as much as one of this side.
 _LEAST_SIDE = 256
 
+# Share of the scanned dirt that much of the picture shows through.
+_TRANSLUCENT = 0.35
+
 # A change that is smaller, in white, is not or hardly seen.
 _SEEN = 0.04
 
@@ -55,6 +58,7 @@ class Recipe(NamedTuple):
       toned_share: of the pairs that are faded and tinted.
       soft_share: of the pairs that are blurred, damage and all.
       unsharp_share: of the pairs whose picture is blurred below the damage.
+      rods_share: of the pairs with posts, canes, cables or railings that belong there.
       joined_share: of the pairs whose picture ends at a straight line, where another
         begins or a print's border.
       holes_share: of the damaged pairs with opaque strokes too, some of them wide.
@@ -70,6 +74,7 @@ class Recipe(NamedTuple):
     toned_share: float = 0.4
     soft_share: float = 0.4
     unsharp_share: float = 0.25
+    rods_share: float = 0.15
     joined_share: float = 0.2
     holes_share: float = 0.0
     fills: bool = False
@@ -197,7 +202,8 @@ def _lay_scanned(
             if found is None:
                 continue
             rows, columns, part = found
-            opaque = rng.uniform(0.35, 0.8) if kind == "stain" else rng.uniform(0.7, 1)
+            thin = kind == "stain" or rng.random() < _TRANSLUCENT
+            opaque = rng.uniform(0.3, 0.8) if thin else rng.uniform(0.7, 1)
             opacity = np.minimum(part * np.float32(rng.uniform(0.6, 1.3) / 255), 1)
             layers.lay((rows, columns), opacity * np.float32(opaque),
                        _color(rng, bright))  # fmt: skip
@@ -346,6 +352,51 @@ def _join(
     return image * (1 - share) + other * share
 
 
+def _with_rods(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Returns a picture with straight things that belong there: posts, canes, railings.
+
+    Unlike a running scratch they are as wide as things are, have ends or stand beside
+    each other, and hide what is behind them wholly.
+    """
+    size = image.shape[0]
+    turned = rng.choice([0.0, 90.0, rng.uniform(0, 180)], p=[0.65, 0.15, 0.2])
+    angle = np.deg2rad(turned + rng.normal(0, 4))
+    along = np.array([np.sin(angle), np.cos(angle)])
+    across = np.array([along[1], -along[0]])
+    wide = float(np.exp(rng.uniform(np.log(1.5), np.log(10))))
+    length = rng.uniform(0.15, 1.3) * size
+    start = rng.uniform(-0.1, 1.0, 2) * size - along * length * rng.uniform(0, 0.5)
+    taper, count, apart = rng.uniform(0.5, 1.0), 1, 0.0
+    if rng.random() < 0.4:  # a railing
+        count, apart = int(rng.integers(3, 16)), wide * rng.uniform(2.5, 10)
+    elif rng.random() < 0.4:  # some posts
+        count, apart = int(rng.integers(2, 5)), rng.uniform(0.1, 0.4) * size
+    cover = np.zeros((size, size), np.uint8)
+
+    def drawn(one: np.ndarray, other: np.ndarray, at_one: float, at_other: float):
+        side = np.array([(other - one)[1], -(other - one)[0]])
+        side = side / (np.linalg.norm(side) + 1e-6) / 2
+        corners = [one - side * at_one, one + side * at_one,
+                   other + side * at_other, other - side * at_other]  # fmt: skip
+        cv2.fillPoly(cover, [np.int32(np.array(corners) * 16)], 255, cv2.LINE_AA, 4)
+
+    for number in range(count):
+        top = start + across * apart * number + rng.normal(0, 0.02, 2) * apart
+        drawn(top, top + along * length, wide, wide * taper)
+    if count > 2 and rng.random() < 0.6:  # its rail
+        end = start + across * apart * (count - 1)
+        drawn(start - across * wide, end + across * wide, 1.5 * wide, 1.5 * wide)
+    opacity = cv2.GaussianBlur(cover.astype(np.float32) / 255, (0, 0), 0.6)
+    tone = rng.choice([rng.uniform(0, 0.25), rng.uniform(0.65, 1), rng.uniform(0, 1)],
+                      p=[0.55, 0.3, 0.15])  # fmt: skip
+    color = np.float32([tone, tone * rng.uniform(0.85, 1), tone * rng.uniform(0.7, 1)])
+    # One side lies in the light.
+    light = cv2.GaussianBlur(opacity, (0, 0), max(0.8, wide / 3))
+    shade = 1 + rng.uniform(0, 2) * cv2.Sobel(light, cv2.CV_32F, 1, 0)
+    painted = np.clip(_three(shade) * color, 0, 1)
+    return image * (1 - _three(opacity)) + painted * _three(opacity)
+
+
 def _tone(rng: np.random.Generator) -> Any:
     """Returns a function that fades and tints images, always alike."""
     saturation, gamma = rng.uniform(0, 0.9), rng.uniform(0.8, 1.25)
@@ -388,6 +439,8 @@ def draw_pair(
         paper = rng.random() < 0.5
         other = None if paper else _crop(rng, material, recipe, False)
         image = _join(rng, image, other)
+    if rng.random() < recipe.rods_share:
+        image = _with_rods(rng, image)
     if rng.random() < recipe.grey_share:
         image = _three(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     if rng.random() < recipe.unsharp_share:
@@ -395,7 +448,7 @@ def draw_pair(
 
     layers = _Layers(size)
     if not hard and rng.random() >= recipe.clean_share:
-        severity = rng.choice([0.5, 1.0, 2.0], p=[0.32, 0.34, 0.34])
+        severity = rng.choice([0.25, 0.5, 1.0, 2.0], p=[0.2, 0.3, 0.25, 0.25])
         drawn = bool(material.drawn) and rng.random() < recipe.drawn_share
         if not drawn or rng.random() < 0.5:
             _lay_scanned(rng, layers, material, severity)
@@ -425,11 +478,7 @@ def draw_pair(
     red, green, blue = cv2.split(cv2.absdiff(damaged, whole))
     change = cv2.max(cv2.max(red, green), blue)
 
-    grain = rng.standard_normal((size, size), np.float32)
-    if rng.random() < 0.7:
-        grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 0.9))
-    grain *= np.float32(rng.uniform(0, 0.04) / (grain.std() + 1e-6))
-    damaged = _to_uint8(damaged + _three(grain))
+    damaged = _to_uint8(damaged + _grain(rng, damaged))
     if rng.random() < (0.8 if toned else 0.2):
         how = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))]
         coded = cv2.imencode(".jpg", damaged[..., ::-1], how)[1]
@@ -443,6 +492,22 @@ def draw_pair(
     if recipe.fills:
         pair["given"] = _to_uint8(_given(rng, opacity))[..., None]
     return pair
+
+
+def _grain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Returns grain for an image, some of it in color, often less at either end."""
+    size = image.shape[0]
+    grain = _three(rng.standard_normal((size, size), np.float32))
+    if rng.random() < 0.5:
+        own = rng.standard_normal((size, size, 3), np.float32)
+        grain = cv2.addWeighted(grain, 1, own, rng.uniform(0, 0.7), 0)
+    if rng.random() < 0.7:
+        grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 0.9))
+    grain *= np.float32(rng.uniform(0, 0.04) / (grain.std() + 1e-6))
+    if rng.random() < 0.5:
+        luma = _three(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        grain *= 0.4 + 2.4 * np.clip(luma * (1 - luma), 0, 0.25)
+    return grain
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +61,21 @@ def test_a_batch_follows_from_its_step_alone(material, monkeypatch):
     assert given == drawn and len(given) == 18
 
 
+def test_a_run_begins_with_the_weights_that_it_is_given(tmp_path):
+    start = str(pretrained.FOLDER / "film_finder.safetensors")
+    task = film_finder.make_task(options_for(tmp_path, start=start))
+    _, shipped = pretrained.load(start)
+    for one, other in zip(
+        jax.tree.leaves(task.initial), jax.tree.leaves(shipped), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    filler = str(pretrained.FOLDER / "filler.safetensors")
+    with pytest.raises(errors.InputError, match="weights of filler, not of film_fi"):
+        film_finder.make_task(options_for(tmp_path, start=filler))
+    with pytest.raises(errors.InputError, match="safetensors file, or random"):
+        options_for(tmp_path, start="shipped")
+
+
 @pytest.mark.slow
 def test_a_run_in_parts_is_the_same_run(material, tmp_path, monkeypatch):
     monkeypatch.setattr(film_finder, "_CLIPS", 2)
@@ -71,7 +87,7 @@ def test_a_run_in_parts_is_the_same_run(material, tmp_path, monkeypatch):
             options,
             film_finder.make_feed(options, material, material, described),
             film_finder.make_task(options),
-            functools.partial(film_finder.export, options, described),
+            functools.partial(film_finder.export, options, described, {}),
         )
 
     whole, parts = (options_for(tmp_path / name) for name in ("whole", "parts"))
