@@ -333,7 +333,7 @@ def masks_table() -> str:
             speeds = network["pairs_per_second"][kind]
             cells = [f"{speeds[p]:.2f}" if p in speeds else "–" for p in programs]
             ratio = network["ratio_to_torch"].get(kind)
-            share = network["drawing_share"] if kind == masks.STEP else None
+            share = network.get("drawing_share") if kind == masks.STEP else None
             cells += ["–" if ratio is None else f"{ratio:.2f}"]
             cells += ["" if share is None else f"{100 * share:.1f} %"]
             lines.append(f"| {name}, {kind} | {' | '.join(cells)} |")
