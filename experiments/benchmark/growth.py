@@ -19,7 +19,7 @@ from typing import Any
 import av
 import numpy as np
 import skimage
-from PIL import Image
+from PIL import Image, ImageOps
 
 from experiments.benchmark import start
 from restoration.base import files
@@ -31,33 +31,39 @@ _FRAMES, _QUICK_FRAMES = (100, 1_000, 10_000), (10, 30)
 # Sides of a film's frames.
 _WIDTH, _HEIGHT = 256, 192
 
+# Films of other sizes: width, height and frames.
+_SIZES = ((720, 576, 200), (3840, 2160, 12))
+_QUICK_SIZES = ((96, 64, 8),)
+
 # Frames of a shot, and specks of a frame.
 _SHOT, _SPECKS = 60, 6
 
 
-def _shown(count: int) -> Iterator[np.ndarray]:
+def _shown(count: int, width: int, height: int) -> Iterator[np.ndarray]:
     """Yields frames that pan over photographs, with specks that last a frame each."""
     folder = pathlib.Path(skimage.__file__).parent / "data"
-    names = ("astronaut.png", "coffee.png", "chelsea.png")
-    scenes = [np.asarray(Image.open(folder / name).convert("L")) for name in names]
+    scenes = []
+    for name in ("astronaut.png", "coffee.png", "chelsea.png"):
+        picture = Image.open(folder / name).convert("L")
+        room = (width + _SHOT, height + _SHOT)
+        scenes.append(np.asarray(ImageOps.fit(picture, room)))
     rng = np.random.default_rng(0)
     for number in range(count):
         shot, turn = divmod(number, _SHOT)
         scene = scenes[shot % len(scenes)]
-        left, top = turn, min(turn // 2, scene.shape[0] - _HEIGHT)
-        frame = scene[top : top + _HEIGHT, left : left + _WIDTH].copy()
-        for row, column in rng.integers(8, (_HEIGHT - 8, _WIDTH - 8), (_SPECKS, 2)):
+        frame = scene[turn // 2 : turn // 2 + height, turn : turn + width].copy()
+        for row, column in rng.integers(8, (height - 8, width - 8), (_SPECKS, 2)):
             size = rng.integers(2, 5)
             frame[row : row + size, column : column + size] = rng.choice([10, 245])
         yield frame
 
 
-def film(path: pathlib.Path, count: int) -> None:
+def film(path: pathlib.Path, count: int, width: int, height: int) -> None:
     """Writes a film of so many frames."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=24)
-        stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "gray"
-        for frame in _shown(count):
+        stream.width, stream.height, stream.pix_fmt = width, height, "gray"
+        for frame in _shown(count, width, height):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
         out.mux(stream.encode())
 
@@ -70,13 +76,14 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
       out: the file of the results; what it holds of the same kind is kept.
 
     Returns:
-      "pictures" and "frames": for each count "seconds" and "peak_bytes".
+      "pictures" and "frames": for each count "seconds" and "peak_bytes"; "sizes": for
+      each width and height the same, and "frames".
     """
-    found: dict[str, Any] = {"pictures": {}, "frames": {}}
+    found: dict[str, Any] = {"pictures": {}, "frames": {}, "sizes": {}}
     if out.is_file():
         before = json.loads(out.read_text(encoding="utf-8"))
         if before.get("quick") == quick:
-            found = {name: before[name] for name in found}
+            found = {name: before.get(name, {}) for name in found}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         environment = start.environment(folder / "cache")
@@ -91,8 +98,8 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
             )  # fmt: skip
             return {"seconds": round(seconds, 2), "peak_bytes": peak}
 
-        def kept(kind: str, count: int, source: pathlib.Path) -> None:
-            found[kind][str(count)] = restored(source)
+        def kept(kind: str, name: str, source: pathlib.Path, **more: int) -> None:
+            found[kind][name] = restored(source) | more
             result = {"benchmark": "growth", "quick": quick} | found
             files.write_text(out, json.dumps(result, indent=1) + "\n")
 
@@ -105,13 +112,20 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
                 start.photograph(source / f"{number:03d}.jpg")
             if not found["pictures"]:
                 restored(source)  # compiles
-            kept("pictures", count, source)
+            kept("pictures", str(count), source)
         for count in _QUICK_FRAMES if quick else _FRAMES:
             if str(count) in found["frames"]:
                 continue
             source = folder / f"{count}.mkv"
-            film(source, count)
+            film(source, count, _WIDTH, _HEIGHT)
             if not found["frames"]:
                 restored(source)  # compiles
-            kept("frames", count, source)
+            kept("frames", str(count), source)
+        for width, height, count in _QUICK_SIZES if quick else _SIZES:
+            name = f"{width}×{height}"
+            if name in found["sizes"]:
+                continue
+            source = folder / f"{width}.mkv"
+            film(source, count, width, height)
+            kept("sizes", name, source, frames=count)
     return found

@@ -420,11 +420,17 @@ def growth_table() -> str:
                 f"| {int(count):,} {name} | {row['seconds']:.1f} | {each:.3f} "
                 f"| {peak:,.0f} |"
             )
+    for size, row in found["sizes"].items():
+        each, peak = row["seconds"] / row["frames"], row["peak_bytes"] / 1e6
+        lines.append(
+            f"| {row['frames']} frames of {size} | {row['seconds']:.1f} | {each:.3f} "
+            f"| {peak:,.0f} |"
+        )
     machine = found["machine"]
     note = (
         f"{machine['cores']} cores ({machine['processor']}). Pictures of 0.5 "
-        "megapixels, frames of 256×192; the whole command, file to file, programs on "
-        "disk."
+        "megapixels, frames of 256×192 where no size is named; the whole command, file "
+        "to file, start and all, programs on disk."
     )
     return "\n".join([*lines, "", note, ""])
 
