@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark data --data_dir=FOLDER
     python -m experiments.benchmark cpu
+    python -m experiments.benchmark masks
     python -m experiments.benchmark start
     python -m experiments.benchmark restore
     python -m experiments.benchmark growth
@@ -43,6 +44,7 @@ with epy.lazy_imports():
         gpu,
         growth,
         layers,
+        masks,
         restore,
         start,
     )
@@ -65,8 +67,8 @@ class BenchmarkOptions:
     """Options of `python -m experiments.benchmark`."""
 
     what: tuple[str, ...] = config.option(
-        help="what to measure: data, cpu, layers, start, restore, growth, gpu, damage "
-        "or film",
+        help="what to measure: data, cpu, layers, masks, start, restore, growth, gpu, "
+        "damage or film",
         positional=True,
     )
     data_dir: str = config.option(
@@ -433,6 +435,7 @@ _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "data": measure_data,
     "cpu": lambda options: benchmark_cpu.measure(options.quick),
     "layers": lambda options: layers.measure(options.quick),
+    "masks": lambda options: masks.measure(options.quick),
     "start": lambda options: start.measure(options.quick),
     "growth": lambda options: growth.measure(
         options.quick, pathlib.Path(_out(options))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from experiments.benchmark import masks
 from experiments.pretrain import ablations, quality
 from experiments.tables import findings, tables
 from experiments.transfer import reproduce, transfer_report
@@ -313,6 +314,39 @@ def layers_table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def masks_table() -> str:
+    """Returns the results of `experiments.benchmark masks` as Markdown."""
+    found = _measured("masks")
+    if not found:
+        return "Not run yet: `python -m experiments.benchmark masks`.\n"
+    programs = (masks.OURS, *masks.TORCH)
+    lines = [
+        f"| pairs/s | {' | '.join(programs)} | ours over the fastest "
+        "| drawing, of our step |",
+        "|---|" + (len(programs) + 2) * "--:|",
+    ]
+    sizes = []
+    for name, network in found["networks"].items():
+        side = network["side"]
+        sizes.append(f"{network['batch']} of {side}×{side} ({name})")
+        for kind in (masks.STEP, masks.FED):
+            speeds = network["pairs_per_second"][kind]
+            cells = [f"{speeds[p]:.2f}" if p in speeds else "–" for p in programs]
+            ratio = network["ratio_to_torch"].get(kind)
+            share = network.get("drawing_share") if kind == masks.STEP else None
+            cells += ["–" if ratio is None else f"{ratio:.2f}"]
+            cells += ["" if share is None else f"{100 * share:.1f} %"]
+            lines.append(f"| {name}, {kind} | {' | '.join(cells)} |")
+    machine = found["machine"]
+    note = (
+        f"{machine['cores']} cores ({machine['processor']}), "
+        f"JAX {machine['packages']['jax']}, PyTorch {found['torch']}; batches of "
+        f"{' and '.join(sizes)}, float32, medians of rounds in turn, each in a process "
+        "of its own. With drawing: a thread draws the next batch during a step."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def restore_table() -> str:
     """Returns the results of `experiments.benchmark restore` as Markdown."""
     found = _measured("restore")
@@ -493,6 +527,7 @@ BLOCKS = {
     "devices": devices_table,
     "cpu": cpu_table,
     "layers": layers_table,
+    "masks": masks_table,
     "restore": restore_table,
     "start": start_table,
     "growth": growth_table,
