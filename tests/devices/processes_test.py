@@ -69,8 +69,7 @@ def free_port():
 @contextlib.contextmanager
 def started(tmp_path, commands):
     """Starts commands side by side, their output in files; kills them at the end."""
-    # These processes spend most of their time compiling.
-    flags = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_cpu_multi_thread_eigen=false"
     environment = os.environ | {"XLA_FLAGS": flags}
     running = []
     try:
