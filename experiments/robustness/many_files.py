@@ -3,7 +3,7 @@
     python -m experiments.robustness.many_files
     python -m experiments.robustness.many_files 1000 10000
 
-For each count, so many hard links to one picture of 16 by 16 pixels, in folders of a
+For each count, so many names of one picture of 16 by 16 pixels, in folders of a
 thousand, go through `restore --beam` with the smallest network, no finder and no grade.
 Of most the result is there already, as where a pipeline is started again: these are
 listed, looked at and reported as the others are, and cost no minutes of computing.
@@ -17,6 +17,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ class ManyFilesOptions:
     """Options of `python -m experiments.robustness.many_files`."""
 
     count: tuple[str, ...] = config.option(
-        ("1000", "10000", "100000"), help="numbers of files", positional=True
+        (), help="numbers of files; by default 1000 10000 100000", positional=True
     )
     restored: int = config.option(
         200, help="how many of them have no result yet", minimum=1
@@ -66,16 +67,18 @@ def link_files(folder: pathlib.Path, count: int, restored: int) -> None:
       count: number of names in `in`, in sub-folders `000`, `001` and so on.
       restored: how many of them have no result in `out`.
     """
-    image = np.random.default_rng(0).random((_SIDE, _SIDE, 3))
-    frames.write(folder / "one.png", image)
+    frames.write(folder / "one.png", np.random.default_rng(0).random((_SIDE, _SIDE, 3)))
     for number in range(count):
         part, name = f"{number // _IN_A_FOLDER:03d}", f"{number:06d}"
         paths = [folder / "in" / part / f"{name}.png"]
         if number >= restored:
             paths.append(folder / "out" / part / f"{name}_restored.png")
         for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.link(folder / "one.png", path)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True)
+                # Of each folder its own, since a file has 65,000 links at most.
+                shutil.copy(folder / "one.png", folder / f"{path.parts[-3]}_{part}")
+            os.link(folder / f"{path.parts[-3]}_{part}", path)
 
 
 def _status(process: str) -> dict[str, str]:
@@ -147,7 +150,7 @@ def main(options: ManyFilesOptions) -> int:
     """Measures each count; returns 1 unless every file was restored."""
     path = pathlib.Path(options.out)
     whole = True
-    for count in map(int, options.count):
+    for count in map(int, options.count or ("1000", "10000", "100000")):
         with tempfile.TemporaryDirectory() as folder:
             found = measure(count, options.restored, pathlib.Path(folder))
         print(count, found, flush=True)

@@ -288,7 +288,9 @@ def damaged_folder(paired_folder, tmp_path):
     return damaged, mended, bad, members[4].name
 
 
-@pytest.mark.parametrize("cache", ["none", "device"])
+@pytest.mark.parametrize(
+    "cache", ["none", pytest.param("device", marks=pytest.mark.slow)]
+)
 def test_bad_pairs_are_replaced_counted_and_named(
     damaged_folder, tmp_path, caplog, cache
 ):

@@ -170,7 +170,8 @@ def loaded():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "load_engine", load_once)
-        patch.setattr(engine, "_SIDES", small_worker.SIDES)
+        for name, value in small_worker.SMALL.items():
+            patch.setattr(engine, name, value)
         yield
 
 

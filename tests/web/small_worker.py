@@ -3,9 +3,11 @@
 from restoration.inference import engine
 from restoration.web import worker
 
-# Of the finder and of the filler: no tile has less than twice the context, and a core.
-SIDES = (448, 928)
+# In `engine`: the sides of the finder's and the filler's tiles, of which the first has
+# little more than its context, and how large the restoring network's tiles are.
+SMALL = {"_SIDES": (448, 928), "_CORE_TO_CONTEXT": 3}
 
 if __name__ == "__main__":
-    engine._SIDES = SIDES
+    for name, value in SMALL.items():
+        setattr(engine, name, value)
     worker.serve(worker.restore, worker.make_ready)
