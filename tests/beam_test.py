@@ -1,8 +1,11 @@
 """The Beam pipeline gives what `restore` gives."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -37,7 +40,10 @@ def options_for(folder, output, **changes):
     return dataclasses.replace(options, **changes)
 
 
-def test_folders_listed_apart_hold_the_same_jobs_as_one_list(folder, tmp_path):
+def test_folders_listed_apart_hold_the_same_jobs_as_one_list(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "_TOGETHER", 2)
     options = options_for(folder, folder / "out")
     (folder / "out").mkdir()
     Image.open(folder / "a.png").save(folder / "out" / "old.png")
@@ -49,6 +55,11 @@ def test_folders_listed_apart_hold_the_same_jobs_as_one_list(folder, tmp_path):
     whole = batch.find_jobs(options)
     assert sorted(apart, key=str) == sorted(whole, key=str)
     assert len(apart) == 4
+    few = list(pipeline.batches_of(options, str(folder), ""))
+    assert [len(some) for some in few] == [2, 1]
+    assert sorted(itertools.chain(*few), key=str) == sorted(
+        pipeline.jobs_of(options, str(folder), ""), key=str
+    )
     flat = dataclasses.replace(options, recursive=False)
     assert list(pipeline.folders_of(flat, str(folder))) == [""]
 
@@ -101,3 +112,14 @@ def test_the_pipeline_on_the_direct_runner(folder, tmp_path, capsys):
         if "bad" not in job.source.name:
             theirs = tmp_path / "again" / job.target.relative_to(tmp_path / "out")
             assert job.target.read_bytes() == theirs.read_bytes()
+
+
+def test_the_command_sends_workers_what_they_can_import(folder, tmp_path):
+    pytest.importorskip("apache_beam", reason="no Apache Beam: locks/beam.txt")
+    run = subprocess.run(
+        [sys.executable, "-m", "restoration.restore", "-i", str(folder), "--recursive",
+         "-o", str(tmp_path / "out"), "--model=basic", "--blind=false",
+         "--beam=--runner=DirectRunner"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1 and "3 of 4 pictures" in run.stdout, run.stderr
