@@ -1,7 +1,6 @@
 """The Beam pipeline gives what `restore` gives."""
 
 import dataclasses
-import itertools
 import json
 import pathlib
 import subprocess
@@ -40,10 +39,7 @@ def options_for(folder, output, **changes):
     return dataclasses.replace(options, **changes)
 
 
-def test_folders_listed_apart_hold_the_same_jobs_as_one_list(
-    folder, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(pipeline, "_TOGETHER", 2)
+def test_folders_listed_apart_hold_the_same_jobs_as_one_list(folder, tmp_path):
     options = options_for(folder, folder / "out")
     (folder / "out").mkdir()
     Image.open(folder / "a.png").save(folder / "out" / "old.png")
@@ -55,11 +51,6 @@ def test_folders_listed_apart_hold_the_same_jobs_as_one_list(
     whole = batch.find_jobs(options)
     assert sorted(apart, key=str) == sorted(whole, key=str)
     assert len(apart) == 4
-    few = list(pipeline.batches_of(options, str(folder), ""))
-    assert [len(some) for some in few] == [2, 1]
-    assert sorted(itertools.chain(*few), key=str) == sorted(
-        pipeline.jobs_of(options, str(folder), ""), key=str
-    )
     flat = dataclasses.replace(options, recursive=False)
     assert list(pipeline.folders_of(flat, str(folder))) == [""]
 

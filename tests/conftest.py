@@ -35,7 +35,9 @@ import skimage
 from restoration.images import frames
 
 # The files of the longest tests.
-_LONG = {"browser_test.py", "pretrain_test.py", "processes_test.py", "tables_test.py"}
+_LONG = {
+    "browser_test.py", "drawn_run_test.py", "processes_test.py", "tables_test.py",
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

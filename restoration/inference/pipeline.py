@@ -6,7 +6,6 @@ which the module of a running command does not have.
 
 import dataclasses
 import functools
-import itertools
 import json
 import pathlib
 import shlex
@@ -23,11 +22,6 @@ with epy.lazy_imports():
     from apache_beam.options import pipeline_options
 
     from restoration.inference import restore_file
-
-
-# A worker takes so many pictures at once. The runner keeps what waits: many single ones
-# take many times the memory.
-_TOGETHER = 16
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,15 +42,6 @@ def jobs_of(
     yield from jobs.find_in_folder(
         root, relative, options.output, suffix=options.suffix, ext=options.ext
     )
-
-
-def batches_of(
-    options: batch.RestoreOptions, root: str, relative: str
-) -> Iterator[list[jobs.Job]]:
-    """Yields the pictures of one folder, a few together."""
-    found = jobs_of(options, root, relative)
-    while together := list(itertools.islice(found, _TOGETHER)):
-        yield together
 
 
 def restore_one(options: batch.RestoreOptions, job: jobs.Job) -> str:
@@ -108,13 +93,11 @@ def run(options: batch.RestoreOptions) -> pathlib.Path:
             graph
             | "root" >> beam.Create([root])
             | "folders" >> beam.FlatMap(lambda path: folders_of(worker, path))
-            # Workers take single folders and few pictures, not all of one list.
+            # Workers take single folders and pictures, not all of one list.
             | "spread folders" >> beam.Reshuffle()
-            | "list"
-            >> beam.FlatMap(lambda relative: batches_of(worker, root, relative))
+            | "list" >> beam.FlatMap(lambda relative: jobs_of(worker, root, relative))
             | "spread pictures" >> beam.Reshuffle()
-            | "restore"
-            >> beam.FlatMap(lambda some: (restore_one(worker, job) for job in some))
+            | "restore" >> beam.Map(lambda job: restore_one(worker, job))
             | "write" >> beam.io.WriteToText(str(reports / "part"), ".jsonl")
         )
     return reports
