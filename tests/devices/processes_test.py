@@ -205,6 +205,7 @@ def test_the_others_stop_when_a_process_dies(data_dir, tmp_path, dying):
     assert "another process has stopped" in output or "another task died" in output
 
 
+@pytest.mark.slow
 def test_sigterm_for_one_process_stops_all(data_dir, tmp_path):
     with training_pair(data_dir, tmp_path) as running:
         running[1].send_signal(signal.SIGTERM)

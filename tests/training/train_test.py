@@ -224,7 +224,7 @@ def drawn(options, number, count):
     ).index  # fmt: skip
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("on_cpu", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_bad_numbers_are_caught_at_their_step(tmp_path, monkeypatch, on_cpu):
     monkeypatch.setattr(backend, "is_cpu", lambda: on_cpu)
     options = options_for(
