@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from PIL import Image
 from restoration import restore
 from restoration.base import errors
 from restoration.images import frames
-from restoration.inference import batch, film, jobs
+from restoration.inference import batch, film, jobs, pipeline
 
 
 @pytest.fixture
@@ -43,20 +45,20 @@ def test_folders_listed_apart_hold_the_same_jobs_as_one_list(folder, tmp_path):
     Image.open(folder / "a.png").save(folder / "out" / "old.png")
     apart = [
         job
-        for relative in restore.folders_of(options, str(folder))
-        for job in restore.jobs_of(options, str(folder), relative)
+        for relative in pipeline.folders_of(options, str(folder))
+        for job in pipeline.jobs_of(options, str(folder), relative)
     ]
     whole = batch.find_jobs(options)
     assert sorted(apart, key=str) == sorted(whole, key=str)
     assert len(apart) == 4
     flat = dataclasses.replace(options, recursive=False)
-    assert list(restore.folders_of(flat, str(folder))) == [""]
+    assert list(pipeline.folders_of(flat, str(folder))) == [""]
 
 
 def test_a_worker_restores_as_the_command_does(folder, tmp_path):
     options = options_for(folder, tmp_path / "out")
     found = [
-        json.loads(restore.restore_one(options, job))
+        json.loads(pipeline.restore_one(options, job))
         for job in batch.find_jobs(options)
     ]
     assert sorted(bool(row["error"]) for row in found) == [False, False, False, True]
@@ -73,19 +75,17 @@ def test_beam_is_named_when_it_is_missing(folder, tmp_path, monkeypatch):
         def __getattr__(self, name):
             raise ImportError
 
-    monkeypatch.setattr(restore, "beam", Missing())
+    monkeypatch.setattr(pipeline, "beam", Missing())
     with pytest.raises(errors.InputError, match=r"Apache Beam is not installed"):
-        restore.restore_on_beam(
-            options_for(folder, tmp_path / "o", beam="--runner=DirectRunner")
-        )
+        pipeline.run(options_for(folder, tmp_path / "o", beam="--runner=DirectRunner"))
 
 
 def test_beam_takes_one_folder(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(restore, "beam", pytest)  # whatever has the name is there
+    monkeypatch.setattr(pipeline, "beam", pytest)  # whatever has the name is there
     monkeypatch.setattr(pytest, "Pipeline", None, raising=False)
     options = options_for(folder / "a.png", tmp_path / "o", beam="--runner=X")
     with pytest.raises(errors.InputError, match="restores one folder"):
-        restore.restore_on_beam(options)
+        pipeline.run(options)
     with pytest.raises(errors.InputError, match="--compare"):
         dataclasses.replace(options, compare=True)
 
@@ -103,3 +103,14 @@ def test_the_pipeline_on_the_direct_runner(folder, tmp_path, capsys):
         if "bad" not in job.source.name:
             theirs = tmp_path / "again" / job.target.relative_to(tmp_path / "out")
             assert job.target.read_bytes() == theirs.read_bytes()
+
+
+def test_the_command_sends_workers_what_they_can_import(folder, tmp_path):
+    pytest.importorskip("apache_beam", reason="no Apache Beam: locks/beam.txt")
+    run = subprocess.run(
+        [sys.executable, "-m", "restoration.restore", "-i", str(folder), "--recursive",
+         "-o", str(tmp_path / "out"), "--model=basic", "--blind=false",
+         "--beam=--runner=DirectRunner"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1 and "3 of 4 pictures" in run.stdout, run.stderr

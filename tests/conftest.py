@@ -5,20 +5,26 @@ import os
 # Before TensorFlow or JAX is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# The same programs are compiled again and again by runs and their subprocesses. Each
-# worker has a cache of its own, since JAX does not write its entries atomically.
 import atexit
+import importlib.metadata
 import shutil
 import tempfile
 
-_CACHE = tempfile.mkdtemp(prefix="jax-tests-")
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-# Most of the suite's time is LLVM optimizing programs that run once.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-)
+# Set once; pytest-xdist's workers and all subprocesses inherit it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # The same programs are compiled again and again by runs and their subprocesses. JAX
+    # locks this folder, with filelock, where its size has a limit.
+    _CACHE = tempfile.mkdtemp(prefix="jax-tests-")
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**10)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    # Most of the suite's time is LLVM optimizing programs that run once. The emitters
+    # of fusions, which double it, can be left out of older versions of JAX alone.
+    _FLAGS = "--xla_backend_optimization_level=0"
+    if importlib.metadata.version("jax").startswith("0.10."):
+        _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 
 import pathlib
 
@@ -27,6 +33,16 @@ import pytest
 import skimage
 
 from restoration.images import frames
+
+# The files of the longest tests.
+_LONG = {
+    "browser_test.py", "drawn_run_test.py", "processes_test.py", "tables_test.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(scope="session")

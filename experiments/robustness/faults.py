@@ -53,7 +53,7 @@ DAMAGES = ("bit flipped", "cut short", "emptied", "file deleted", "seal changed"
            "half written")  # fmt: skip
 
 # Seconds after which a command hangs.
-_PATIENCE = 600
+_PATIENCE = 1800
 
 # Mounts a small disk in a name space, which needs no privilege. The command fails on
 # it; then the disk grows, and the command is started again.
@@ -225,7 +225,7 @@ def finish(options: train_config.TrainConfig, compiled: pathlib.Path) -> None:
     with _started(options, compiled, keep=True) as running:
         running.join(_PATIENCE)
         code = running.exitcode
-    if code:
+    if code != 0:  # None: it hangs
         said = (compiled.parent / "said").read_text(errors="replace")
         raise errors.InputError(f"exit {code}: {said[-400:]}")
 

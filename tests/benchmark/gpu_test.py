@@ -164,6 +164,7 @@ def test_quick_run_measures_without_a_gpu_and_without_pytorch(measured):
     assert found["limits"]["platform"] == "cpu"
 
 
+@pytest.mark.slow
 def test_only_missing_results_are_measured(measured, monkeypatch):
     found, out = measured
     monkeypatch.setattr(gpu, "_measure_limits", lambda quick: found["limits"])
@@ -187,6 +188,7 @@ def test_only_missing_results_are_measured(measured, monkeypatch):
     assert "none" in again["input"]["error"]
 
 
+@pytest.mark.slow
 def test_nothing_is_begun_after_the_time_is_over(measured, monkeypatch, tmp_path):
     found, _ = measured
     monkeypatch.setattr(gpu, "_measure_limits", lambda quick: found["limits"])

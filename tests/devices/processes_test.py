@@ -69,8 +69,7 @@ def free_port():
 @contextlib.contextmanager
 def started(tmp_path, commands):
     """Starts commands side by side, their output in files; kills them at the end."""
-    # These processes spend most of their time compiling.
-    flags = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_cpu_multi_thread_eigen=false"
     environment = os.environ | {"XLA_FLAGS": flags}
     running = []
     try:
@@ -206,6 +205,7 @@ def test_the_others_stop_when_a_process_dies(data_dir, tmp_path, dying):
     assert "another process has stopped" in output or "another task died" in output
 
 
+@pytest.mark.slow
 def test_sigterm_for_one_process_stops_all(data_dir, tmp_path):
     with training_pair(data_dir, tmp_path) as running:
         running[1].send_signal(signal.SIGTERM)

@@ -6,9 +6,12 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from experiments.figures import demo
 
 
+@pytest.mark.slow  # tests/end_to_end_test.py goes the same way
 def test_the_whole_demo_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "KINDS", ("grain", "contrast"))  # compile fastest
     monkeypatch.setattr(demo, "LARGE_PHOTOGRAPH", "chelsea.png")

@@ -99,7 +99,9 @@ def test_a_user_has_the_last_word():
     assert found.sum() == 10 * 100 + 90 * 5
 
 
-@pytest.mark.parametrize("size", [(1, 1), (30, 1500), (1300, 900)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (30, 1500), pytest.param((1300, 900), marks=pytest.mark.slow)]
+)
 def test_strips_decide_as_the_whole_does(size):
     generator = np.random.default_rng(0)
     low = generator.random((size[0] // 8 + 1, size[1] // 8 + 1))

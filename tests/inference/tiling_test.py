@@ -21,10 +21,19 @@ def restorer(name, tile, **options):
     return model, parameters, lambda image: run(parameters, image)
 
 
+SIZES = [(1, 1), (1, 90), (33, 21), (150, 171)]
+
+
 @pytest.mark.parametrize(
-    ("name", "tile"), [("basic", 64), ("basic", 96), ("advanced", 128)]
+    ("name", "tile", "size"),
+    [
+        *[("basic", tile, size) for tile in (64, 96) for size in SIZES],
+        *[
+            pytest.param("advanced", 128, size, marks=[pytest.mark.slow] * more)
+            for size, more in zip(SIZES, (True, True, True, False), strict=True)
+        ],
+    ],
 )
-@pytest.mark.parametrize("size", [(1, 1), (1, 90), (33, 21), (150, 171)])
 def test_tiles_equal_the_whole(name, tile, size, photographs):
     model, parameters, run = restorer(name, tile, batch=2)
     image = photographs["astronaut"][: size[0], : size[1]]

@@ -29,7 +29,7 @@ def data(photographs):
 @pytest.mark.parametrize(
     ("name", "double", "early", "late"),
     [
-        ("basic", False, 1e-5, 1e-2),
+        pytest.param("basic", False, 1e-5, 1e-2, marks=pytest.mark.slow),
         ("basic", True, 1e-13, 1e-13),
         pytest.param("advanced", True, 1e-13, 1e-13, marks=pytest.mark.slow),
         pytest.param("advanced", False, 1e-5, 1e-2, marks=pytest.mark.slow),

@@ -224,7 +224,7 @@ def drawn(options, number, count):
     ).index  # fmt: skip
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("on_cpu", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_bad_numbers_are_caught_at_their_step(tmp_path, monkeypatch, on_cpu):
     monkeypatch.setattr(backend, "is_cpu", lambda: on_cpu)
     options = options_for(
@@ -288,7 +288,9 @@ def damaged_folder(paired_folder, tmp_path):
     return damaged, mended, bad, members[4].name
 
 
-@pytest.mark.parametrize("cache", ["none", "device"])
+@pytest.mark.parametrize(
+    "cache", ["none", pytest.param("device", marks=pytest.mark.slow)]
+)
 def test_bad_pairs_are_replaced_counted_and_named(
     damaged_folder, tmp_path, caplog, cache
 ):

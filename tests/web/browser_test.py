@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -20,10 +21,11 @@ import tifffile
 from PIL import Image
 
 from restoration.images import frames
-from restoration.inference import batch, film
+from restoration.inference import batch, engine, film
 from restoration.models import pretrained
-from restoration.web import dispatch, store
+from restoration.web import store
 from tests import serving, synthetic_film
+from tests.web import small_worker
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -168,6 +170,8 @@ def loaded():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "load_engine", load_once)
+        for name, value in small_worker.SMALL.items():
+            patch.setattr(engine, name, value)
         yield
 
 
@@ -194,7 +198,8 @@ def unzipped(data):
 
 @pytest.fixture(scope="module")
 def served():
-    with serving.page(command=dispatch.COMMAND) as running:
+    command = (sys.executable, "-m", small_worker.__name__)
+    with serving.page(command=command) as running:
         yield running
 
 
