@@ -60,7 +60,7 @@ _VERSION = 3
 
 # Above the limit that marks damage, logits over which a pixel is filled ever more:
 # where it is unsure, the frame itself is part of the fill.
-_UNSURE = 5.0
+_UNSURE = 4.0
 
 # The least share of a reference before the network prefers one, and how far it may: e
 # to the power of it.
@@ -304,8 +304,8 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     """
     model = film_finder.FilmFinder()
     compute = jax.jit(model.apply)
-    # The logit above which something is damage: from 0 at 0 to -8 at 1.
-    limit = -8 * sensitivity
+    # The logit above which something is damage: from 1 at 0 to -7 at 1.
+    limit = 8 * (0.5 - sensitivity) - 3
 
     def outputs(inputs: np.ndarray) -> np.ndarray:
         height, width = inputs.shape[:2]
