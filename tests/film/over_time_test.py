@@ -157,8 +157,8 @@ def test_a_finder_that_is_unsure_fills_in_part():
         return over_time.Found(mask, cv2.merge(weights), share)
 
     def frames():
-        worn = clean.copy()
-        worn[2, 40:60] = 255 - worn[2, 40:60]
+        worn = [frame.copy() for frame in clean]
+        worn[2][40:60] = 255 - worn[2][40:60]
         for still in as_stills(worn):
             yield dataclasses.replace(still, given=given if still.number == 2 else None)
 

@@ -249,7 +249,7 @@ def test_the_network_finds_what_it_is_told_to():
     planes = [np.ascontiguousarray(f[..., 1]) for f in frames]
     series = [stills.Still(i, (p,), p) for i, p in enumerate(planes)]
     layout = stills.Layout(8, "gray", full=True)
-    for sensitivity, share in ((0.3, 0.0), (0.5, 1.0)):
+    for sensitivity, share in ((0.1, 0.0), (0.5, 1.0)):
         find = film.network_finder(zeros, sensitivity)
         passed = over_time.first_pass(iter(series), layout)
         for done in over_time.second_pass(passed, layout, find):
