@@ -18,7 +18,7 @@ import numpy as np
 from experiments.benchmark import masks
 from experiments.pretrain import ablations, quality
 from experiments.tables import findings, tables
-from experiments.transfer import reproduce, transfer_report
+from experiments.transfer import finders, reproduce, transfer_report
 from restoration import models
 from restoration.base import cli, config, errors, files
 from restoration.evaluation import scores
@@ -122,6 +122,12 @@ def transfer_table() -> str:
     found = [_measured(name) for name in names]
     texts = map(transfer_report.to_markdown, filter(None, found))
     return "\n".join(texts) or "Not run yet.\n"
+
+
+def finders_table() -> str:
+    """Returns what a classifier's encoder brings to finding damage as Markdown."""
+    found = _measured("finders")
+    return finders.to_markdown(found) if found else "Not run yet.\n"
 
 
 def reproduce_table() -> str:
@@ -538,6 +544,7 @@ BLOCKS = {
     "overlays": overlays_table,
     "ablations": ablations_table,
     "transfer": transfer_table,
+    "finders": finders_table,
     "reproduce": reproduce_table,
 }
 

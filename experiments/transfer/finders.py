@@ -186,7 +186,7 @@ def run_one(
         "fraction": fraction,
         "seed": seed,
         "pictures": len(chosen),
-        "curve": sorted({step: score for step, score in curve}.items()),
+        "curve": [list(point) for point in sorted(dict(curve).items())],
         "test": test(done.parameters, options.bench),
     }
     files.write_text(path, json.dumps(found))
