@@ -103,6 +103,15 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
             result = {"benchmark": "growth", "quick": quick} | found
             files.write_text(out, json.dumps(result, indent=1) + "\n")
 
+        for width, height, count in _QUICK_SIZES if quick else _SIZES:
+            name = f"{width}×{height}"
+            if name in found["sizes"]:
+                continue
+            source = folder / f"{width}.mkv"
+            film(source, count, width, height)
+            if not found["sizes"]:
+                restored(source)  # compiles
+            kept("sizes", name, source, frames=count)
         for count in _QUICK_PICTURES if quick else _PICTURES:
             if str(count) in found["pictures"]:
                 continue
@@ -121,11 +130,4 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
             if not found["frames"]:
                 restored(source)  # compiles
             kept("frames", str(count), source)
-        for width, height, count in _QUICK_SIZES if quick else _SIZES:
-            name = f"{width}×{height}"
-            if name in found["sizes"]:
-                continue
-            source = folder / f"{width}.mkv"
-            film(source, count, width, height)
-            kept("sizes", name, source, frames=count)
     return found
