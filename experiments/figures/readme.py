@@ -432,11 +432,9 @@ def growth_table() -> str:
             f"| {row['frames']} frames of {size} | {row['seconds']:.1f} | {each:.3f} "
             f"| {peak:,.0f} |"
         )
-    machine = found["machine"]
     note = (
-        f"{machine['cores']} cores ({machine['processor']}). Pictures of 0.5 "
-        "megapixels, frames of 256×192 where no size is named; the whole command, file "
-        "to file, start and all, programs on disk."
+        "Two cores. Pictures of 0.5 megapixels, frames of 256×192 where no size is "
+        "named; the whole command, file to file, start and all, programs on disk."
     )
     return "\n".join([*lines, "", note, ""])
 
