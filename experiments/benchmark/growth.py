@@ -9,11 +9,12 @@ seconds and peak memory. Large pictures are measured by `benchmark restore`.
 What is measured is written at once, and not measured again.
 """
 
+import functools
 import json
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av
@@ -34,6 +35,12 @@ _WIDTH, _HEIGHT = 256, 192
 # Films of other sizes: width, height and frames.
 _SIZES = ((720, 576, 200), (3840, 2160, 12))
 _QUICK_SIZES = ((96, 64, 8),)
+
+# Frames and pictures of what is restored first, so that its programs are on disk.
+_FEW = {"sizes": 4, "pictures": 1, "frames": 4}
+
+# Writes so many pictures or frames, and says where.
+Writer = Callable[[pathlib.Path, int], pathlib.Path]
 
 # Frames of a shot, and specks of a frame.
 _SHOT, _SPECKS = 60, 6
@@ -58,14 +65,23 @@ def _shown(count: int, width: int, height: int) -> Iterator[np.ndarray]:
         yield frame
 
 
-def film(path: pathlib.Path, count: int, width: int, height: int) -> None:
-    """Writes a film of so many frames."""
+def film(path: pathlib.Path, count: int, width: int, height: int) -> pathlib.Path:
+    """Writes a film of so many frames; returns its path."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=24)
         stream.width, stream.height, stream.pix_fmt = width, height, "gray"
         for frame in _shown(count, width, height):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
         out.mux(stream.encode())
+    return path
+
+
+def _pictures(folder: pathlib.Path, count: int) -> pathlib.Path:
+    """Writes so many photographs; returns their folder."""
+    folder.mkdir()
+    for number in range(count):
+        start.photograph(folder / f"{number:03d}.jpg")
+    return folder
 
 
 def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
@@ -79,7 +95,7 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
       "pictures" and "frames": for each count "seconds" and "peak_bytes"; "sizes": for
       each width and height the same, and "frames".
     """
-    found: dict[str, Any] = {"pictures": {}, "frames": {}, "sizes": {}}
+    found: dict[str, Any] = {"sizes": {}, "pictures": {}, "frames": {}}
     if out.is_file():
         before = json.loads(out.read_text(encoding="utf-8"))
         if before.get("quick") == quick:
@@ -98,36 +114,23 @@ def measure(quick: bool, out: pathlib.Path) -> dict[str, Any]:
             )  # fmt: skip
             return {"seconds": round(seconds, 2), "peak_bytes": peak}
 
-        def kept(kind: str, name: str, source: pathlib.Path, **more: int) -> None:
+        def measured(kind: str, name: str, write: Writer, count: int, more: dict):
+            if name in found[kind]:
+                return
+            # Shapes of their own are compiled before.
+            restored(write(folder / f"few_{kind}_{name}.mkv", _FEW[kind]))
+            source = write(folder / f"{kind}_{name}.mkv", count)
             found[kind][name] = restored(source) | more
             result = {"benchmark": "growth", "quick": quick} | found
             files.write_text(out, json.dumps(result, indent=1) + "\n")
 
         for width, height, count in _QUICK_SIZES if quick else _SIZES:
-            name = f"{width}×{height}"
-            if name in found["sizes"]:
-                continue
-            source = folder / f"{width}.mkv"
-            film(source, count, width, height)
-            if not found["sizes"]:
-                restored(source)  # compiles
-            kept("sizes", name, source, frames=count)
+            write = functools.partial(film, width=width, height=height)
+            more = {"frames": count}
+            measured("sizes", f"{width}×{height}", write, count, more)
         for count in _QUICK_PICTURES if quick else _PICTURES:
-            if str(count) in found["pictures"]:
-                continue
-            source = folder / f"pictures{count}"
-            source.mkdir()
-            for number in range(count):
-                start.photograph(source / f"{number:03d}.jpg")
-            if not found["pictures"]:
-                restored(source)  # compiles
-            kept("pictures", str(count), source)
+            measured("pictures", str(count), _pictures, count, {})
         for count in _QUICK_FRAMES if quick else _FRAMES:
-            if str(count) in found["frames"]:
-                continue
-            source = folder / f"{count}.mkv"
-            film(source, count, _WIDTH, _HEIGHT)
-            if not found["frames"]:
-                restored(source)  # compiles
-            kept("frames", str(count), source)
+            write = functools.partial(film, width=_WIDTH, height=_HEIGHT)
+            measured("frames", str(count), write, count, {})
     return found

@@ -64,7 +64,7 @@ for name in json.load(open(sys.argv[1])):
 
 # Runs a command from a small process, since a command's peak memory includes the
 # process that started it.
-WAIT = """
+_WAIT = """
 import os, sys
 quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
 child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
@@ -102,7 +102,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
     """
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", WAIT, *command],
+        [sys.executable, "-c", _WAIT, *command],
         env=environment, capture_output=True, text=True,
     )  # fmt: skip
     seconds = time.monotonic() - began

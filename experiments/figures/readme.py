@@ -419,11 +419,11 @@ def growth_table() -> str:
     if not found:
         return "Not run yet: `python -m experiments.benchmark growth`.\n"
     lines = ["| | seconds | each, s | peak MB |", "|---|--:|--:|--:|"]
-    for kind, name in (("pictures", "pictures"), ("frames", "frames of a film")):
+    for kind, name in (("pictures", "pictures"), ("frames", "a film's frames")):
         for count, row in found[kind].items():
             each, peak = row["seconds"] / int(count), row["peak_bytes"] / 1e6
             lines.append(
-                f"| {int(count):,} {name} | {row['seconds']:.1f} | {each:.3f} "
+                f"| {name}: {int(count):,} | {row['seconds']:.1f} | {each:.3f} "
                 f"| {peak:,.0f} |"
             )
     for size, row in found["sizes"].items():

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from etils import epy
 
-from experiments.pretrain import pretrain_masks
+from experiments.pretrain import pretrain, pretrain_masks
 from experiments.tables import tables
 from restoration.base import cli, config, errors, files
 from restoration.devices import backend
@@ -34,7 +34,7 @@ with epy.lazy_imports():
 
     from experiments.pretrain import finder_quality
     from restoration.models import pretrained
-    from restoration.training import run
+    from restoration.training import run, run_log
 
 FRACTIONS = (0.01, 0.1, 1.0)
 
@@ -82,36 +82,27 @@ def run_options(
       seed: of the run.
       folder: of the run.
     """
-    return pretrain_masks.Options(
-        recipe="",
-        workdir=str(folder),
-        model="finder",
-        clean=options.clean,
-        overlays=options.overlays,
-        bench=options.bench,
-        encoder="" if start == "random" else options.encoder,
-        seed=seed,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        image_size=options.image_size,
-        optimizer="adamw",
-        learning_rate=options.learning_rate,
-        encoder_rate=options.learning_rate * STARTS[start],
-        weight_decay=1e-4,
-        schedule="cosine",
-        cosine_end=0.01,
-        warmup_steps=min(20, options.steps // 2),
-        clip_norm=1.0,
-        ema_decay=0.98,
-        clean_share=0.15,
-        drawn_share=0.0,
-        belonging_share=0.0,
-        hard_share=0.0,
-        evaluate_every=max(1, options.steps // options.evaluations),
-        checkpoint_every=max(1, options.steps // 2),
-        log_every=20,
-        keep=1,
-    )
+    changed = {
+        "workdir": str(folder),
+        "clean": options.clean,
+        "overlays": options.overlays,
+        "bench": options.bench,
+        "encoder": "" if start == "random" else options.encoder,
+        "seed": seed,
+        "steps": options.steps,
+        "decay_from": 0,
+        "batch_size": options.batch_size,
+        "image_size": options.image_size,
+        "learning_rate": options.learning_rate,
+        "encoder_rate": options.learning_rate * STARTS[start],
+        "warmup_steps": min(20, options.steps // 2),
+        "ema_decay": 0.98,
+        "drawn_share": 0.0,
+        "belonging_share": 0.0,
+        "evaluations": options.evaluations,
+        "log_every": 20,
+    }
+    return pretrain_masks.Options(**(pretrain.read_recipe("finder") | changed))
 
 
 def sample(count: int, fraction: float) -> list[int]:
@@ -133,6 +124,12 @@ def test(parameters: Any, bench: str) -> dict[str, float]:
                 rows.append(finder_quality.average_precision(truth, score))
         found[track] = round(float(np.mean(rows)), 4)
     return found
+
+
+def curve_of(folder: pathlib.Path) -> list[list[float]]:
+    """Returns step and score of each validation, from a run's log."""
+    rows = run_log.read(folder / run_log.NAME)
+    return [[r["step"], r["score"]] for r in rows if r["split"] == "validation"]
 
 
 def run_one(
@@ -167,18 +164,9 @@ def run_one(
     some = material._replace(pictures=[material.pictures[n] for n in chosen])
     described = {**described, "pairs": {"train": len(chosen)}}
     run_of = run_options(options, start, seed, folder)
-    curve = []
-
-    def export(*, step: int, parameters: Any, figures: Mapping[str, float]) -> None:
-        del parameters
-        curve.append((step, figures["score"]))
-        files.write_text(folder / "curve.json", json.dumps(curve))
-
-    if (folder / "curve.json").is_file():
-        curve += json.loads((folder / "curve.json").read_text(encoding="utf-8"))
     feed = pretrain_masks.make_feed(run_of, some, described)
     task = pretrain_masks.make_task(run_of, some)
-    done = run.train(run_of, feed, task=task, export=export)
+    done = run.train(run_of, feed, task=task)
     if done.step < done.total_steps:
         raise SystemExit(f"{folder}: stopped; run the command again to go on")
     found = {
@@ -186,7 +174,7 @@ def run_one(
         "fraction": fraction,
         "seed": seed,
         "pictures": len(chosen),
-        "curve": [list(point) for point in sorted(dict(curve).items())],
+        "curve": curve_of(folder),
         "test": test(done.parameters, options.bench),
     }
     files.write_text(path, json.dumps(found))
