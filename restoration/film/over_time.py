@@ -29,6 +29,9 @@ REFERENCES = 4
 # Brightness of references is matched on pixels that differ by less, of 255.
 _MATCHED = 40
 
+# What the first pass takes for a spike; see `motion.spikes`.
+_HIGH, _LOW = 12.0, 5.0
+
 # How fast a reference loses weight in a fill: levels of 255.
 _TRUST = 4.0
 
@@ -162,7 +165,7 @@ def _seen(
     return tuple(found[offset] for offset, _ in others)
 
 
-def spike_finder(high: float = 12.0, low: float = 5.0) -> Finder:
+def spike_finder(high: float = _HIGH, low: float = _LOW) -> Finder:
     """Returns the finder without learning: spikes, widened by a pixel.
 
     Args:
@@ -171,12 +174,22 @@ def spike_finder(high: float = 12.0, low: float = 5.0) -> Finder:
     """
 
     def find(still: stills.Still, references: Sequence[Reference]) -> Found:
-        near = [reference.grey for reference in references[:2]]
-        mask = motion.spikes(still.grey, near, high=high, low=low)
-        mask = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        mask = _spikes(still.grey, references, high, low)
         return Found(mask, cv2.merge(trust(still.grey, references, mask)))
 
     return find
+
+
+def _spikes(
+    grey: np.ndarray,
+    references: Sequence[Reference],
+    high: float = _HIGH,
+    low: float = _LOW,
+) -> np.ndarray:
+    """Returns the spikes of a frame beside its nearest references, widened by one."""
+    near = [reference.grey for reference in references[:2]]
+    mask = motion.spikes(grey, near, high=high, low=low)
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
 def shares(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -337,29 +350,43 @@ def first_pass(
             np.zeros(still.grey.shape, bool),
         )
 
-    find = spike_finder()
     for before, current, after in stills.windows(map(unchanged, frames), 2):
         wanted = offsets(len(before), len(after))[:2]
         if not wanted:
             yield current
-            continue
-        references = _seen(current, _others(before, after, wanted))
-        mask = np.zeros(current.grey.shape, bool)
-        if blind:
-            mask = find(current.still, [*references, *references]).mask
-        if current.still.given is not None:
-            mask = mask | current.still.given
-        if not mask.any():
-            yield current
-            continue
-        fields = [
-            dataclasses.replace(r, field=motion.filled_from_around(r.field, mask))
-            for r in references
-        ]
-        both = Found(mask, np.full((*mask.shape, 2), 0.5, np.float32))
-        planes = filled(current.planes, both, fields, layout)
-        grey = stills.to_grey(planes, layout)
-        yield Passed(current.still, planes, grey, motion.smoothed(grey), mask)
+        else:
+            others = _others(before, after, wanted)
+            yield _passed_once(current, others, layout, blind=blind)
+
+
+# What a pass computes for a frame, fields of motion above all, is large: functions of
+# their own free it before the next frame.
+
+
+def _passed_once(
+    current: Passed,
+    others: Sequence[tuple[int, Passed]],
+    layout: stills.Layout,
+    *,
+    blind: bool,
+) -> Passed:
+    """Returns a frame whose spikes, and what is marked, are filled from two others."""
+    references = _seen(current, others)
+    mask = np.zeros(current.grey.shape, bool)
+    if blind:
+        mask = _spikes(current.grey, references)
+    if current.still.given is not None:
+        mask = mask | current.still.given
+    if not mask.any():
+        return current
+    fields = [
+        dataclasses.replace(r, field=motion.filled_from_around(r.field, mask))
+        for r in references
+    ]
+    both = Found(mask, np.full((*mask.shape, 2), 0.5, np.float32))
+    planes = filled(current.planes, both, fields, layout)
+    grey = stills.to_grey(planes, layout)
+    return Passed(current.still, planes, grey, motion.smoothed(grey), mask)
 
 
 def _others(
@@ -400,20 +427,30 @@ def second_pass(
                 planes = scratches.filled(planes, mask, layout, still.number)
             yield Done(still, planes, mask)
             continue
-        references = _seen(current, _others(before, after, wanted))
-        found = find(still, references)
-        if still.given is not None:
-            found = with_given(found, still.given)
-        added = grain_of(still, references, found.mask, layout) if grain else None
-        references = tuple(
-            dataclasses.replace(
-                reference,
-                field=motion.filled_from_around(reference.field, found.mask),
-            )
-            for reference in references
-        )
-        planes = filled(still.planes, found, references, layout, added)
-        yield Done(still, planes, found.mask, references)
+        others = _others(before, after, wanted)
+        yield _passed_twice(current, others, layout, find, grain=grain)
+
+
+def _passed_twice(
+    current: Passed,
+    others: Sequence[tuple[int, Passed]],
+    layout: stills.Layout,
+    find: Finder,
+    *,
+    grain: bool,
+) -> Done:
+    """Returns a frame whose damage, and what is marked, is filled from four others."""
+    still = current.still
+    references = list(_seen(current, others))
+    found = find(still, references)
+    if still.given is not None:
+        found = with_given(found, still.given)
+    added = grain_of(still, references, found.mask, layout) if grain else None
+    for index in range(len(references)):  # each frees the field before
+        field = motion.filled_from_around(references[index].field, found.mask)
+        references[index] = dataclasses.replace(references[index], field=field)
+    planes = filled(still.planes, found, references, layout, added)
+    return Done(still, planes, found.mask, tuple(references))
 
 
 def denoised(done: Done, layout: stills.Layout) -> tuple[np.ndarray, ...]:

@@ -313,18 +313,10 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
         padded = np.pad(inputs, edges, mode="symmetric")
         return np.asarray(compute(parameters, padded[None]))[0, :height, :width]
 
-    def find(
+    def find_in_strip(
         still: stills.Still, references: Sequence[over_time.Reference]
     ) -> over_time.Found:
-        inputs = over_time.finder_input(still, references)
-        height, width = inputs.shape[:2]
-        step = max(model.stride, _STRIP // width // model.stride * model.stride)
-        parts = []
-        for start in range(0, height, step):
-            low, high = max(0, start - _BEYOND), min(height, start + step + _BEYOND)
-            seen = outputs(inputs[low:high])
-            parts.append(seen[start - low : start - low + min(step, height - start)])
-        found = np.concatenate(parts)
+        found = outputs(over_time.finder_input(still, references))
         logit, *preferred = cv2.split(found)
         mask = logit > limit
         trusted = over_time.trust(still.grey, references, mask)
@@ -334,6 +326,34 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
         ]
         share = np.clip((logit - limit) / _UNSURE, 0.0, 1.0)
         return over_time.Found(mask, cv2.merge(over_time.shares(weights)), share)
+
+    def find(
+        still: stills.Still, references: Sequence[over_time.Reference]
+    ) -> over_time.Found:
+        height, width = still.grey.shape
+        step = max(model.stride, _STRIP // width // model.stride * model.stride)
+        mask = np.empty((height, width), bool)
+        weights = np.empty((height, width, len(references)), np.float32)
+        share = np.empty((height, width), np.float32)
+        for start in range(0, height, step):
+            low, high = max(0, start - _BEYOND), min(height, start + step + _BEYOND)
+            # A frame may be a reference twice, and stays one object.
+            cut = {
+                r.offset: dataclasses.replace(
+                    r, field=r.field[low:high], grey=r.grey[low:high]
+                )
+                for r in references
+            }
+            seen = find_in_strip(
+                dataclasses.replace(still, grey=still.grey[low:high]),
+                [cut[r.offset] for r in references],
+            )
+            end = min(height, start + step)
+            for whole, part in (
+                (mask, seen.mask), (weights, seen.weights), (share, seen.share),
+            ):  # fmt: skip
+                whole[start:end] = part[start - low : end - low]
+        return over_time.Found(mask, weights, share)
 
     return find
 
@@ -507,8 +527,16 @@ def _restored(
     passed = over_time.first_pass(unique, layout, blind=settings.blind)
     passed = rows.read_ahead(passed)
     done = over_time.second_pass(passed, layout, find, grain=not settings.denoise)
-    for frame in rows.read_ahead(done):
-        planes = over_time.denoised(frame, layout) if settings.denoise else frame.planes
+
+    def finished(frame: over_time.Done) -> over_time.Done:
+        """Frees what the frame was compared with, before it waits to be encoded."""
+        planes = frame.planes
+        if settings.denoise:
+            planes = over_time.denoised(frame, layout)
+        return dataclasses.replace(frame, planes=planes, references=())
+
+    for frame in rows.read_ahead(map(finished, done)):
+        planes = frame.planes
         mask = frame.mask
         if frame.still.scratched is not None:
             mask = mask | frame.still.scratched
