@@ -371,7 +371,7 @@ def _passed_once(
     blind: bool,
 ) -> Passed:
     """Returns a frame whose spikes, and what is marked, are filled from two others."""
-    references = _seen(current, others)
+    references = list(_seen(current, others))
     mask = np.zeros(current.grey.shape, bool)
     if blind:
         mask = _spikes(current.grey, references)
@@ -379,14 +379,18 @@ def _passed_once(
         mask = mask | current.still.given
     if not mask.any():
         return current
-    fields = [
-        dataclasses.replace(r, field=motion.filled_from_around(r.field, mask))
-        for r in references
-    ]
-    both = Found(mask, np.full((*mask.shape, 2), 0.5, np.float32))
-    planes = filled(current.planes, both, fields, layout)
+    _correct_fields(references, mask)
+    half = np.broadcast_to(np.float32(0.5), (*mask.shape, 2))
+    planes = filled(current.planes, Found(mask, half), references, layout)
     grey = stills.to_grey(planes, layout)
     return Passed(current.still, planes, grey, motion.smoothed(grey), mask)
+
+
+def _correct_fields(references: list[Reference], mask: np.ndarray) -> None:
+    """Replaces motion under a mask, a reference at a time: fields are large."""
+    for index, reference in enumerate(references):
+        field = motion.filled_from_around(reference.field, mask)
+        references[index] = dataclasses.replace(reference, field=field)
 
 
 def _others(
@@ -446,9 +450,7 @@ def _passed_twice(
     if still.given is not None:
         found = with_given(found, still.given)
     added = grain_of(still, references, found.mask, layout) if grain else None
-    for index in range(len(references)):  # each frees the field before
-        field = motion.filled_from_around(references[index].field, found.mask)
-        references[index] = dataclasses.replace(references[index], field=field)
+    _correct_fields(references, found.mask)
     planes = filled(still.planes, found, references, layout, added)
     return Done(still, planes, found.mask, tuple(references))
 
@@ -472,10 +474,13 @@ def denoised(done: Done, layout: stills.Layout) -> tuple[np.ndarray, ...]:
         apart.append(cv2.blur(difference.astype(np.float32), (5, 5)))
     # What most of the picture differs by is grain: 1.13 deviations on average.
     usual = float(np.median(np.stack([x[::4, ::4] for x in apart])))
-    weights = [
-        np.exp(-np.square(np.maximum(x - 1.1 * usual, 0) / (0.5 * usual + 0.5)))
-        for x in apart
-    ]
+
+    def weight_of(apart: np.ndarray) -> np.ndarray:
+        more = np.maximum(apart - 1.1 * usual, 0) / (0.5 * usual + 0.5)
+        return np.exp(-np.square(more))
+
+    # One frees the other: at 4K each is large.
+    weights = [weight_of(apart.pop(0)) for _ in seen]
     results = []
     for index, plane in enumerate(done.planes):
         if index >= stills.colored(done.planes, layout):

@@ -310,8 +310,9 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     def outputs(inputs: np.ndarray) -> np.ndarray:
         height, width = inputs.shape[:2]
         edges = ((0, -height % model.stride), (0, -width % model.stride), (0, 0))
-        padded = np.pad(inputs, edges, mode="symmetric")
-        return np.asarray(compute(parameters, padded[None]))[0, :height, :width]
+        if np.any(edges):
+            inputs = np.pad(inputs, edges, mode="symmetric")
+        return np.asarray(compute(parameters, inputs[None]))[0, :height, :width]
 
     def find_in_strip(
         still: stills.Still, references: Sequence[over_time.Reference]
@@ -525,7 +526,7 @@ def _restored(
         unique = scratches.removed(unique, layout)
     # Both passes go on in threads of their own, while what is done is encoded.
     passed = over_time.first_pass(unique, layout, blind=settings.blind)
-    passed = rows.read_ahead(passed)
+    passed = rows.read_ahead(passed, depth=1)
     done = over_time.second_pass(passed, layout, find, grain=not settings.denoise)
 
     def finished(frame: over_time.Done) -> over_time.Done:
@@ -535,7 +536,7 @@ def _restored(
             planes = over_time.denoised(frame, layout)
         return dataclasses.replace(frame, planes=planes, references=())
 
-    for frame in rows.read_ahead(map(finished, done)):
+    for frame in rows.read_ahead(map(finished, done), depth=1):
         planes = frame.planes
         mask = frame.mask
         if frame.still.scratched is not None:

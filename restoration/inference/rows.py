@@ -13,13 +13,15 @@ T = TypeVar("T")
 # Gives blocks of rows from the top; may be called more than once.
 Read = Callable[[], Iterator[np.ndarray]]
 
-# Blocks of rows that are read ahead of the computation.
-_AHEAD = 2
 
+def read_ahead(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
+    """Yields what another iterator yields, which a thread asks in advance.
 
-def read_ahead(blocks: Iterable[T]) -> Iterator[T]:
-    """Yields what another iterator yields, which a thread asks in advance."""
-    waiting: queue.Queue = queue.Queue(_AHEAD)
+    Args:
+      blocks: any.
+      depth: how many may wait.
+    """
+    waiting: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
 
     def put(item: tuple[str, object]) -> None:
