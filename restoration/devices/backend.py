@@ -56,6 +56,27 @@ def is_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def compiler_options(device: Any) -> dict[str, Any]:
+    """Returns options for `jax.jit` with which a network is ready sooner on a CPU.
+
+    LLVM's first level of optimization and, in JAX 0.10, no emitters of fusions: the
+    finder, the filler and `nafnet_s` compile in half the time, run as fast and give
+    the same bits. What the user sets in XLA_FLAGS stays.
+
+    Args:
+      device: the device that is compiled for.
+    """
+    import jax
+
+    chosen = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
+    if device.platform != "cpu" or chosen:
+        return {}
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    if jax.__version_info__[:2] == (0, 10):
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
+
+
 def microbatches(batch_size: int, image_size: int) -> int:
     """Returns the number of equal microbatches to split a batch into.
 

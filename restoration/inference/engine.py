@@ -28,9 +28,13 @@ _SHARE = 0.8
 # would compute little that is used. `nafnet_s` restores a megapixel in one tile.
 _CORE_TO_CONTEXT = 8.5
 
-# Sides of the finder's and the filler's tiles, for pictures of up to a third, two
-# thirds, and a whole megapixel, and for large ones.
-_SIDES = (640, 928, 1216, 2048)
+# The finder's and the filler's tiles, lying and standing. Each is compiled when a
+# picture first needs it, so that they are few; photographs of up to some two megapixels
+# take one tile.
+_TILES = (
+    (640, 640), (640, 768), (768, 960), (960, 1216), (1216, 1216), (1216, 1600),
+    (2048, 2048),
+)  # fmt: skip
 
 # Pixels by which pictures are continued beyond their edges, at most. As many as a
 # network sees would move no restored value by more than 0.4/255, and take twice the
@@ -280,6 +284,8 @@ def _automatic(
         shapes = [
             (large, large),
             (large / 1.4, large / 1.4),
+            (large / 1.75, large / 1.4),
+            (large / 1.4, large / 1.75),
             (large / 2, large / 2),
             (large / 1.2, large * 1.21),
         ]
@@ -334,7 +340,8 @@ def _compiler(
         free = backend.free_memory(device)
         compute = tiling.make_compute(apply_network, grid)
         compute = programs.traced(compute, f"{name} {grid}", held, tiles)
-        program = compute.lower(held, tiles).compile()
+        options = backend.compiler_options(device)
+        program = compute.lower(held, tiles).compile(compiler_options=options)
         if free is not None and _needed(program) > _SHARE * free:
             return None
         return lambda tiles: program(held, jax.device_put(tiles, device))
@@ -404,8 +411,9 @@ def _beside(
     stride, batch = part.model.stride, backend.tiles(device)[1]
     context = apply.on_grid(context, stride)
     grids = [
-        layout.Grid((side, side), context, layout.OVERLAP, stride, batch)
-        for side in _SIDES
+        layout.Grid(tile, context, layout.OVERLAP, stride, batch)
+        for low, high in _TILES
+        for tile in sorted({(low, high), (high, low)})
     ]
     compile_program = _compiler(
         apply_network,

@@ -42,6 +42,7 @@ with epy.lazy_imports():
     import cv2
     import jax
 
+    from restoration.devices import backend
     from restoration.inference import restore_file
     from restoration.models import film_finder, pretrained
 
@@ -303,7 +304,8 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
         train on come out best.
     """
     model = film_finder.FilmFinder()
-    compute = jax.jit(model.apply)
+    options = backend.compiler_options(jax.devices()[0])
+    compute = jax.jit(model.apply, compiler_options=options)
     # The logit above which something is damage: from 1 at 0 to -7 at 1.
     limit = 8 * (0.5 - sensitivity) - 3
 

@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from restoration.devices import backend
 
 CODE = """
 import json, re
@@ -75,3 +78,14 @@ def test_devices_share_a_batch_with_one_reduction_per_step():
         assert row["compiled"] == 1
         # One operation reduces all gradients and the batch's means.
         assert row["collectives"] == ["all-reduce"] * (devices > 1)
+
+
+def test_programs_are_compiled_quickly_unless_the_user_says_how(monkeypatch):
+    device = jax.devices("cpu")[0]
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=")
+    options = backend.compiler_options(device)
+    assert options["xla_backend_optimization_level"] == 1
+    program = jax.jit(lambda x: x + 1, compiler_options=options)
+    assert program(1.0) == 2  # this version of JAX knows the options
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    assert backend.compiler_options(device) == {}

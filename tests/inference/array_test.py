@@ -19,7 +19,8 @@ def image(photographs):
 
 
 def test_pixels_are_those_that_restore_writes(tmp_path, image, monkeypatch):
-    monkeypatch.setattr(engine, "_SIDES", (448,))  # the finder's least, to be quick
+    # The finder's least tile, to be quick.
+    monkeypatch.setattr(engine, "_TILES", ((448, 448),))
     frames.write(tmp_path / "a.png", image.astype(np.float32) / 255)
     options = batch.RestoreOptions(
         input=(str(tmp_path / "a.png"),), output=str(tmp_path / "out"), model="basic"

@@ -167,7 +167,7 @@ def test_restore_starts_without_tensorflow(tmp_path, photo):
     save(photo, tmp_path / "a.png")
     code = (
         "import sys\nfrom restoration.inference import batch, engine\n"
-        "engine._SIDES = (448,)\n"  # the finder's least, to be quick
+        "engine._TILES = ((448, 448),)\n"  # the finder's least, to be quick
         f"options = batch.RestoreOptions(input=({str(tmp_path / 'a.png')!r},), "
         f"output={str(tmp_path / 'out')!r}, model='basic')\n"
         "assert not batch.restore(options)[0].error\n"

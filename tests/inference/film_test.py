@@ -14,6 +14,7 @@ cv2 = pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 
 from restoration.film import container, over_time, stills  # noqa: E402
 from restoration.inference import film  # noqa: E402
+from restoration.models import pretrained  # noqa: E402
 from tests import film_files  # noqa: E402
 
 SPIKES = film.Settings(film_finder="spikes")
@@ -254,6 +255,32 @@ def test_the_network_finds_what_it_is_told_to():
         passed = over_time.first_pass(iter(series), layout)
         for done in over_time.second_pass(passed, layout, find):
             assert done.mask.mean() == share
+
+
+def test_strips_find_what_the_whole_frame_shows(monkeypatch):
+    _, parameters = pretrained.load(film.WEIGHTS)
+    worn, _ = film_files.dirty(film_files.moving(5, size=(256, 64)))
+    planes = [np.ascontiguousarray(f[..., 1]) for f in worn]
+    series = [stills.Still(i, (p,), p) for i, p in enumerate(planes)]
+    layout = stills.Layout(8, "gray", full=True)
+    find = film.network_finder(parameters, 0.5)
+    both = []
+
+    def in_both(still, references):
+        monkeypatch.setattr(film, "_STRIP", 2**30)
+        whole = find(still, references)
+        monkeypatch.setattr(film, "_STRIP", 64 * 64)
+        both.append((whole, find(still, references)))
+        return whole
+
+    assert list(
+        over_time.second_pass(over_time.first_pass(series, layout), layout, in_both)
+    )
+    assert any(whole.mask.any() for whole, _ in both)
+    for whole, strips in both:
+        np.testing.assert_array_equal(whole.mask, strips.mask)
+        np.testing.assert_allclose(whole.share, strips.share, atol=1e-4)
+        np.testing.assert_allclose(whole.weights, strips.weights, atol=1e-4)
 
 
 def test_the_command_restores_films_and_tells_of_them(tmp_path, reel):
