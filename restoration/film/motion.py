@@ -39,12 +39,14 @@ def smoothed(grey: np.ndarray) -> np.ndarray:
     return cv2.medianBlur(grey, 3)
 
 
-def flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def flow(start: np.ndarray, end: np.ndarray, *, fine: bool = False) -> np.ndarray:
     """Measures motion from one frame to another.
 
     Args:
       start: uint8 (height, width), luma.
       end: of the same shape.
+      fine: measure at half the size, not only at a quarter: small things' own motion,
+        and that of what lies on the film.
 
     Returns:
       float32 (height, width, 2), (right, down) in pixels.
@@ -53,6 +55,8 @@ def flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     if min(height, width) < LEAST_SIDE:
         return np.zeros((height, width, 2), np.float32)
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    if fine:
+        search.setFinestScale(1)
     return search.calc(start, end, None)
 
 

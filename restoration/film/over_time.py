@@ -1,14 +1,16 @@
 """Dirt found and filled with what the neighbouring frames show.
 
-Dirt on a film lasts for one frame. Two passes go over each shot: the first finds
-spikes (`motion.spikes`) with motion measured on the film as it is, and fills them; the
+Dirt on a film lasts for one frame. Three passes go over each shot. The first finds
+spikes (`motion.spikes`) with motion measured on the film as it is, and fills them. The
 second measures motion again, on that cleaner film, as far as two frames away, finds
 damage anew, by spikes or by a learned finder, and fills it from whichever frames agree.
-Only what is found is changed. Everything is a stream: a frame needs three before and
-three after it, whatever the length of the film.
+The third does the same once more: the dirt that the spikes left has misled the motion.
+Only what is found is changed. Everything is a stream: a frame needs five before and
+five after it, whatever the length of the film.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -19,8 +21,9 @@ from restoration.film import motion, scratches, stills
 with epy.lazy_imports():
     import cv2
 
-# Frames on each side that the restored frame depends on.
-REACH = 3
+# Frames on each side that the restored frame depends on: one in the first pass, two in
+# each of the others.
+REACH = 5
 
 # The four frames that a frame is compared with are called references: the nearest
 # before and after it, then the next ones.
@@ -148,14 +151,14 @@ def _gain(grey: np.ndarray, other: np.ndarray) -> float:
 
 
 def _seen(
-    current: Passed, others: Sequence[tuple[int, Passed]]
+    current: Passed, others: Sequence[tuple[int, Passed]], *, fine: bool = False
 ) -> tuple[Reference, ...]:
     """Measures motion from a frame to others, and looks along it; a frame once."""
     found: dict[int, Reference] = {}
     for offset, other in others:
         if offset in found:
             continue
-        field = motion.flow(current.smooth, other.smooth)
+        field = motion.flow(current.smooth, other.smooth, fine=fine)
         field = motion.filled_from_around(field, current.mask)
         looked = motion.warped(other.grey, field)
         gain = _gain(current.grey, looked)
@@ -408,14 +411,16 @@ def second_pass(
     find: Finder,
     *,
     grain: bool = True,
+    fine: bool = False,
 ) -> Iterator[Done]:
-    """Finds damage in frames that were passed once, and fills it.
+    """Finds damage in frames that were passed before, and fills it.
 
     Args:
       frames: of one shot.
       layout: how planes are to be read.
       find: what finds.
       grain: whether filled places get grain.
+      fine: see `motion.flow`.
 
     Yields:
       The restored frames, in order.
@@ -432,20 +437,21 @@ def second_pass(
             yield Done(still, planes, mask)
             continue
         others = _others(before, after, wanted)
-        yield _passed_twice(current, others, layout, find, grain=grain)
+        yield _restored(current, others, layout, find, grain=grain, fine=fine)
 
 
-def _passed_twice(
+def _restored(
     current: Passed,
     others: Sequence[tuple[int, Passed]],
     layout: stills.Layout,
     find: Finder,
     *,
     grain: bool,
+    fine: bool,
 ) -> Done:
     """Returns a frame whose damage, and what is marked, is filled from four others."""
     still = current.still
-    references = list(_seen(current, others))
+    references = list(_seen(current, others, fine=fine))
     found = find(still, references)
     if still.given is not None:
         found = with_given(found, still.given)
@@ -453,6 +459,30 @@ def _passed_twice(
     _correct_fields(references, found.mask)
     planes = filled(still.planes, found, references, layout, added)
     return Done(still, planes, found.mask, tuple(references))
+
+
+def third_pass(
+    frames: Iterable[Passed],
+    layout: stills.Layout,
+    find: Finder,
+    *,
+    grain: bool = True,
+) -> Iterator[Done]:
+    """Does the second pass, and once more what it does, with motion on what it gives.
+
+    The arguments are those of `second_pass`. Finer motion, which would follow dirt, is
+    better where little of it is left.
+    """
+    cleaned = map(
+        functools.partial(_as_passed, layout=layout),
+        second_pass(frames, layout, find, grain=False),
+    )
+    yield from second_pass(cleaned, layout, find, grain=grain, fine=True)
+
+
+def _as_passed(done: Done, layout: stills.Layout) -> Passed:
+    grey = stills.to_grey(done.planes, layout)
+    return Passed(done.still, done.planes, grey, motion.smoothed(grey), done.mask)
 
 
 def denoised(done: Done, layout: stills.Layout) -> tuple[np.ndarray, ...]:

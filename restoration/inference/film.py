@@ -57,7 +57,10 @@ _CONTEXT = 2 * over_time.REACH
 _STRIP, _BEYOND = 1_500_000, 96
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
-_VERSION = 3
+_VERSION = 4
+
+# The logit above which something is damage, at a sensitivity of 0.5.
+_LIMIT = -2.25
 
 # Above the limit that marks damage, logits over which a pixel is filled ever more:
 # where it is unsure, the frame itself is part of the fill.
@@ -306,8 +309,7 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     model = film_finder.FilmFinder()
     options = backend.compiler_options(jax.devices()[0])
     compute = jax.jit(model.apply, compiler_options=options)
-    # The logit above which something is damage: from 1 at 0 to -7 at 1.
-    limit = 8 * (0.5 - sensitivity) - 3
+    limit = 8 * (0.5 - sensitivity) + _LIMIT
 
     def outputs(inputs: np.ndarray) -> np.ndarray:
         height, width = inputs.shape[:2]
@@ -526,10 +528,11 @@ def _restored(
     unique = stills.undoubled(arriving())
     if settings.blind:
         unique = scratches.removed(unique, layout)
-    # Both passes go on in threads of their own, while what is done is encoded.
+    # The first pass has a thread of its own, the others have one, and what is done is
+    # encoded meanwhile.
     passed = over_time.first_pass(unique, layout, blind=settings.blind)
     passed = rows.read_ahead(passed, depth=1)
-    done = over_time.second_pass(passed, layout, find, grain=not settings.denoise)
+    done = over_time.third_pass(passed, layout, find, grain=not settings.denoise)
 
     def finished(frame: over_time.Done) -> over_time.Done:
         """Frees what the frame was compared with, before it waits to be encoded."""
