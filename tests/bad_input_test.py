@@ -13,7 +13,7 @@ from experiments.robustness import fuzz_restore
 from restoration.base import errors
 from restoration.images import frames, picture
 from restoration.inference import jobs, restore_file
-from tests import files
+from tests import files, selection
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,9 @@ def test_values_beyond_white_and_none_at_all(tmp_path):
     np.testing.assert_allclose(written, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", fuzz_restore.KINDS)
+@pytest.mark.parametrize(
+    "kind", selection.slow_but(["heic", "jpg", "png", "tif"], fuzz_restore.KINDS)
+)
 def test_damaged_files_never_crash_the_reader(tmp_path, kind):
     counts = fuzz_restore.fuzz(kind, rounds=40, seed=1, folder=tmp_path)
     assert counts["refused"] + counts["restored"] == 40

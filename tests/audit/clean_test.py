@@ -575,6 +575,7 @@ def test_unreadable_file_is_reported(small, monkeypatch, capsys):
     assert (small / "input/coffee_1.png").exists()
 
 
+@pytest.mark.slow
 def test_command_line_with_tensorflow(small):
     # TensorFlow needs the chunk that ends a PNG file, Pillow does not.
     path = small / "input/coffee_1.png"

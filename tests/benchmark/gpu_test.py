@@ -18,6 +18,7 @@ from experiments.benchmark import (
 )
 from restoration import models
 from restoration.base import errors
+from tests import selection
 
 # Layers of the basic model: inputs, outputs, taps, and the shares of the pixels that
 # the input and the output have.
@@ -69,7 +70,10 @@ def test_training_reads_and_writes_each_array_once_per_pass():
     assert roofline.training(model, 2, 32).bytes == expected
 
 
-@pytest.mark.parametrize(("name", "width"), [("nafnet_s", 32), ("nafnet_m", 80)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("nafnet_s", 32), pytest.param("nafnet_m", 80, marks=pytest.mark.slow)],
+)
 def test_floor_of_nafnet_ignores_depthwise_convolutions(name, width):
     model = models.get_model(name)
     side = 16 * model.stride
@@ -78,7 +82,9 @@ def test_floor_of_nafnet_ignores_depthwise_convolutions(name, width):
     assert found == pytest.approx(models.multiply_adds(model) - 27 * width)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize(
+    "name", selection.slow_but(set(models.MODELS) - {"nafnet_m"}, models.MODELS)
+)
 def test_floor_grows_with_the_batch_and_halves_in_bfloat16(name):
     full, half = (models.get_model(name, dtype=t) for t in (None, jnp.bfloat16))
     one, two = (roofline.layers(full, batch, 32) for batch in (1, 2))

@@ -16,6 +16,7 @@ from skimage import data, draw
 
 from restoration import damage
 from restoration.damage import compose, fields
+from tests import selection
 
 SHAPE = (56, 72)
 KEY = jax.random.key(7)
@@ -94,7 +95,15 @@ def test_only_dirt_returns_a_mask():
         assert isinstance(result, tuple) == (name in compose._DIRT), name
 
 
-@pytest.mark.parametrize("kinds", [*damage.KINDS, damage.PHOTO], ids=str)
+# Of all together two other tests are.
+all_kinds = pytest.mark.parametrize(
+    "kinds",
+    selection.slow_but(damage.KINDS, [*damage.KINDS, damage.PHOTO]),
+    ids=str,
+)
+
+
+@all_kinds
 def test_severity_zero_and_below_change_no_bit(kinds):
     image = _image()
     for severity in (0.0, -1.0, float("nan")):
@@ -103,7 +112,7 @@ def test_severity_zero_and_below_change_no_bit(kinds):
         assert mask is None or not mask.any()
 
 
-@pytest.mark.parametrize("kinds", [*damage.KINDS, damage.PHOTO], ids=str)
+@all_kinds
 def test_stays_finite_and_in_range(kinds):
     for severity in (0.5, 10.0, 1e6, float("inf")):
         for image in (_image(), _grey(value=0.0), _grey(value=1.0)):
@@ -115,7 +124,10 @@ def test_stays_finite_and_in_range(kinds):
 
 @pytest.mark.parametrize(
     "name",
-    ["blur", "weave", "cast", "flicker", "grain", "jpeg", "dirt", "hairs", "dust"],
+    selection.slow_but(
+        ["flicker", "grain", "weave"],
+        ["blur", "weave", "cast", "flicker", "grain", "jpeg", "dirt", "hairs", "dust"],
+    ),
 )
 def test_eager_jit_and_vmap_draw_the_same(name):
     image, kind = _image(), damage.KINDS[name]
@@ -233,7 +245,7 @@ def test_damage_grows_with_severity(kinds):
     assert (np.diff(fractions) > 0).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 30)])
+@pytest.mark.parametrize("shape", selection.slow_but([(7, 30)], [(1, 1), (7, 30)]))
 def test_odd_shapes(shape):
     kinds = ("blur", "weave", "stains", "creases", "dust", "hairs", "grain", "jpeg")
     after, mask = jax.jit(damage.damage, static_argnames="kinds")(

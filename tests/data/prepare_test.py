@@ -17,6 +17,7 @@ from restoration.data import paired_frames, pairs, records, sources
 from restoration.images import frames
 from restoration.reports import training_run
 from restoration.training import feed, run, train_config
+from tests import selection
 
 FORMATS = {
     "tfrecord": {},
@@ -222,7 +223,7 @@ def test_arrays_need_equal_sizes(tmp_path):
         prepare.prepare(options_of(tmp_path / "data", tmp_path / "p", format="npy"))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", selection.slow_but(["files", "npy"], FORMATS))
 def test_a_full_disk_is_reported(paired_folder, tmp_path, form):
     # A limit on file sizes fails in the same calls as a full disk.
     code = (

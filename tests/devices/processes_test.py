@@ -135,6 +135,7 @@ def together(data_dir, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_losses_equal_those_of_one_process(alone, together):
     ours, theirs = read_log(together), read_log(alone)
     lines = [(row["step"], row["split"]) for row in ours]
@@ -145,6 +146,7 @@ def test_losses_equal_those_of_one_process(alone, together):
         assert one["psnr"] == pytest.approx(other["psnr"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_evaluation_counts_every_image_once(together):
     """One process evaluates the run of four and gets the same numbers."""
     written = {

@@ -8,7 +8,7 @@ import skimage.data
 from PIL import Image
 
 from restoration.film import alignment, matching, registration, shots
-from tests import synthetic_film
+from tests import selection, synthetic_film
 
 SIZE = (144, 192)
 
@@ -83,7 +83,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    selection.slow_but(["another start", "cropped by a quarter", "24 for 25"], CASES),
+)
 def test_every_match_is_the_right_frame(film, case):
     numbers, box, size = CASES[case]
     numbers = list(numbers)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from restoration.inference import decide, tiling
+from tests import selection
 
 SIZE = 160
 
@@ -100,7 +101,7 @@ def test_a_user_has_the_last_word():
 
 
 @pytest.mark.parametrize(
-    "size", [(1, 1), (30, 1500), pytest.param((1300, 900), marks=pytest.mark.slow)]
+    "size", selection.slow_but([(30, 1500)], [(1, 1), (30, 1500), (1300, 900)])
 )
 def test_strips_decide_as_the_whole_does(size):
     generator = np.random.default_rng(0)

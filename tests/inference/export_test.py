@@ -19,6 +19,7 @@ from restoration.base import errors
 from restoration.images import frames
 from restoration.inference import batch, exported, onnx_graph, preserve
 from restoration.models import efficientnet_lite, filler, finder, nafnet, pretrained
+from tests import selection
 
 GENERATOR = np.random.default_rng(0)
 
@@ -64,7 +65,9 @@ def compare(function, inputs, stride, sizes, *, tolerance=1e-5):
 IMAGES = onnx_graph.Input("images", 3)
 
 
-@pytest.mark.parametrize("name", ["nafnet_s", "advanced", "basic"])
+@pytest.mark.parametrize(
+    "name", selection.slow_but(["advanced", "basic"], ["nafnet_s", "advanced", "basic"])
+)
 def test_shipped_networks(name):
     architecture, parameters = pretrained.load_shipped(name)
     model = models.get_model(architecture)

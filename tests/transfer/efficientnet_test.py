@@ -15,6 +15,9 @@ from experiments.transfer import efficientnet, keras_weights
 from restoration import models
 from restoration.base import errors
 
+# Nothing outside this experiment uses it.
+pytestmark = pytest.mark.slow
+
 # The layers of Keras with which our stages end.
 ENDS = {
     "stem": "stem_activation",
