@@ -60,11 +60,14 @@ _STRIP, _BEYOND = 1_500_000, 96
 _VERSION = 4
 
 # The logit above which something is damage, at a sensitivity of 0.5.
-_LIMIT = -2.25
+_LIMIT = -1.25
+
+# What lies between damage on both sides, within so many pixels, is damaged too.
+_CLOSED = 5
 
 # Above the limit that marks damage, logits over which a pixel is filled ever more:
 # where it is unsure, the frame itself is part of the fill.
-_UNSURE = 4.0
+_UNSURE = 2.5
 
 # The least share of a reference before the network prefers one, and how far it may: e
 # to the power of it.
@@ -310,6 +313,7 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     options = backend.compiler_options(jax.devices()[0])
     compute = jax.jit(model.apply, compiler_options=options)
     limit = 8 * (0.5 - sensitivity) + _LIMIT
+    closing = np.ones((_CLOSED, _CLOSED), np.uint8)
 
     def outputs(inputs: np.ndarray) -> np.ndarray:
         height, width = inputs.shape[:2]
@@ -323,6 +327,7 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
     ) -> over_time.Found:
         found = outputs(over_time.finder_input(still, references))
         logit, *preferred = cv2.split(found)
+        logit = cv2.morphologyEx(logit, cv2.MORPH_CLOSE, closing)
         mask = logit > limit
         trusted = over_time.trust(still.grey, references, mask)
         weights = [
