@@ -60,14 +60,14 @@ _STRIP, _BEYOND = 1_500_000, 96
 _VERSION = 4
 
 # The logit above which something is damage, at a sensitivity of 0.5.
-_LIMIT = -1.25
+_LIMIT = -2.25
 
 # What lies between damage on both sides, within so many pixels, is damaged too.
 _CLOSED = 5
 
 # Above the limit that marks damage, logits over which a pixel is filled ever more:
 # where it is unsure, the frame itself is part of the fill.
-_UNSURE = 2.5
+_UNSURE = 3.0
 
 # The least share of a reference before the network prefers one, and how far it may: e
 # to the power of it.
