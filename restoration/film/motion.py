@@ -7,7 +7,7 @@ lies in frame n at (x, y) + flow, in pixels.
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epy
@@ -61,20 +61,22 @@ def flow(start: np.ndarray, end: np.ndarray, *, fine: bool = False) -> np.ndarra
 
 
 def filled_from_around(
-    field: np.ndarray, hidden: np.ndarray, sigma: float = 8.0
-) -> np.ndarray:
-    """Replaces motion under a mask, which dirt spoils, by that of its surroundings.
+    hidden: np.ndarray, sigma: float = 8.0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what replaces motion under a mask by that of its surroundings.
+
+    Dirt spoils the motion that is measured under it.
 
     Args:
-      field: a flow.
       hidden: bool (height, width).
       sigma: how far is looked, pixels.
 
     Returns:
-      The flow, changed only where `hidden`; where nothing is known near, as it was.
+      A function of a flow that gives the flow, changed only where `hidden`; where
+      nothing is known near, as it was.
     """
     if not hidden.any():
-        return field
+        return lambda field: field
     # At a quarter of the size: what is wanted is smooth.
     height, width = hidden.shape
     size = (max(1, width // 4), max(1, height // 4))
@@ -84,20 +86,24 @@ def filled_from_around(
         return cv2.GaussianBlur(small, (0, 0), sigma / 4)
 
     known = (~hidden).astype(np.uint8)
-    total = around(cv2.copyTo(field, known))
-    share = around(known.astype(np.float32))
     rows, columns = np.nonzero(hidden)
     scale = np.float32([size[0] / width, size[1] / height])
     position = (np.stack([columns, rows], -1) + np.float32(0.5)) * scale
     position = position.astype(np.float32) - np.float32(0.5)
-    seen = sampled(share, position, cv2.INTER_LINEAR)
-    sound = seen > 1e-3
-    rows, columns, seen = rows[sound], columns[sound], seen[sound]
-    result = field.copy()
-    for axis in range(2):
-        values = sampled(total[..., axis], position[sound], cv2.INTER_LINEAR)
-        result[rows, columns, axis] = values / seen
-    return result
+    share = sampled(around(known.astype(np.float32)), position, cv2.INTER_LINEAR)
+    sound = share > 1e-3
+    rows, columns, share = rows[sound], columns[sound], share[sound]
+    position = position[sound]
+
+    def filled(field: np.ndarray) -> np.ndarray:
+        total = around(cv2.copyTo(field, known))
+        result = field.copy()
+        for axis in range(2):
+            values = sampled(total[..., axis], position, cv2.INTER_LINEAR)
+            result[rows, columns, axis] = values / share
+        return result
+
+    return filled
 
 
 def positions(field: np.ndarray) -> np.ndarray:

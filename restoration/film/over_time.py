@@ -10,7 +10,6 @@ five after it, whatever the length of the film.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -155,11 +154,11 @@ def _seen(
 ) -> tuple[Reference, ...]:
     """Measures motion from a frame to others, and looks along it; a frame once."""
     found: dict[int, Reference] = {}
+    corrected = motion.filled_from_around(current.mask)
     for offset, other in others:
         if offset in found:
             continue
-        field = motion.flow(current.smooth, other.smooth, fine=fine)
-        field = motion.filled_from_around(field, current.mask)
+        field = corrected(motion.flow(current.smooth, other.smooth, fine=fine))
         looked = motion.warped(other.grey, field)
         gain = _gain(current.grey, looked)
         if abs(gain - 1) > 2e-3:
@@ -391,8 +390,9 @@ def _passed_once(
 
 def _correct_fields(references: list[Reference], mask: np.ndarray) -> None:
     """Replaces motion under a mask, a reference at a time: fields are large."""
+    corrected = motion.filled_from_around(mask)
     for index, reference in enumerate(references):
-        field = motion.filled_from_around(reference.field, mask)
+        field = corrected(reference.field)
         references[index] = dataclasses.replace(reference, field=field)
 
 
@@ -461,26 +461,15 @@ def _restored(
     return Done(still, planes, found.mask, tuple(references))
 
 
-def third_pass(
-    frames: Iterable[Passed],
-    layout: stills.Layout,
-    find: Finder,
-    *,
-    grain: bool = True,
-) -> Iterator[Done]:
-    """Does the second pass, and once more what it does, with motion on what it gives.
+def as_passed(done: Done, layout: stills.Layout) -> Passed:
+    """Returns a restored frame as one that goes through `second_pass` once more.
 
-    The arguments are those of `second_pass`. Finer motion, which would follow dirt, is
-    better where little of it is left.
+    Finer motion, which would follow dirt, is better there: little of it is left.
+
+    Args:
+      done: the frame, filled without grain.
+      layout: how planes are to be read.
     """
-    cleaned = map(
-        functools.partial(_as_passed, layout=layout),
-        second_pass(frames, layout, find, grain=False),
-    )
-    yield from second_pass(cleaned, layout, find, grain=grain, fine=True)
-
-
-def _as_passed(done: Done, layout: stills.Layout) -> Passed:
     grey = stills.to_grey(done.planes, layout)
     return Passed(done.still, done.planes, grey, motion.smoothed(grey), done.mask)
 

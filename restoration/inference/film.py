@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import fractions
+import functools
 import hashlib
 import itertools
 import json
@@ -55,6 +56,9 @@ _CONTEXT = 2 * over_time.REACH
 
 # A finder is applied to strips of so many pixels, and sees so many rows beyond.
 _STRIP, _BEYOND = 1_500_000, 96
+
+# Pixels from which a frame is large: 4K is.
+_LARGE = 4_000_000
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
 _VERSION = 4
@@ -533,11 +537,17 @@ def _restored(
     unique = stills.undoubled(arriving())
     if settings.blind:
         unique = scratches.removed(unique, layout)
-    # The first pass has a thread of its own, the others have one, and what is done is
-    # encoded meanwhile.
+    # Each pass has a thread of its own, while what is done is encoded; what it holds of
+    # large frames is too much to have twice.
     passed = over_time.first_pass(unique, layout, blind=settings.blind)
     passed = rows.read_ahead(passed, depth=1)
-    done = over_time.third_pass(passed, layout, find, grain=not settings.denoise)
+    cleaned = over_time.second_pass(passed, layout, find, grain=False)
+    passed = map(functools.partial(over_time.as_passed, layout=layout), cleaned)
+    if source.width * source.height < _LARGE:
+        passed = rows.read_ahead(passed, depth=1)
+    done = over_time.second_pass(
+        passed, layout, find, grain=not settings.denoise, fine=True
+    )
 
     def finished(frame: over_time.Done) -> over_time.Done:
         """Frees what the frame was compared with, before it waits to be encoded."""
