@@ -169,9 +169,6 @@ def loaded():
         return engines[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        # Here networks run often enough to be worth their usual optimization, both
-        # here and in the served program.
-        patch.delenv("XLA_FLAGS", raising=False)
         patch.setattr(batch, "load_engine", load_once)
         for name, value in small_worker.SMALL.items():
             patch.setattr(engine, name, value)
