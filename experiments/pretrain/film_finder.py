@@ -397,8 +397,13 @@ def export(
       The weights file.
     """
     total = feed.total_steps(options, described["pairs"]["train"])
+    material = described["card"] | {"sha256": described["fingerprint"]}
+    before = began.get("training data", {})
+    if before.get("sha256") == material["sha256"]:
+        # The same material: what was noted of its licences by hand goes with it.
+        material = before | material
     card = {
-        "training data": described["card"] | {"sha256": described["fingerprint"]},
+        "training data": material,
         "recipe": pretrain.what_decides(
             options, also=("steps", "decay_from"), but=("loss", "ssim_weight")
         ),

@@ -373,12 +373,13 @@ def _passed_once(
     blind: bool,
 ) -> Passed:
     """Returns a frame whose spikes, and what is marked, are filled from two others."""
+    mask = current.still.given
+    if not blind and (mask is None or not mask.any()):
+        return current
     references = list(_seen(current, others))
-    mask = np.zeros(current.grey.shape, bool)
     if blind:
-        mask = _spikes(current.grey, references)
-    if current.still.given is not None:
-        mask = mask | current.still.given
+        spikes = _spikes(current.grey, references)
+        mask = spikes if mask is None else mask | spikes
     if not mask.any():
         return current
     _correct_fields(references, mask)
@@ -494,12 +495,10 @@ def denoised(done: Done, layout: stills.Layout) -> tuple[np.ndarray, ...]:
     # What most of the picture differs by is grain: 1.13 deviations on average.
     usual = float(np.median(np.stack([x[::4, ::4] for x in apart])))
 
-    def weight_of(apart: np.ndarray) -> np.ndarray:
-        more = np.maximum(apart - 1.1 * usual, 0) / (0.5 * usual + 0.5)
-        return np.exp(-np.square(more))
-
-    # One frees the other: at 4K each is large.
-    weights = [weight_of(apart.pop(0)) for _ in seen]
+    weights = apart
+    for number, difference in enumerate(apart):  # in place: at 4K each is large
+        more = np.maximum(difference - 1.1 * usual, 0) / (0.5 * usual + 0.5)
+        weights[number] = np.exp(-np.square(more))
     results = []
     for index, plane in enumerate(done.planes):
         if index >= stills.colored(done.planes, layout):

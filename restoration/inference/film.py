@@ -310,8 +310,8 @@ def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
 
     Args:
       parameters: of `film_finder.FilmFinder`.
-      sensitivity: 0 to 1; 0.5 is where films of drawn dirt that the network did not
-        train on come out best.
+      sensitivity: 0 to 1; at 0.5 neither the rim of a blotch on a real film is left
+        nor more than that is marked.
     """
     model = film_finder.FilmFinder()
     options = backend.compiler_options(jax.devices()[0])
@@ -541,10 +541,11 @@ def _restored(
     # large frames is too much to have twice.
     passed = over_time.first_pass(unique, layout, blind=settings.blind)
     passed = rows.read_ahead(passed, depth=1)
-    cleaned = over_time.second_pass(passed, layout, find, grain=False)
-    passed = map(functools.partial(over_time.as_passed, layout=layout), cleaned)
-    if source.width * source.height < _LARGE:
-        passed = rows.read_ahead(passed, depth=1)
+    if settings.blind:  # what a user marks, the first pass has filled already
+        cleaned = over_time.second_pass(passed, layout, find, grain=False)
+        passed = map(functools.partial(over_time.as_passed, layout=layout), cleaned)
+        if source.width * source.height < _LARGE:
+            passed = rows.read_ahead(passed, depth=1)
     done = over_time.second_pass(
         passed, layout, find, grain=not settings.denoise, fine=True
     )

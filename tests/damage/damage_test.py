@@ -95,7 +95,7 @@ def test_only_dirt_returns_a_mask():
         assert isinstance(result, tuple) == (name in compose._DIRT), name
 
 
-# Of all together two other tests are.
+# Each kind, and slowly all of a print together.
 all_kinds = pytest.mark.parametrize(
     "kinds",
     selection.slow_but(damage.KINDS, [*damage.KINDS, damage.PHOTO]),

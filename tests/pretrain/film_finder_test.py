@@ -76,6 +76,20 @@ def test_a_run_begins_with_the_weights_that_it_is_given(tmp_path):
         options_for(tmp_path, start="shipped")
 
 
+def test_what_was_noted_of_the_material_stays_while_it_is_the_same(tmp_path):
+    _, shipped = pretrained.load(pretrained.FOLDER / "film_finder.safetensors")
+    described = {"fingerprint": "f", "pairs": {"train": 20}, "card": {"films": ["a"]}}
+    for sha256, noted in (("f", True), ("g", False)):
+        options = options_for(tmp_path / sha256)
+        began = {"training data": {"sha256": sha256, "films' licences": "CC0"}}
+        path = film_finder.export(
+            options, described, began, step=1, parameters=shipped, figures={}
+        )
+        data = json.loads(path.with_suffix(".json").read_text())["training data"]
+        assert data["films"] == ["a"] and data["sha256"] == "f"
+        assert ("films' licences" in data) == noted
+
+
 @pytest.mark.slow
 def test_a_run_in_parts_is_the_same_run(material, tmp_path, monkeypatch):
     monkeypatch.setattr(film_finder, "_CLIPS", 2)

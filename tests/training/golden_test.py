@@ -15,6 +15,7 @@ import pytest
 
 from restoration import models
 from restoration.training import losses, optim, step, train_config
+from tests import selection
 
 NUMBERS = pathlib.Path(__file__).with_name("golden.json")
 
@@ -82,11 +83,7 @@ def numbers(name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ())
-        for name in models.MODELS
-    ],
+    "name", selection.slow_but(set(models.MODELS) - _SLOW, models.MODELS)
 )
 def test_a_step_gives_the_numbers_that_it_gave(name):
     expected = json.loads(NUMBERS.read_text(encoding="utf-8"))[name]

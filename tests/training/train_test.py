@@ -28,6 +28,7 @@ from restoration.training import (
     train_config,
     trained,
 )
+from tests import selection
 
 
 def options_for(folder, workdir, **changes):
@@ -224,7 +225,7 @@ def drawn(options, number, count):
     ).index  # fmt: skip
 
 
-@pytest.mark.parametrize("on_cpu", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("on_cpu", selection.slow_but([True], [True, False]))
 def test_bad_numbers_are_caught_at_their_step(tmp_path, monkeypatch, on_cpu):
     monkeypatch.setattr(backend, "is_cpu", lambda: on_cpu)
     options = options_for(
@@ -288,9 +289,7 @@ def damaged_folder(paired_folder, tmp_path):
     return damaged, mended, bad, members[4].name
 
 
-@pytest.mark.parametrize(
-    "cache", ["none", pytest.param("device", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("cache", selection.slow_but(["none"], ["none", "device"]))
 def test_bad_pairs_are_replaced_counted_and_named(
     damaged_folder, tmp_path, caplog, cache
 ):
