@@ -19,7 +19,7 @@ from etils import epy
 from restoration.base import cli, errors
 from restoration.devices import backend
 from restoration.film import container
-from restoration.inference import batch, film, jobs, pipeline
+from restoration.inference import batch, film, film_jobs, jobs, pipeline
 
 with epy.lazy_imports():
     from restoration.inference import restore_file
@@ -54,13 +54,13 @@ def _report_beam(reports: pathlib.Path, output: str) -> int:
     return int(counts["failed"] > 0)
 
 
-def main(options: batch.RestoreOptions, film_options: film.FilmOptions) -> int:
+def main(options: batch.RestoreOptions, film_options: film_jobs.FilmOptions) -> int:
     """Entry point."""
     backend.keep_freed_memory(large=False)
     backend.cache_compilations()
     if options.beam:
         return _report_beam(pipeline.run(options), options.output)
-    films, pictures = film.divide(
+    films, pictures = film_jobs.divide(
         options.input,
         options.output,
         suffix=options.suffix,
@@ -75,7 +75,7 @@ def main(options: batch.RestoreOptions, film_options: film.FilmOptions) -> int:
             for line in compare_page.write(page, results):
                 print(line)
     if films:
-        restored = film.restore(films, film.settings_of(options, film_options))
+        restored = film.restore(films, film_jobs.settings_of(options, film_options))
         if options.report:
             film.add_to_report(options.report, options, restored, began=bool(pictures))
         if options.compare:
@@ -99,4 +99,4 @@ def main(options: batch.RestoreOptions, film_options: film.FilmOptions) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, batch.RestoreOptions, film.FilmOptions)
+    cli.run(main, batch.RestoreOptions, film_jobs.FilmOptions)

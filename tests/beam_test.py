@@ -12,7 +12,7 @@ from PIL import Image
 from restoration import restore
 from restoration.base import errors
 from restoration.images import frames
-from restoration.inference import batch, film, jobs, pipeline
+from restoration.inference import batch, film_jobs, jobs, pipeline
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_pipeline_on_the_direct_runner(folder, tmp_path, capsys):
     pytest.importorskip("apache_beam", reason="no Apache Beam: locks/beam.txt")
     options = options_for(folder, tmp_path / "out", beam="--runner=DirectRunner")
     for _ in range(2):  # the second time all is there already
-        assert restore.main(options, film.FilmOptions()) == 1
+        assert restore.main(options, film_jobs.FilmOptions()) == 1
         said = capsys.readouterr()
         assert "3 of 4 pictures" in said.out and "bad.jpg" in said.err
     batch.restore(options_for(folder, tmp_path / "again"))

@@ -26,7 +26,7 @@ import numpy as np
 import tqdm
 
 from restoration.base import config, errors
-from restoration.inference import film
+from restoration.inference import film, film_finding, film_jobs
 
 # Tracks, and with what settings they are restored.
 _RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -110,7 +110,7 @@ def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _trained_on() -> set[str]:
     """Returns the names of the clips that trained the shipped finder."""
-    card = film.WEIGHTS.with_suffix(".json")
+    card = film_finding.WEIGHTS.with_suffix(".json")
     if not card.is_file():
         return set()
     films = config.parse(card.read_text(encoding="utf-8"))["training data"]["films"]
@@ -155,7 +155,7 @@ def measure(
             for c in clips
             if pathlib.PurePath(c).stem not in known
         ],
-        "finder": "network" if film.WEIGHTS.is_file() else "spikes",
+        "finder": "network" if film_finding.WEIGHTS.is_file() else "spikes",
         "peers": "SpotLess" if peer_python else "not run",
         "runs": {},
     }
@@ -183,7 +183,9 @@ def measure(
         spawn = multiprocessing.get_context("spawn")
         with futures.ProcessPoolExecutor(max(workers, 1), spawn) as pool:
             # Without the network's weights the first run is of spikes alone.
-            names = [n for n in _RUNS if film.WEIGHTS.is_file() or "alone" not in n]
+            names = [
+                n for n in _RUNS if film_finding.WEIGHTS.is_file() or "alone" not in n
+            ]
             for name, (rows, speed) in zip(names, pool.map(ways, names), strict=True):
                 summary = _summary(rows, known)
                 summary["settings"] = _RUNS[name][2]
@@ -198,12 +200,12 @@ def _run(
 ) -> tuple[dict[str, dict[str, float]], float]:
     """Restores all clips in one way; returns their scores and frames a second."""
     track, side, settings = _RUNS[name]
-    chosen = film.Settings(**settings)
-    find = film.load_finder(chosen)
+    chosen = film_jobs.Settings(**settings)
+    find = film_finding.load_finder(chosen)
     rows, seconds, count = {}, 0.0, 0
     out = work / "restored" / name
     for clip in tqdm.tqdm(clips, desc=name, unit="clip"):
-        job = film.Job(work / track / side / clip, out / pathlib.Path(clip).stem)
+        job = film_jobs.Job(work / track / side / clip, out / pathlib.Path(clip).stem)
         start = time.monotonic()
         done = film.restore_film(job, chosen, find)
         seconds += time.monotonic() - start

@@ -26,7 +26,7 @@ from restoration import clean, degrade, evaluate, report, restore, train
 from restoration.base import cli, config, errors, files
 from restoration.devices import backend
 from restoration.images import frames
-from restoration.inference import batch, film
+from restoration.inference import batch, film_jobs
 from restoration.reports import training_run
 from restoration.training import train_config
 
@@ -197,7 +197,7 @@ def demo(options: DemoOptions) -> dict[str, dict[str, float]]:
         output=str(out / "restored"),
         workdir=run.workdir,
     )
-    still = functools.partial(restore.main, film_options=film.FilmOptions())
+    still = functools.partial(restore.main, film_options=film_jobs.FilmOptions())
     _require(_run("restore", still, restored))
     page = training_run.ReportOptions(
         workdir=run.workdir,

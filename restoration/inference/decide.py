@@ -39,6 +39,10 @@ _LOGITS = 6.0
 # and certain, damage that is likely is taken up to so many pixels on.
 _WIDE_RADIUS, _RIM = 3, 4
 
+# What is likely counts as certain where so much of what is likely around it is, within
+# about so many pixels: a stain is filled as a whole, not in the parts that are certain.
+_WHOLE_RADIUS, _WHOLE = 24, 0.5
+
 # Dense is where this share of a square of 2 radius + 1 pixels is found.
 _DENSE_RADIUS, _DENSE = 48, 0.3
 
@@ -97,6 +101,11 @@ def _mean(x: jnp.ndarray, radius: int) -> jnp.ndarray:
     return x
 
 
+def _around(x: jnp.ndarray) -> jnp.ndarray:
+    """Returns means that weigh what is near more: of means."""
+    return _mean(_mean(x, _WHOLE_RADIUS // 2), _WHOLE_RADIUS // 2)
+
+
 def decide(limits: Limits, maps: jnp.ndarray) -> jnp.ndarray:
     """Returns the mask of damage.
 
@@ -116,9 +125,12 @@ def decide(limits: Limits, maps: jnp.ndarray) -> jnp.ndarray:
     dense = (_mean(likely, _DENSE_RADIUS) >= _DENSE).astype(jnp.float32)
     # Thin parts of a wide thing, its fringe, are as certain as that thing must be.
     doubtful = jnp.maximum(_greatest(wide, _RIM), dense)
-    # What holds the certain middle of something wide holds its likely rim too.
+    # What holds the certain middle of something wide holds its likely rim too, and what
+    # is certain in its greater part is certain.
     middle = _greatest(_opened(certain, _WIDE_RADIUS), _RIM)
-    found = sure
+    mostly = (_around(certain) >= _WHOLE * _around(likely)).astype(jnp.float32)
+    certain = jnp.maximum(certain, mostly * _greatest(certain, _WHOLE_RADIUS) * likely)
+    found = jnp.maximum(sure, certain)
     for _ in range(_STEPS):  # hysteresis, as Canny (1986) has it for edges
         found = _greatest(found, _STEP) * likely
     found = found * jnp.maximum(jnp.maximum(1 - doubtful, certain), middle)

@@ -25,7 +25,7 @@ import numpy as np
 import tqdm
 from etils import epy
 
-from restoration.base import config, errors, files
+from restoration.base import errors, files
 from restoration.film import (
     container,
     motion,
@@ -37,15 +37,12 @@ from restoration.film import (
     stills,
     video,
 )
-from restoration.inference import jobs, rows
+from restoration.inference import film_finding, film_jobs, rows
 
 with epy.lazy_imports():
     import cv2
-    import jax
 
-    from restoration.devices import backend
     from restoration.inference import restore_file
-    from restoration.models import film_finder, pretrained
 
 # Frames of a part at most; a part is what an interruption costs.
 _PART = 120
@@ -54,104 +51,15 @@ _PART = 120
 # doubled.
 _CONTEXT = 2 * over_time.REACH
 
-# A finder is applied to strips of so many pixels, and sees so many rows beyond.
-_STRIP, _BEYOND = 1_500_000, 96
-
 # Pixels from which a frame is large: 4K is.
 _LARGE = 4_000_000
 
 # Changed whenever frames come out otherwise: parts of another version are not used.
 _VERSION = 4
 
-# The logit above which something is damage, at a sensitivity of 0.5.
-_LIMIT = -2.25
-
-# What lies between damage on both sides, within so many pixels, is damaged too.
-_CLOSED = 5
-
-# Above the limit that marks damage, logits over which a pixel is filled ever more:
-# where it is unsure, the frame itself is part of the fill.
-_UNSURE = 3.0
-
-# The least share of a reference before the network prefers one, and how far it may: e
-# to the power of it.
-_LEAST_TRUST, _MOST = 1e-6, 50.0
-
-# The learned finder's weights, where they are installed.
-WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "film_finder.safetensors"
-
-# Thresholds of the spike detector at sensitivity 0, 0.5 and 1.
-_HIGH = (24.0, 12.0, 7.0)
-
 # Takes "looking" or "restoring", the frames that are done and all of them, 0 where the
 # header does not say. What it raises ends the work.
 Watch = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class FilmOptions:
-    """Options of `python -m restoration.restore` that concern films."""
-
-    sequence: bool = config.option(
-        False, help="a folder of numbered PNG, TIFF or DPX pictures is one film"
-    )
-    frame_rate: float = config.option(
-        24.0, help="of a --sequence that is written as a film", minimum=0.1
-    )
-    codec: str = config.option(
-        "auto",
-        help="of restored films; auto: ffv1 for lossless films, else h264",
-        choices=("auto", *container.CODECS),
-    )
-    deinterlace: bool | None = config.option(
-        None, help="make whole frames of interlaced ones (bwdif); --nodeinterlace: not"
-    )
-    stabilize: bool = config.option(False, help="take out the weave of the gate")
-    deflicker: bool = config.option(False, help="take out flicker")
-    denoise: bool = config.option(
-        False, help="average films over time, along the motion: less grain"
-    )
-    film_finder: str = config.option(
-        "auto",
-        help="what finds damage in films; auto: the network where its weights are",
-        choices=("auto", "network", "spikes"),
-    )
-
-    def __post_init__(self):
-        """Checks choices."""
-        config.check(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a film is restored: what it takes of both commands' options.
-
-    Attributes:
-      blind: whether damage is looked for; else only `damage` is filled.
-      damage: mask film, or folder of them by the films' names, or "".
-      save_damage: whether a film of the masks is written.
-      compare: whether a film of both is written, for the page.
-      sensitivity: 0 to 1, how readily something counts as damage.
-      overwrite: whether results that exist are replaced.
-      skip_existing: whether films with a result are passed over.
-      sequence: see `FilmOptions`, as what follows.
-    """
-
-    blind: bool = True
-    damage: str = ""
-    save_damage: bool = False
-    compare: bool = False
-    sensitivity: float = 0.5
-    overwrite: bool = False
-    skip_existing: bool = False
-    sequence: bool = False
-    frame_rate: float = 24.0
-    codec: str = "auto"
-    deinterlace: bool | None = None
-    stabilize: bool = False
-    deflicker: bool = False
-    denoise: bool = False
-    film_finder: str = "auto"
 
 
 # Settings that change the frames; parts made with others are not used.
@@ -159,227 +67,6 @@ _FRAMES = (
     "blind", "damage", "save_damage", "sensitivity", "codec", "deinterlace",
     "stabilize", "deflicker", "denoise", "film_finder", "frame_rate",
 )  # fmt: skip
-
-
-def settings_of(*options: Any) -> Settings:
-    """Returns the settings that options dataclasses hold, by their names."""
-    names = [field.name for field in dataclasses.fields(Settings)]
-    return Settings(
-        **{
-            name: getattr(option, name)
-            for option in options
-            for name in names
-            if hasattr(option, name)
-        }
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One film to restore.
-
-    Attributes:
-      source: the file, or the folder of a sequence.
-      stem: the result's path without its ending, which depends on the codec.
-    """
-
-    source: pathlib.Path
-    stem: pathlib.Path
-
-
-def stems(
-    films: Sequence[tuple[pathlib.PurePath, str]], *, suffix: str
-) -> list[pathlib.PurePath]:
-    """Returns the paths of films' results, without the endings that codecs decide.
-
-    Args:
-      films: of each the path below the folder that was named, without its ending, and
-        the ending; "" for the folder of a sequence.
-      suffix: written after each name.
-
-    Returns:
-      The paths; where `reel.mov` and `reel.mkv` lie together they name the kind.
-    """
-    end = f"_{suffix}" if suffix else ""
-    counts = collections.Counter(path for path, _ in set(films))
-    return [
-        path.with_name(
-            f"{path.name}{ending.replace('.', '_') if counts[path] > 1 else ''}{end}"
-        )
-        for path, ending in films
-    ]
-
-
-def divide(
-    inputs: Sequence[str],
-    output: str,
-    *,
-    suffix: str,
-    recursive: bool,
-    sequence: bool,
-) -> tuple[list[Job], tuple[str, ...]]:
-    """Divides what a command names into films and the rest.
-
-    Args:
-      inputs: files and folders; films in folders count too.
-      output: the folder for the results.
-      suffix: written after each name.
-      recursive: whether to look into sub-folders.
-      sequence: whether folders are films.
-
-    Returns:
-      The films, and the inputs that pictures are to be looked for in.
-
-    Raises:
-      InputError: where two films would have the same result.
-    """
-    end = f"_{suffix}" if suffix else ""
-    found, rest = {}, []
-    results = pathlib.Path(output).resolve()
-    for given in inputs:
-        path = pathlib.Path(given)
-        if path.is_dir() and sequence:
-            found[path.resolve()] = (path, pathlib.Path(path.resolve().name), "")
-        elif path.is_dir():
-            inside = [
-                film
-                for film in sorted(path.rglob("*") if recursive else path.iterdir())
-                if container.is_film(film.name)
-                and film.is_file()
-                and not any(p.startswith(".") for p in film.relative_to(path).parts)
-                and not _is_result(film, path, results, end)
-            ]
-            for film in inside:
-                name = film.relative_to(path).with_suffix("")
-                found[film.resolve()] = (film, name, film.suffix)
-            if not inside or next(jobs.walk(path, recursive=recursive), None):
-                rest.append(given)
-        elif container.is_film(path.name) and path.exists():
-            found[path.resolve()] = (path, pathlib.Path(path.stem), path.suffix)
-        else:
-            rest.append(given)
-    names = stems([film[1:] for film in found.values()], suffix=suffix)
-    films = [
-        Job(source, pathlib.Path(output) / name)
-        for (source, *_), name in zip(found.values(), names, strict=True)
-    ]
-    taken: dict[pathlib.Path, pathlib.Path] = {}
-    for job in films:
-        if job.stem in taken:
-            raise errors.InputError(
-                f"{job.source} and {taken[job.stem]}: both would be restored to "
-                f"{job.stem}; restore them to different folders"
-            )
-        taken[job.stem] = job.source
-    return films, tuple(rest)
-
-
-def _is_result(
-    film: pathlib.Path, folder: pathlib.Path, results: pathlib.Path, end: str
-) -> bool:
-    """Whether a film that was come upon is what an earlier run wrote."""
-    if folder.resolve().is_relative_to(results):
-        names = (end, f"{end}_damage", f"{end}_compare")
-        return bool(end) and film.stem.endswith(names)
-    return film.resolve().is_relative_to(results)
-
-
-# The finder.
-
-
-def load_finder(settings: Settings) -> over_time.Finder:
-    """Returns what finds damage.
-
-    Raises:
-      InputError: where the network is asked for and its weights are not there.
-    """
-    below, middle, above = _HIGH
-    part = settings.sensitivity * 2
-    high = below + (middle - below) * part
-    if part > 1:
-        high = middle + (above - middle) * (part - 1)
-    spikes = settings.film_finder == "spikes"
-    if spikes or (settings.film_finder == "auto" and not WEIGHTS.is_file()):
-        return over_time.spike_finder(high, high * 5 / 12)
-    _, parameters = pretrained.load(WEIGHTS)
-    return network_finder(parameters, settings.sensitivity)
-
-
-def network_finder(parameters: Any, sensitivity: float) -> over_time.Finder:
-    """Returns the learned finder.
-
-    Args:
-      parameters: of `film_finder.FilmFinder`.
-      sensitivity: 0 to 1; at 0.5 neither the rim of a blotch on a real film is left
-        nor more than that is marked.
-    """
-    model = film_finder.FilmFinder()
-    options = backend.compiler_options(jax.devices()[0])
-    compute = jax.jit(model.apply, compiler_options=options)
-    limit = 8 * (0.5 - sensitivity) + _LIMIT
-    closing = np.ones((_CLOSED, _CLOSED), np.uint8)
-
-    def outputs(inputs: np.ndarray) -> np.ndarray:
-        height, width = inputs.shape[:2]
-        edges = ((0, -height % model.stride), (0, -width % model.stride), (0, 0))
-        if np.any(edges):
-            inputs = np.pad(inputs, edges, mode="symmetric")
-        return np.asarray(compute(parameters, inputs[None]))[0, :height, :width]
-
-    def find_in_strip(
-        still: stills.Still, references: Sequence[over_time.Reference]
-    ) -> over_time.Found:
-        found = outputs(over_time.finder_input(still, references))
-        logit, *preferred = cv2.split(found)
-        logit = cv2.morphologyEx(logit, cv2.MORPH_CLOSE, closing)
-        mask = logit > limit
-        trusted = over_time.trust(still.grey, references, mask)
-        weights = [
-            (one + _LEAST_TRUST) * np.exp(np.clip(more, -_MOST, _MOST))
-            for one, more in zip(trusted, preferred, strict=True)
-        ]
-        share = np.clip((logit - limit) / _UNSURE, 0.0, 1.0)
-        return over_time.Found(mask, cv2.merge(over_time.shares(weights)), share)
-
-    def find(
-        still: stills.Still, references: Sequence[over_time.Reference]
-    ) -> over_time.Found:
-        height, width = still.grey.shape
-        step = max(model.stride, _STRIP // width // model.stride * model.stride)
-        mask = np.empty((height, width), bool)
-        weights = np.empty((height, width, len(references)), np.float32)
-        share = np.empty((height, width), np.float32)
-        for start in range(0, height, step):
-            low, high = max(0, start - _BEYOND), min(height, start + step + _BEYOND)
-            # A frame may be a reference twice, and stays one object.
-            cut = {
-                r.offset: dataclasses.replace(
-                    r, field=r.field[low:high], grey=r.grey[low:high]
-                )
-                for r in references
-            }
-            seen = find_in_strip(
-                dataclasses.replace(still, grey=still.grey[low:high]),
-                [cut[r.offset] for r in references],
-            )
-            end = min(height, start + step)
-            for whole, part in (
-                (mask, seen.mask), (weights, seen.weights), (share, seen.share),
-            ):  # fmt: skip
-                whole[start:end] = part[start - low : end - low]
-        return over_time.Found(mask, weights, share)
-
-    return find
-
-
-def nothing(
-    still: stills.Still, references: Sequence[over_time.Reference]
-) -> over_time.Found:
-    """Finds nothing: only what the user marks is filled."""
-    mask = np.zeros(still.grey.shape, bool)
-    marked = mask if still.given is None else still.given
-    trusted = over_time.trust(still.grey, references, marked)
-    return over_time.Found(mask, cv2.merge(trusted))
 
 
 # Progress.
@@ -424,7 +111,7 @@ class Look:
 
 def look(
     source: container.Source,
-    settings: Settings,
+    settings: film_jobs.Settings,
     folder: pathlib.Path,
     watch: Watch | None = None,
 ) -> Look:
@@ -520,7 +207,7 @@ class _Result:
 def _restored(
     items: Iterable[tuple[container.Picture, np.ndarray | None]],
     source: container.Source,
-    settings: Settings,
+    settings: film_jobs.Settings,
     find: over_time.Finder,
     correct: Sequence[Any],
 ) -> Iterator[_Result]:
@@ -585,7 +272,7 @@ def _restored(
 
 
 def _with_masks(
-    source: container.Source, settings: Settings, path: pathlib.Path | None
+    source: container.Source, settings: film_jobs.Settings, path: pathlib.Path | None
 ) -> Iterator[tuple[container.Picture, np.ndarray | None]]:
     """Yields frames, each with the user's mask of it.
 
@@ -614,7 +301,7 @@ def _with_masks(
         yield picture, grey > 127
 
 
-def _find_mask(job: Job, settings: Settings) -> pathlib.Path | None:
+def _find_mask(job: film_jobs.Job, settings: film_jobs.Settings) -> pathlib.Path | None:
     """Returns a film's mask: the file that was given, or that of its name."""
     if not settings.damage:
         return None
@@ -634,7 +321,7 @@ def _find_mask(job: Job, settings: Settings) -> pathlib.Path | None:
     )
 
 
-def _fingerprint(path: pathlib.Path, settings: Settings) -> str:
+def _fingerprint(path: pathlib.Path, settings: film_jobs.Settings) -> str:
     """Returns what finished parts depend on."""
     files = [path, *(sorted(path.iterdir()) if path.is_dir() else ())]
     facts = [
@@ -648,7 +335,7 @@ def _fingerprint(path: pathlib.Path, settings: Settings) -> str:
 def _load_look(
     folder: pathlib.Path,
     source: container.Source,
-    settings: Settings,
+    settings: film_jobs.Settings,
     watch: Watch | None,
 ) -> Look:
     """Returns what the first pass saw, of an earlier run where there was one."""
@@ -661,14 +348,17 @@ def _load_look(
 
 
 def restore_film(
-    job: Job, settings: Settings, find: over_time.Finder, watch: Watch | None = None
+    job: film_jobs.Job,
+    settings: film_jobs.Settings,
+    find: over_time.Finder,
+    watch: Watch | None = None,
 ) -> "restore_file.Restored":
     """Restores one film; what goes wrong with it is in the result.
 
     Args:
       job: what to restore, and where to.
       settings: how.
-      find: from `load_finder`.
+      find: from `film_finding.load_finder`.
       watch: is called for every frame, in place of bars in the terminal.
 
     Returns:
@@ -688,7 +378,10 @@ def restore_film(
 
 
 def _attempt(
-    job: Job, settings: Settings, find: over_time.Finder, watch: Watch | None
+    job: film_jobs.Job,
+    settings: film_jobs.Settings,
+    find: over_time.Finder,
+    watch: Watch | None,
 ) -> "restore_file.Restored":
     source = container.inspect(
         job.source, rate=fractions.Fraction(settings.frame_rate).limit_denominator(1001)
@@ -769,10 +462,10 @@ def _claim(folder: pathlib.Path, fingerprint: str) -> None:
 
 
 def _restore_parts(
-    job: Job,
+    job: film_jobs.Job,
     source: container.Source,
     used: container.Encoding,
-    settings: Settings,
+    settings: film_jobs.Settings,
     find: over_time.Finder,
     found: Look,
     folder: pathlib.Path,
@@ -780,7 +473,7 @@ def _restore_parts(
 ) -> list[float]:
     """Restores the parts that are not there yet; returns each frame's damaged share."""
     if not settings.blind:
-        find = nothing
+        find = film_finding.nothing
     parts = _parts(found)
     correct: list[Any] = []
     if found.steps:
@@ -811,7 +504,7 @@ def _write_part(
     results: Iterator[_Result],
     source: container.Source,
     used: container.Encoding,
-    settings: Settings,
+    settings: film_jobs.Settings,
     folder: pathlib.Path,
     advance: Callable[[], Any],
 ) -> dict[str, Any]:
@@ -860,7 +553,7 @@ def _write_part(
 def _finish(
     source: container.Source,
     used: container.Encoding,
-    settings: Settings,
+    settings: film_jobs.Settings,
     found: Look,
     folder: pathlib.Path,
     target: pathlib.Path,
@@ -896,7 +589,9 @@ def _stem(target: pathlib.Path, used: container.Encoding) -> str:
 
 
 def restore(
-    films: Sequence[Job], settings: Settings, watch: Watch | None = None
+    films: Sequence[film_jobs.Job],
+    settings: film_jobs.Settings,
+    watch: Watch | None = None,
 ) -> list["restore_file.Restored"]:
     """Restores films one after the other; one that fails does not stop the others.
 
@@ -915,7 +610,7 @@ def restore(
     motion.require_opencv()
     if settings.compare:  # the page shows the masks
         settings = dataclasses.replace(settings, save_damage=True)
-    find = load_finder(settings)
+    find = film_finding.load_finder(settings)
     return [restore_film(job, settings, find, watch) for job in films]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from restoration.base import config, errors
 from restoration.film import container, motion, video
 from restoration.images import picture, preview
-from restoration.inference import film, jobs
+from restoration.inference import film_jobs, jobs
 from restoration.web import brush, films, store
 
 SUFFIX = "restored"
@@ -490,7 +490,7 @@ class Pictures:
 
     @staticmethod
     def _film_names(made: Sequence[Picture]) -> dict[str, pathlib.PurePosixPath]:
-        stems = film.stems(
+        stems = film_jobs.stems(
             [(found.relative.with_suffix(""), found.relative.suffix) for found in made],
             suffix=SUFFIX,
         )

@@ -25,7 +25,7 @@ from restoration.base import errors
 from restoration.devices import backend
 from restoration.film import container
 from restoration.images import picture, preview
-from restoration.inference import batch, film, jobs
+from restoration.inference import batch, film, film_jobs, jobs
 from restoration.web import films, store
 
 with epy.lazy_imports():
@@ -78,7 +78,7 @@ class Task:
       source: the uploaded file.
       target: the file to write; of a film without its ending, which the codec decides.
       name: what the user calls the file.
-      options: fields of `batch.RestoreOptions`, of a film those of `film.Settings`.
+      options: fields of `batch.RestoreOptions`, of a film of `film_jobs.Settings`.
       total: the most that all files of the page may take, bytes.
     """
 
@@ -197,8 +197,8 @@ def _restore_film(task: Task, report: Report) -> dict[str, Any]:
             store.check_room(task.source.parents[1], more, task.total)
         report(stage, share, (done, frames))
 
-    job = film.Job(task.source, task.target)
-    (done,) = film.restore([job], film.Settings(**task.options), watch)
+    job = film_jobs.Job(task.source, task.target)
+    (done,) = film.restore([job], film_jobs.Settings(**task.options), watch)
     if done.error:
         return {"error": done.error}
     return {

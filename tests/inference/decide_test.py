@@ -71,6 +71,17 @@ def test_what_is_wide_must_be_more_certain():
     assert found[40:90, 40:90].all() and found.sum() == 52 * 52
 
 
+def test_a_stain_that_is_certain_in_its_greater_part_is_one():
+    probability = empty()
+    probability[40:100, 40:100] = 0.99
+    # Too wide to be the rim of what is certain.
+    probability[60:80, 60:80] = between()
+    assert decided(probability)[40:100, 40:100].all()
+    # Of a blotch that is mostly only likely no more than its certain part is taken.
+    probability[40:100, 55:100] = between()
+    assert not decided(probability)[40:100, 64:].any()
+
+
 def test_a_likely_line_beside_something_wide_stays_found():
     probability = empty()
     probability[20:70, 20:70] = probability[:, 130:132] = between()

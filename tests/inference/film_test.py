@@ -13,11 +13,11 @@ av = pytest.importorskip("av", reason="needs PyAV (extra film)")
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 
 from restoration.film import container, over_time, stills  # noqa: E402
-from restoration.inference import film  # noqa: E402
+from restoration.inference import film, film_finding, film_jobs  # noqa: E402
 from restoration.models import pretrained  # noqa: E402
 from tests import film_files  # noqa: E402
 
-SPIKES = film.Settings(film_finder="spikes")
+SPIKES = film_jobs.Settings(film_finder="spikes")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def reel(tmp_path_factory, clip):
 
 
 def restore(path, output, **settings):
-    jobs, rest = film.divide(
+    jobs, rest = film_jobs.divide(
         [str(path)], str(output), suffix="restored", recursive=False,
         sequence=settings.get("sequence", False),
     )  # fmt: skip
@@ -187,7 +187,7 @@ def test_bad_films_give_one_line_and_lose_nothing(tmp_path, reel, clip):
     # A result that would be the film itself.
     own = film_files.write(tmp_path / "own.mkv", clip[1][:3])
     before = own.read_bytes()
-    jobs, _ = film.divide([str(own)], str(tmp_path), suffix="", recursive=False,
+    jobs, _ = film_jobs.divide([str(own)], str(tmp_path), suffix="", recursive=False,
                           sequence=False)  # fmt: skip
     (result,) = film.restore(jobs, dataclasses.replace(SPIKES, overwrite=True))
     assert "would replace it" in result.error
@@ -221,7 +221,7 @@ def test_films_and_pictures_are_told_apart(tmp_path):
 
     def found(inputs, output=tmp_path / "out", **kwargs):
         kwargs = {"suffix": "restored", "recursive": False, "sequence": False, **kwargs}
-        jobs, rest = film.divide(list(map(str, inputs)), str(output), **kwargs)
+        jobs, rest = film_jobs.divide(list(map(str, inputs)), str(output), **kwargs)
         return [job.source.name for job in jobs], len(rest)
 
     assert found([tmp_path]) == (["a.MKV", "a_restored.mkv"], 1)
@@ -231,7 +231,7 @@ def test_films_and_pictures_are_told_apart(tmp_path):
     assert found([tmp_path / "b.png", tmp_path / "a.MKV"]) == (["a.MKV"], 1)
     assert found([tmp_path / "sub"], sequence=True) == (["sub"], 0)
     (tmp_path / "a.mov").write_bytes(b"")
-    jobs, _ = film.divide([str(tmp_path)], str(tmp_path), suffix="restored",
+    jobs, _ = film_jobs.divide([str(tmp_path)], str(tmp_path), suffix="restored",
                           recursive=False, sequence=False)  # fmt: skip
     names = sorted(job.stem.name for job in jobs)
     assert names == ["a_MKV_restored", "a_mov_restored"]
@@ -251,25 +251,25 @@ def test_the_network_finds_what_it_is_told_to():
     series = [stills.Still(i, (p,), p) for i, p in enumerate(planes)]
     layout = stills.Layout(8, "gray", full=True)
     for sensitivity, share in ((0.1, 0.0), (0.5, 1.0)):
-        find = film.network_finder(zeros, sensitivity)
+        find = film_finding.network_finder(zeros, sensitivity)
         passed = over_time.first_pass(iter(series), layout)
         for done in over_time.second_pass(passed, layout, find):
             assert done.mask.mean() == share
 
 
 def test_strips_find_what_the_whole_frame_shows(monkeypatch):
-    _, parameters = pretrained.load(film.WEIGHTS)
+    _, parameters = pretrained.load(film_finding.WEIGHTS)
     worn, _ = film_files.dirty(film_files.moving(5, size=(256, 64)))
     planes = [np.ascontiguousarray(f[..., 1]) for f in worn]
     series = [stills.Still(i, (p,), p) for i, p in enumerate(planes)]
     layout = stills.Layout(8, "gray", full=True)
-    find = film.network_finder(parameters, 0.5)
+    find = film_finding.network_finder(parameters, 0.5)
     both = []
 
     def in_both(still, references):
-        monkeypatch.setattr(film, "_STRIP", 2**30)
+        monkeypatch.setattr(film_finding, "_STRIP", 2**30)
         whole = find(still, references)
-        monkeypatch.setattr(film, "_STRIP", 64 * 64)
+        monkeypatch.setattr(film_finding, "_STRIP", 64 * 64)
         both.append((whole, find(still, references)))
         return whole
 

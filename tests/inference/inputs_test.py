@@ -11,7 +11,7 @@ from restoration import restore
 from restoration.images import color, colorimetry, frames
 from restoration.inference import (
     batch,
-    film,
+    film_jobs,
     grade,
     jobs,
     negative,
@@ -303,7 +303,7 @@ def test_passed_over_files_are_the_last_line(tmp_path, monkeypatch, capsys):
     options = batch.RestoreOptions(
         input=(str(tmp_path / "in"),), output=str(tmp_path / "out")
     )
-    assert restore.main(options, film.FilmOptions()) == 0
+    assert restore.main(options, film_jobs.FilmOptions()) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("passed over") and last.endswith(": 2 .pdf")
 

@@ -21,7 +21,7 @@ import tifffile
 from PIL import Image
 
 from restoration.images import frames
-from restoration.inference import batch, engine, film
+from restoration.inference import batch, engine, film, film_jobs
 from restoration.models import pretrained
 from restoration.web import store
 from tests import serving, synthetic_film
@@ -445,10 +445,10 @@ def test_a_film(browser, served, folder, reel, tmp_path):
 
     def ours(**options):
         output = tmp_path / "_".join(["film", *options])
-        jobs, _ = film.divide(
+        jobs, _ = film_jobs.divide(
             [str(reel)], str(output), suffix="restored", recursive=False, sequence=False
         )
-        (done,) = film.restore(jobs, film.Settings(**options))
+        (done,) = film.restore(jobs, film_jobs.Settings(**options))
         assert not done.error
         return done.output
 

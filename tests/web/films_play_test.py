@@ -10,7 +10,7 @@ pytest.importorskip("av", reason="needs PyAV (extra film)")
 pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 pytest.importorskip("playwright.sync_api")
 
-from restoration.inference import film
+from restoration.inference import film, film_jobs
 from restoration.reports import films
 from tests import film_files
 from tests.web import browser_test
@@ -35,10 +35,10 @@ def test_a_restored_film_and_its_comparison_play(tmp_path, browser):
         tmp_path / "reel.mp4", worn, codec="libx264", pixels="yuv420p"
     )
     out = tmp_path / "out"
-    jobs, _ = film.divide(
+    jobs, _ = film_jobs.divide(
         [str(path)], str(out), suffix="restored", recursive=False, sequence=False
     )
-    settings = film.Settings(film_finder="spikes", compare=True)
+    settings = film_jobs.Settings(film_finder="spikes", compare=True)
     (result,) = film.restore(jobs, settings)
     assert not result.error
     page = out / "compare_films.html"

@@ -11,7 +11,7 @@ pytest.importorskip("cv2", reason="needs OpenCV (extra film)")
 from restoration import restore
 from restoration.base import errors
 from restoration.film import video
-from restoration.inference import batch, film
+from restoration.inference import batch, film, film_jobs
 from restoration.web import films, pictures, store, worker
 from tests import film_files
 
@@ -61,7 +61,7 @@ def test_a_film_comes_out_as_from_the_command(tmp_path, worn, name, options, cho
     held.heard({"event": "done", "key": found.key, **answer})
 
     given = batch.RestoreOptions(input=(str(source),), output=str(tmp_path / "ours"))
-    assert restore.main(given, film.FilmOptions(**choices)) == 0
+    assert restore.main(given, film_jobs.FilmOptions(**choices)) == 0
     (ours,) = (tmp_path / "ours").iterdir()
     assert str(held.names()[found.key]) == ours.name
     assert found.result.path.read_bytes() == ours.read_bytes()
