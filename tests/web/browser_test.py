@@ -573,11 +573,12 @@ def test_files_that_are_cancelled_or_refused_while_they_are_sent(
     with serving.page(limits=store.Limits(total=1_000_000)) as running:
         tab = Tab(browser, running.address)
         page = tab.page
-        # What is being sent has one row, and can be cancelled.
+        # What is being sent has one row, and can be cancelled. It takes some ten
+        # seconds, so that it is not there before.
         slow = page.context.new_cdp_session(page)
         network = {"offline": False, "latency": 0, "downloadThroughput": -1}
         slow.send(
-            "Network.emulateNetworkConditions", network | {"uploadThroughput": 20_000}
+            "Network.emulateNetworkConditions", network | {"uploadThroughput": 4_000}
         )
         page.set_input_files("#files", folder / "portrait.png")
         strip = page.locator("#strip li")
