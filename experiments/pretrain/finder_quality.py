@@ -31,6 +31,9 @@ with epy.lazy_imports():
 # Damage is what is more opaque, of 255.
 DAMAGED = 25
 
+# From which probability on a filler is given what was found.
+_LIKELY = 0.5
+
 # All pictures are computed at this size, continued by reflection.
 _SIDE = 384
 
@@ -118,16 +121,20 @@ def fill(parameters: Any, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.asarray(filled)[0, :height, :width]
 
 
-def validate(network: str, parameters: Any, bench: str) -> dict[str, float]:
+def validate(
+    network: str, parameters: Any, bench: str, of_finder: str = ""
+) -> dict[str, float]:
     """Measures on every second picture of a benchmark; {} without one.
 
     Args:
       network: "finder" or "filler".
       parameters: of it.
       bench: folder with `film` and `photo`, each `input`, `output` and `mask`.
+      of_finder: weights file of a finder, whose masks a filler is given too.
 
     Returns:
-      Average precision of each track, or PSNR on film with the true masks.
+      Average precision of each track, or PSNR on film with the true masks, and with
+      what a finder finds.
     """
     if not bench:
         return {}
@@ -145,7 +152,26 @@ def validate(network: str, parameters: Any, bench: str) -> dict[str, float]:
         psnr(np.clip(fill(parameters, image, mask > DAMAGED / 255), 0, 1), target)
         for _, image, target, mask in pictures(root, "film", 2)
     ]
-    return {"film_psnr": round(float(np.mean(rows)), 3)}
+    figures["film_psnr"] = round(float(np.mean(rows)), 3)
+    if of_finder:
+        rows = [
+            psnr(_filled(parameters, image, found), target)
+            for image, target, found in _found_masks(bench, of_finder)
+        ]
+        figures["film_found_psnr"] = round(float(np.mean(rows)), 3)
+    return figures
+
+
+@functools.cache
+def _found_masks(bench: str, of_finder: str) -> list[tuple[np.ndarray, ...]]:
+    """Returns input, output and what a finder finds of every second film picture."""
+    weights, _ = load(of_finder, finder.NAME)
+    rows = []
+    for _, image, target, _ in pictures(pathlib.Path(bench), "film", 2):
+        grown = cv2.dilate(find(weights, image), np.ones((3, 3), np.uint8))
+        mask = np.float32(filler.certainty(grown) * (grown >= _LIKELY))
+        rows.append((image, target, mask))
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,13 @@ All of a pair follows from the seed, the step and its index in the batch.
 
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
+from restoration.models import filler
 
 # Scanned kinds: how many are expected on 512×512 pixels at severity 1, and the least
 # and the greatest scale.
@@ -63,6 +65,7 @@ class Recipe(NamedTuple):
         begins or a print's border.
       holes_share: of the damaged pairs with opaque strokes too, some of them wide.
       fills: whether a pair holds the mask as a filler would be given it.
+      found_share: of the pairs whose mask is what a finder finds, right or wrong.
     """
 
     image_size: int = 256
@@ -78,6 +81,7 @@ class Recipe(NamedTuple):
     joined_share: float = 0.2
     holes_share: float = 0.0
     fills: bool = False
+    found_share: float = 0.0
 
 
 class Material(NamedTuple):
@@ -273,18 +277,25 @@ def _lay_holes(rng: np.random.Generator, layers: _Layers) -> None:
 
 
 def _given(rng: np.random.Generator, opacity: np.ndarray) -> np.ndarray:
-    """Returns the mask that a filler is given: true, widened or a finder's."""
-    kind = rng.random()
-    if kind < 0.25:
-        return opacity
-    if kind < 0.65:
-        found = (opacity > rng.uniform(0.03, 0.3)).astype(np.float32)
-    else:
-        found = np.clip(opacity * np.float32(rng.uniform(2, 4)), 0, 1)
-        found = cv2.GaussianBlur(found, (0, 0), rng.uniform(0.4, 1.0))
-        found[found < 0.1] = 0
+    """Returns the mask as somebody gives it who knows the damage: 1 or 0, or wider."""
+    given = (opacity > rng.uniform(0.0, 0.3)).astype(np.float32)
     wider = int(rng.integers(0, 4))
-    return cv2.dilate(found, np.ones((2 * wider + 1,) * 2, np.uint8))
+    return cv2.dilate(given, np.ones((2 * wider + 1,) * 2, np.uint8))
+
+
+def found_mask(rng: np.random.Generator, probability: np.ndarray) -> np.ndarray:
+    """Returns the mask that a finder gives a filler.
+
+    Args:
+      rng: draws from which probability on something counts.
+      probability: float (height, width) of damage.
+
+    Returns:
+      uint8 of the same shape: 255 times `filler.certainty`, 0 where nothing counts.
+    """
+    grown = cv2.dilate(probability, np.ones((3, 3), np.uint8))
+    certain = filler.certainty(grown) * (grown >= rng.uniform(0.2, 0.85))
+    return _to_uint8(certain.astype(np.float32))
 
 
 def _crop(
@@ -515,7 +526,13 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def draw_batch(
-    material: Material, recipe: Recipe, *, seed: int, step: int, count: int
+    material: Material,
+    recipe: Recipe,
+    *,
+    seed: int,
+    step: int,
+    count: int,
+    find: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Draws the pairs of a step.
 
@@ -525,12 +542,19 @@ def draw_batch(
       seed: of the run.
       step: its number.
       count: of the pairs.
+      find: of damaged crops, uint8 (count, size, size, 3), the probability of damage,
+        float32 (count, size, size), for `Recipe.found_share`.
 
     Returns:
       What `draw_pair` returns, stacked.
     """
-    pairs = [
-        draw_pair(np.random.default_rng([seed, step, index]), material, recipe)
-        for index in range(count)
-    ]
-    return {name: np.stack([pair[name] for pair in pairs]) for name in pairs[0]}
+    generators = [np.random.default_rng([seed, step, index]) for index in range(count)]
+    pairs = [draw_pair(rng, material, recipe) for rng in generators]
+    batch = {name: np.stack([pair[name] for pair in pairs]) for name in pairs[0]}
+    if find and recipe.found_share:
+        probability = find(batch["input"])
+        for index, rng in enumerate(generators):
+            # Nobody gives a mask of what has no damage.
+            if rng.random() < recipe.found_share or not batch["mask"][index].any():
+                batch["given"][index, ..., 0] = found_mask(rng, probability[index])
+    return batch

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +43,9 @@ _SURE = 0.4
 # Of the finder's loss: of 1 - Dice, and of damage that is hardly seen.
 _DICE, _HARDLY_SEEN = 0.3, 0.15
 
+# Of the pairs of a filler, those whose mask is what a finder finds.
+_FOUND_SHARE = 0.7
+
 # Of the filler's loss: of the differences between neighbors.
 _EDGES = 0.5
 
@@ -63,6 +66,7 @@ _GENERAL = {
     "overlays": "SCANS",
     "bank": "BANK",
     "hard": "HARD",
+    "finder": "FINDER",
     "bench": "BENCH",
     "workdir": "RUN",
 }
@@ -107,6 +111,12 @@ class Options(train_config.RunConfig):
     )
     start: str = config.option(
         "random", help="weights file to begin with, or random", free=True
+    )
+    finder: str = config.option(
+        "",
+        help="weights of a finder; most of a filler's masks are then what it finds, "
+        "some of it no damage; empty: true masks alone",
+        free=True,
     )
     encoder_rate: float = config.option(
         4e-4, help="learning rate of the finder's encoder", minimum=0.0
@@ -205,15 +215,32 @@ def _fingerprint(material: "mask_pairs.Material") -> str:
 def make_recipe(options: Options) -> "mask_pairs.Recipe":
     """Returns how a network's pairs are drawn."""
     fills = options.model == "filler"
+    # A filler learns what to keep from what a finder finds falsely.
+    with_clean = not fills or bool(options.finder)
     return mask_pairs.Recipe(
         image_size=options.image_size,
-        clean_share=0.0 if fills else options.clean_share,
+        clean_share=options.clean_share if with_clean else 0.0,
         drawn_share=options.drawn_share,
-        belonging_share=0.0 if fills else options.belonging_share,
-        hard_share=0.0 if fills else options.hard_share,
+        belonging_share=options.belonging_share if with_clean else 0.0,
+        hard_share=options.hard_share if with_clean else 0.0,
         holes_share=0.35 if fills else 0.0,
         fills=fills,
+        found_share=_FOUND_SHARE if fills and options.finder else 0.0,
     )
+
+
+@functools.cache
+def _finding(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what finds damage in crops, by a finder's weights; see `draw_batch`."""
+    name, parameters = pretrained.load(path)
+    if name != finder.NAME:
+        raise errors.InputError(f"--finder={path}: weights of {name}, not of a finder")
+    compute = jax.jit(
+        lambda crops: jax.nn.sigmoid(
+            finder.Finder().apply(parameters, step.to_float(crops))
+        )
+    )
+    return lambda crops: np.asarray(compute(crops))[..., 0]
 
 
 def draw_batch(
@@ -226,6 +253,7 @@ def draw_batch(
         seed=options.seed,
         step=number,
         count=options.batch_size,
+        find=_finding(options.finder) if options.finder else None,
     )
 
 
@@ -388,7 +416,9 @@ def make_feed(
 
 def validate(options: Options, parameters: Any) -> dict[str, float]:
     """Measures weights on the benchmark; {} without one. See `finder_quality`."""
-    figures = finder_quality.validate(options.model, parameters, options.bench)
+    figures = finder_quality.validate(
+        options.model, parameters, options.bench, options.finder
+    )
     if figures:
         figures["score"] = float(np.mean(list(figures.values())))
     return figures

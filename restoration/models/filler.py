@@ -7,6 +7,8 @@ et al. 1996 push and pull), smoothed at each size from coarse to fine as Laplace
 equation has it. What the network adds begins at zero: without training it gives the
 first guess, which passes OpenCV's Telea and Navier-Stokes by a little.
 
+What a finder found may be no damage: where the mask is between 0 and 1 the network
+has learned to look whether what lies there belongs to the picture, and to keep it.
 Where the mask is 0 the picture comes out bit for bit.
 
     filled = Filler().apply(parameters, images, masks)
@@ -17,11 +19,15 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from restoration.models import layers, nafnet
 
 # Weights are stored by this name.
 NAME = "filler"
+
+# Steps of probability that a mask tells apart.
+_CERTAINTIES = 14
 
 # Halvings of the first guess: the coarsest cells have 32 pixels a side.
 _LEVELS = 5
@@ -36,6 +42,14 @@ _TRUST = 4.0
 # around it: nearly the solution of Laplace's equation, which it would take very many
 # such sweeps to reach at full size alone.
 _SWEEPS = (6, 6, 2, 1, 0)
+
+
+def certainty(probability: Any) -> Any:
+    """Returns what a mask has where damage was found, of its probability, in [0, 1].
+
+    Between 0, where nothing was, and 1, where somebody says that there is damage.
+    """
+    return 0.05 + 0.9 * np.rint(_CERTAINTIES * probability) / _CERTAINTIES
 
 
 def _doubled(x: jnp.ndarray) -> jnp.ndarray:
@@ -126,8 +140,8 @@ class Filler(nn.Module):
 
         Args:
           images: float (batch, height, width, 3) in [0, 1], any height and width.
-          masks: float (batch, height, width, 1) in [0, 1]: how opaque the damage is,
-            or how certain; 1 where nothing of the picture shows.
+          masks: float (batch, height, width, 1): 1 where there is damage, the
+            `certainty` of what was found, 0 elsewhere.
 
         Returns:
           float32 like the images, near [0, 1] but not clipped; where the mask is 0
@@ -135,7 +149,7 @@ class Filler(nn.Module):
         """
         padded = layers.pad_to_multiple(images, self.stride)
         hidden = layers.pad_to_multiple(masks, self.stride)
-        guess = first_guess(padded, hidden)
+        guess = first_guess(padded, (hidden > 0).astype(hidden.dtype))
         shown = jnp.concatenate([padded, hidden, guess], axis=-1)
         x = nafnet.fold(shown.astype(self.dtype or padded.dtype))
         x = nn.Dense(self.widths[0], dtype=self.dtype, name="intro")(x)
