@@ -168,8 +168,7 @@ def _found_masks(bench: str, of_finder: str) -> list[tuple[np.ndarray, ...]]:
     weights, _ = load(of_finder, finder.NAME)
     rows = []
     for _, image, target, _ in pictures(pathlib.Path(bench), "film", 2):
-        grown = cv2.dilate(find(weights, image), np.ones((3, 3), np.uint8))
-        mask = np.float32(filler.certainty(grown) * (grown >= _LIKELY))
+        mask = found_mask(find(weights, image), _LIKELY)
         rows.append((image, target, mask))
     return rows
 
@@ -210,6 +209,12 @@ def changed_share(image: np.ndarray, result: np.ndarray) -> float:
     return float((np.abs(mean).max(axis=2) > _CHANGED).mean())
 
 
+def found_mask(found: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns the mask of what is found, from a probability on, as a filler sees it."""
+    grown = cv2.dilate(found, np.ones((3, 3), np.uint8))
+    return np.float32(filler.certainty(grown) * (grown > threshold))
+
+
 def _filled(parameters: Any, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.clip(fill(parameters, image, mask), 0, 1)
 
@@ -246,7 +251,7 @@ def measure_bench(
             for name, result in fills.items():
                 row[f"true mask, {name}, dB"] = psnr(result, target)
             for threshold in _THRESHOLDS:
-                mask = np.float32(dilated(found > threshold))
+                mask = found_mask(found, threshold)
                 result = _filled(of_filler, image, mask)
                 row[f"found > {threshold}, filler, dB"] = psnr(result, target)
             rows.append(row)
@@ -281,11 +286,11 @@ def measure_healthy(
         image = image[:_SIDE, :_SIDE]
         found = find(of_finder, image)
         for threshold in _THRESHOLDS:
-            mask = np.float32(dilated(found > threshold))
+            mask = found_mask(found, threshold)
             result = _filled(of_filler, image, mask)
             share = 100 * changed_share(image, result)
             rows[threshold].append(
-                (100 * float(mask.mean()), share, psnr(result, image), path.name)
+                (100 * float((mask > 0).mean()), share, psnr(result, image), path.name)
             )
     return {
         f"found > {threshold}": {

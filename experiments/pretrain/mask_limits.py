@@ -122,7 +122,7 @@ def old_pictures(used: "engine.Engine", options: LimitOptions) -> Iterator[_Pict
 
 
 def decided(limits: "decide.Limits", picture: _Picture) -> np.ndarray:
-    """Returns the mask, bool (height, width)."""
+    """Returns the mask, float (height, width), see `decide.decide`."""
     ones = np.ones_like(picture.found)
     maps = np.stack([picture.found, 0 * ones, ones], -1)
     height, width = picture.found.shape
@@ -131,7 +131,7 @@ def decided(limits: "decide.Limits", picture: _Picture) -> np.ndarray:
         maps, ((0, side - height), (0, side - width), (0, 0)), mode="symmetric"
     )
     found = jax.jit(decide.decide)(limits, padded[None])
-    return np.asarray(found)[0, :height, :width, 0] > 0
+    return np.asarray(found)[0, :height, :width, 0]
 
 
 def _filled(used: "engine.Engine", picture: _Picture, mask: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def _false(
     for picture in pictures:
         mask = decided(limits, picture)
         filled = _filled(used, picture, mask)
-        marked.append(100 * float(mask.mean()))
+        marked.append(100 * float((mask > 0).mean()))
         changed.append(100 * finder_quality.changed_share(picture.image, filled))
     return {
         "marked": round(statistics.fmean(marked), 4),
@@ -163,14 +163,14 @@ def _found_and_filled(
 ) -> dict[str, float]:
     """Returns recall and precision of pixels, and the mean PSNR after filling."""
     masks = [decided(limits, picture) for picture in pictures]
-    hits = sum((m & p.damage).sum() for m, p in zip(masks, pictures, strict=True))
+    hits = sum((p.damage & (m > 0)).sum() for m, p in zip(masks, pictures, strict=True))
     psnr = [
         quality.score(_filled(used, picture, mask), picture.target)["psnr"]
         for picture, mask in zip(pictures, masks, strict=True)
     ]
     return {
         "recall": round(float(hits / sum(p.damage.sum() for p in pictures)), 4),
-        "precision": round(float(hits / max(1, sum(m.sum() for m in masks))), 4),
+        "precision": round(float(hits / max(1, sum((m > 0).sum() for m in masks))), 4),
         "filled_psnr": round(statistics.fmean(psnr), 3),
     }
 

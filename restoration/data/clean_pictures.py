@@ -31,8 +31,12 @@ Files = dict[str, bytes]
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
+    # Sets are put together of links to folders; one to a folder around it has no end.
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        here = pathlib.Path(parent).resolve()
+        folders[:] = sorted(
+            name for name in folders if not here.is_relative_to((here / name).resolve())
+        )
         yield from (pathlib.Path(parent) / name for name in sorted(names))
 
 

@@ -23,8 +23,8 @@ class Restored(NamedTuple):
 
     Attributes:
       image: of the shape and type that were given.
-      damage: uint8 (height, width), 255 where damage was found or given, else 0; None
-        where none was asked for.
+      damage: uint8 (height, width), 255 where damage was given, 240 to 254, by how
+        certain it is, where it was found, else 0; None where none was asked for.
       notes: what was done, and what was left.
     """
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from restoration.inference import layout
-from restoration.models import nafnet
+from restoration.models import filler, nafnet
 
 
 class Limits(NamedTuple):
@@ -56,6 +56,23 @@ _GROWN = 1
 MOST = 0.6
 
 _HALO = _STEPS * _STEP + _DENSE_RADIUS + _RIM + 2 * _WIDE_RADIUS + _GROWN
+
+# A mask as a picture of 8 bits is white, damage that somebody says is there, from here
+# on; but for the values between, which tell how certain what was found is. So a mask
+# that was found, corrected with a brush and given back stays what it was elsewhere.
+_WHITE, _FOUND = 128, (240, 254)
+
+
+def _meant() -> np.ndarray:
+    """Returns what each value of a mask in 8 bits means, float32 (256,)."""
+    low, high = _FOUND
+    values = np.arange(256)
+    certain = filler.certainty((values - low) / (high - low))
+    found = (values >= low) & (values <= high)
+    return np.where(found, certain, values >= _WHITE).astype(np.float32)
+
+
+_MEANT = _meant()
 
 
 class _Decision:
@@ -106,16 +123,31 @@ def _around(x: jnp.ndarray) -> jnp.ndarray:
     return _mean(_mean(x, _WHOLE_RADIUS // 2), _WHOLE_RADIUS // 2)
 
 
+def given(values: np.ndarray) -> np.ndarray:
+    """Returns what a mask in 8 bits, 0 to 255, means, float32; see `decide`."""
+    return _MEANT[values.astype(np.uint8)]
+
+
+def stored(mask: np.ndarray) -> np.ndarray:
+    """Returns a mask, see `decide`, as uint8 that `given` takes back."""
+    low, high = _FOUND
+    least, most = filler.certainty(0.0), filler.certainty(1.0)
+    share = np.clip((mask - least) / (most - least), 0, 1)
+    found = np.rint(low + (high - low) * share)
+    return np.where(mask >= 1, 255, np.where(mask > 0, found, 0)).astype(np.uint8)
+
+
 def decide(limits: Limits, maps: jnp.ndarray) -> jnp.ndarray:
     """Returns the mask of damage.
 
     Args:
       limits: from `limits`.
-      maps: float (batch, height, width, 3): the probability of damage; 1 where a user
-        says that there is damage; 0 where a user says that nothing may be changed.
+      maps: float (batch, height, width, 3): the probability of damage; what a user
+        gives, 1 where there is damage; 0 where a user says that nothing may be changed.
 
     Returns:
-      float of (batch, height, width, 1): 1 where damaged, else 0.
+      float of (batch, height, width, 1): 1 where a user says that there is damage,
+      `filler.certainty` where it was found, else 0.
     """
     probability, marked, allowed = (maps[..., c : c + 1] for c in range(3))
     likely = (probability >= limits.near).astype(jnp.float32)
@@ -135,6 +167,7 @@ def decide(limits: Limits, maps: jnp.ndarray) -> jnp.ndarray:
         found = _greatest(found, _STEP) * likely
     found = found * jnp.maximum(jnp.maximum(1 - doubtful, certain), middle)
     found = _greatest(found, _GROWN)
+    found = found * filler.certainty(_greatest(probability, _GROWN))
     return jnp.maximum(found, marked) * (allowed > 0)
 
 
@@ -144,9 +177,11 @@ def compute(limits: Limits, tiles: np.ndarray) -> jnp.ndarray:
 
     Args:
       limits: from `limits`.
-      tiles: uint8 values in float32 (batch, *GRID.tile, 3), as for `decide` times 255.
+      tiles: uint8 values in float32 (batch, *GRID.tile, 3), as for `decide` times 255,
+        what is given as `given` takes it.
     """
-    maps = tiles / 255
-    marked = (maps[..., 1:2] >= 0.5).astype(jnp.float32)
-    maps = jnp.concatenate([maps[..., :1], marked, maps[..., 2:]], axis=-1)
+    marked = jnp.asarray(_MEANT)[tiles[..., 1:2].astype(jnp.uint8)]
+    maps = jnp.concatenate(
+        [tiles[..., :1] / 255, marked, tiles[..., 2:] / 255], axis=-1
+    )
     return decide(limits, maps)[:, *GRID.inner]

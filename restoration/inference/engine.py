@@ -187,7 +187,8 @@ class Engine:
       device: its name.
       network: restores: of (..., 4), RGB and where it may be changed freely, RGB.
       finder: of RGB the probability of damage, (..., 1); None where none is found.
-      filler: of (..., 4), RGB and mask, the same filled; None where none is filled.
+      filler: of (..., 4), RGB and mask (`decide.decide`), RGB filled and 1 where the
+        mask is above 0; None where none is filled.
       grader: parameters of `grader.Grader` on the device, or None where color and
         tone stay as they are.
       gated: whether the network is held to small changes where a mask is black.
@@ -463,9 +464,8 @@ def make_engine(
 
     def fill(parameters: Any, tiles: Any) -> Any:
         images, mask = tiles[..., :3], tiles[..., 3:]
-        return jnp.concatenate(
-            [filled.model.apply(parameters, images, mask), mask], axis=-1
-        )
+        images = filled.model.apply(parameters, images, mask)
+        return jnp.concatenate([images, (mask > 0).astype(images.dtype)], axis=-1)
 
     return Engine(
         weights,

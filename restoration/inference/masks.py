@@ -1,7 +1,8 @@
 """The mask of damage that is used of a page: what was found and what a user says.
 
-A mask that is used is a picture of 8 bits as large as the page, 255 where damaged and
-0 elsewhere. It is made in strips and lies in a scratch file.
+A mask that is used is a picture of 8 bits as large as the page: 255 where a user says
+that there is damage, 240 to 254 where it was found, by how certain it is, 0 elsewhere
+(`decide.given`). It is made in strips and lies in a scratch file.
 """
 
 import contextlib
@@ -23,9 +24,6 @@ from restoration.inference import (
     rows,
     tiling,
 )
-
-# From here on a value of a mask that is given is white.
-_WHITE = 128
 
 # Rows that are handed on at once.
 _ROWS = 64
@@ -61,7 +59,7 @@ class Mask:
     share: float
 
     def rows(self) -> Iterator[np.ndarray]:
-        """Yields uint8 (rows, width, 1), 255 where damaged, else 0."""
+        """Yields uint8 (rows, width, 1), see above."""
         page = self.written.page
         return scratch.rows(self.written.rows, (page.height, page.width, 1), "uint8")
 
@@ -138,14 +136,13 @@ def _decided(
     maps = rows.beside(probability(), marked(), allowed())
     compute = functools.partial(decide.compute, limits)
     for found in tiling.restore_strips(compute, maps, decide.GRID, size):
-        yield np.where(found >= 0.5, np.uint8(255), np.uint8(0))
+        yield decide.stored(found)
 
 
 def _given(marked: rows.Read, allowed: rows.Read) -> Iterator[np.ndarray]:
     """Yields rows of what a user alone says, uint8 (rows, width, 1)."""
     for both in rows.beside(marked(), allowed()):
-        used = (both[..., :1] >= _WHITE) & (both[..., 1:] > 0)
-        yield np.where(used, np.uint8(255), np.uint8(0))
+        yield decide.stored(decide.given(both[..., :1]) * (both[..., 1:] > 0))
 
 
 def make(

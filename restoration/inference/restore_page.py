@@ -19,6 +19,7 @@ from restoration.base import errors
 from restoration.images import color, picture
 from restoration.inference import (
     blending,
+    decide,
     engine,
     grade,
     masks,
@@ -84,9 +85,9 @@ def _shown(show: color.ToModel, values: np.ndarray) -> np.ndarray:
 
 
 def _shown_masked(show: color.ToModel, values: np.ndarray) -> np.ndarray:
-    """Returns RGB, and after it 1 where the mask, the last channel, is white."""
-    white = (values[..., -1:] > 0).astype(np.float32)
-    return np.concatenate([show(values[..., :-1]), white], axis=-1, dtype=np.float32)
+    """Returns RGB, and after it the mask, the last channel, as `decide.given` does."""
+    mask = decide.given(values[..., -1:])
+    return np.concatenate([show(values[..., :-1]), mask], axis=-1, dtype=np.float32)
 
 
 def _ungated(filled: np.ndarray) -> np.ndarray:

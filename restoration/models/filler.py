@@ -19,15 +19,15 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from restoration.models import layers, nafnet
 
 # Weights are stored by this name.
 NAME = "filler"
 
-# Steps of probability that a mask tells apart.
-_CERTAINTIES = 14
+# What a mask has where a finder found something, of probability 0 and 1: somebody who
+# says that there is damage gives 1.
+_CERTAINTY = (0.05, 0.95)
 
 # Halvings of the first guess: the coarsest cells have 32 pixels a side.
 _LEVELS = 5
@@ -45,11 +45,9 @@ _SWEEPS = (6, 6, 2, 1, 0)
 
 
 def certainty(probability: Any) -> Any:
-    """Returns what a mask has where damage was found, of its probability, in [0, 1].
-
-    Between 0, where nothing was, and 1, where somebody says that there is damage.
-    """
-    return 0.05 + 0.9 * np.rint(_CERTAINTIES * probability) / _CERTAINTIES
+    """Returns what a mask has where damage was found, of its probability, in [0, 1]."""
+    low, high = _CERTAINTY
+    return low + (high - low) * probability
 
 
 def _doubled(x: jnp.ndarray) -> jnp.ndarray:

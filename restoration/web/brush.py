@@ -67,7 +67,7 @@ def paint(mask: np.ndarray, strokes: Iterable[Stroke]) -> np.ndarray:
     """Returns an upright mask with strokes on it, the later over the earlier.
 
     Args:
-      mask: uint8 (height, width), 255 where damaged.
+      mask: uint8 (height, width), see `inference.masks`.
       strokes: what is drawn.
     """
     image = Image.fromarray(np.ascontiguousarray(mask))
@@ -99,7 +99,7 @@ def read(path: pathlib.Path, source: picture.Picture) -> np.ndarray:
       source: the picture.
 
     Returns:
-      uint8 (height, width), 255 where damaged.
+      uint8 (height, width), see `inference.masks`.
 
     Raises:
       InputError: for no image, or one of another size.
@@ -138,7 +138,7 @@ def merge(
       source: the picture.
 
     Returns:
-      uint8 (height, width), 255 where damaged.
+      uint8 (height, width), see `inference.masks`.
     """
     page, number = source.pages[0], preview.orientation(source)
     if base is None:

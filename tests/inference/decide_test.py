@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from restoration.inference import decide, tiling
+from restoration.models import filler
 from tests import selection
 
 SIZE = 160
@@ -21,7 +22,6 @@ def decided(probability, marked=None, allowed=None, sensitivity=0.5):
     )
     limits = decide.limits(sensitivity)
     found = np.asarray(decide.decide(limits, maps[None].astype(np.float32)))
-    assert set(np.unique(found)) <= {0, 1}
     return found[0, ..., 0] > 0
 
 
@@ -99,6 +99,26 @@ def test_what_lies_dense_is_no_damage():
     assert decided(probability).any()
 
 
+def test_a_mask_tells_how_certain_what_was_found_is():
+    limits = decide.limits(0.5)
+    probability, marked = empty(), empty()
+    probability[50, :], probability[100, :] = 0.88, 0.999
+    marked[100, :20] = 1
+    maps = np.stack([probability, marked, 1 + empty()], -1)[None].astype(np.float32)
+    mask = np.asarray(decide.decide(limits, maps))[0, ..., 0]
+    np.testing.assert_allclose(mask[49:52], filler.certainty(0.88), atol=1e-6)
+    np.testing.assert_allclose(mask[100, 20:], filler.certainty(0.999), atol=1e-6)
+    assert (mask[100, :20] == 1).all() and mask[20:40].max() == 0
+    # Stored and given back it says the same.
+    bytes_ = decide.stored(mask)
+    assert bytes_.dtype == np.uint8 and set(np.unique(bytes_)) == {0, 252, 254, 255}
+    np.testing.assert_allclose(decide.given(bytes_), mask, atol=0.04)
+    np.testing.assert_array_equal(decide.stored(decide.given(bytes_)), bytes_)
+    # What a brush paints is damage, also where its edge is soft.
+    given = decide.given(np.array([0, 127, 128, 200, 255], np.uint8))
+    np.testing.assert_array_equal(given, [0, 0, 1, 1, 1])
+
+
 def test_a_user_has_the_last_word():
     probability, marked, allowed = empty(), empty(), np.ones((SIZE, SIZE))
     probability[:, 50:53] = 0.99
@@ -128,4 +148,4 @@ def test_strips_decide_as_the_whole_does(size):
     around = [(halo, halo), (halo, halo), (0, 0)]
     whole = np.pad(maps / 255, around, mode="symmetric").astype(np.float32)
     expected = decide.decide(limits, whole[None])[0, halo:-halo, halo:-halo]
-    np.testing.assert_array_equal(np.concatenate(list(rows)) > 0.5, expected > 0.5)
+    np.testing.assert_allclose(np.concatenate(list(rows)), expected, atol=1e-6)

@@ -19,6 +19,9 @@ from tests import files
 SIZE = (90, 120)
 BASE, SCRATCH = 100, 250
 
+# What a mask has where damage was surely found.
+FOUND = 254
+
 
 def degraded(dtype=np.uint8, bands=3):
     image = np.full((*SIZE, bands), BASE, np.float64)
@@ -80,7 +83,7 @@ def test_what_is_found_is_filled_and_told(tmp_path):
     assert (read(done.output) == BASE).all()
     mask = Image.open(tmp_path / "out" / "a_restored_damage.png")
     assert mask.mode == "L"
-    np.testing.assert_array_equal(np.asarray(mask), 255 * grown(damage()))
+    np.testing.assert_array_equal(np.asarray(mask), FOUND * grown(damage()))
     assert done.damaged_share == (pytest.approx(grown(damage()).mean(), abs=1e-6),)
     assert any("% damaged, filled" in note for note in done.notes)
 
@@ -170,7 +173,8 @@ def test_damage_adds_to_what_is_found_or_replaces_it(tmp_path):
     options = {"damage": given(tmp_path, more), "save_damage": True, "overwrite": True}
     files.restore(source, tmp_path / "b.png", used=used(), **options)
     added = read(tmp_path / "b_damage.png")
-    np.testing.assert_array_equal(added, 255 * (grown(damage()) | more))
+    expected = np.where(more, 255, FOUND * grown(damage()))
+    np.testing.assert_array_equal(added, expected)
     files.restore(source, tmp_path / "b.png", used=used(), blind=False, **options)
     np.testing.assert_array_equal(read(tmp_path / "b_damage.png"), 255 * more)
 

@@ -203,6 +203,14 @@ def test_frames_of_a_shot_stay_together(clean_folder):
         assert len(of_the_shot) in (0, 3)
 
 
+def test_linked_folders_are_read_once_each(clean_folder, tmp_path):
+    (tmp_path / "set").symlink_to(clean_folder)
+    (tmp_path / "around").symlink_to(tmp_path)
+    files = clean_pictures.read_files(str(tmp_path), inside="")
+    plain = clean_pictures.read_files(str(clean_folder), inside="")
+    assert files == {f"set/{name}": file for name, file in plain.items()}
+
+
 def test_opaque_overlays_are_refused(clean_folder):
     files = clean_pictures.read_files(str(clean_folder), inside="")
     with pytest.raises(errors.InputError, match="opaque everywhere"):
