@@ -71,7 +71,7 @@ def main(options: batch.RestoreOptions, film_options: film_jobs.FilmOptions) -> 
     if pictures:
         results = batch.restore(dataclasses.replace(options, input=pictures))
         if options.compare:
-            page = pathlib.Path(options.output) / "compare.html"
+            page = jobs.folder_of(options.output) / "compare.html"
             for line in compare_page.write(page, results):
                 print(line)
     if films:

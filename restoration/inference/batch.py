@@ -35,7 +35,9 @@ class RestoreOptions:
     input: tuple[str, ...] = config.option(
         help="images and folders; further arguments too", short="i", positional=True
     )
-    output: str = config.option(help="folder for the restored images", short="o")
+    output: str = config.option(
+        help="folder for the restored images; for one picture also a file", short="o"
+    )
     model: str = config.option(
         "", help="a shipped model; by default the best one", short="n"
     )
@@ -128,6 +130,8 @@ class RestoreOptions:
             raise errors.InputError("give --overwrite or --skip_existing, not both")
         if self.beam and self.compare:
             raise errors.InputError("--compare: no page holds what --beam restores")
+        if self.beam and jobs.names_file(self.output):
+            raise errors.InputError(f"{self.output}: --beam wants a folder")
         for name in ("tile", "context"):
             value = getattr(self, name)
             if value != "auto" and not (value.isascii() and value.isdigit()):
@@ -183,7 +187,9 @@ def load_engine(options: RestoreOptions) -> "engine.Engine":
 def settings_of(options: RestoreOptions) -> "restore_file.Settings":
     """Returns the options that concern a single file."""
     names = [field.name for field in dataclasses.fields(restore_file.Settings)]
-    return restore_file.Settings(**{name: getattr(options, name) for name in names})
+    values = {name: getattr(options, name) for name in names}
+    values["ext"] = jobs.format_of(options.output, options.ext)
+    return restore_file.Settings(**values)
 
 
 def _in_order(

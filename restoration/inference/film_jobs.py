@@ -147,7 +147,8 @@ def divide(
       The films, and the inputs that pictures are to be looked for in.
 
     Raises:
-      InputError: where two films would have the same result.
+      InputError: where two films would have the same result, or a film's result is
+        named as a file.
     """
     end = f"_{suffix}" if suffix else ""
     found, rest = {}, []
@@ -174,6 +175,12 @@ def divide(
             found[path.resolve()] = (path, pathlib.Path(path.stem), path.suffix)
         else:
             rest.append(given)
+    a_film = container.is_film(output) and not pathlib.Path(output).is_dir()
+    if found and (a_film or jobs.names_file(output)):
+        raise errors.InputError(
+            f"{output}: films are written into a folder, since the codec decides their "
+            "ending; give -o a folder"
+        )
     names = stems([film[1:] for film in found.values()], suffix=suffix)
     films = [
         Job(source, pathlib.Path(output) / name)

@@ -22,6 +22,12 @@ _FOREIGN = {
 # Folders by suffix: previews of Lightroom and Capture One.
 _FOREIGN_SUFFIXES = (".lrdata", ".cocatalog", ".cosessiondb")
 
+# What the ending of a result that is named as a file stands for, as --ext has it.
+_FORMATS = {
+    ".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".tif": "tif", ".tiff": "tif",
+    ".webp": "webp",
+}  # fmt: skip
+
 _FOREIGN_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "picasa.ini"}
 
 
@@ -218,6 +224,48 @@ def result_names(
     return names
 
 
+def names_file(output: str) -> bool:
+    """Returns whether an output is a picture's file rather than a folder."""
+    path = pathlib.Path(output)
+    return path.suffix.lower() in picture.SUFFIXES and not path.is_dir()
+
+
+def folder_of(output: str) -> pathlib.Path:
+    """Returns the folder that results are written to."""
+    return pathlib.Path(output).parent if names_file(output) else pathlib.Path(output)
+
+
+def format_of(output: str, ext: str) -> str:
+    """Returns the format to write, as `find`'s `ext`, where an output may say it."""
+    ending = pathlib.Path(output).suffix.lower()
+    return _FORMATS.get(ending, ext) if names_file(output) else ext
+
+
+def _to_file(inputs: Sequence[str], output: str, ext: str) -> Job:
+    """Returns the job of the one picture whose result is named as a file."""
+    target = pathlib.Path(output)
+    if len(inputs) != 1 or pathlib.Path(inputs[0]).is_dir():
+        raise errors.InputError(
+            f"{target}: a file's name, for more than one picture; give -o a folder"
+        )
+    source = pathlib.Path(inputs[0])
+    if not source.exists():
+        raise errors.InputError(f"{source}: no such file or folder")
+    if source.resolve() == target.resolve():
+        raise errors.InputError(
+            f"{source}: the result would replace it; choose another -o"
+        )
+    ending, own = target.suffix.lower(), source.suffix.lower()
+    if ending not in _FORMATS and ending != own:
+        raise errors.InputError(
+            f"{target}: only a picture of that kind becomes one; choose another "
+            f"ending: {', '.join(_FORMATS)}"
+        )
+    if ext not in ("auto", format_of(output, "auto")):
+        raise errors.InputError(f"{target}: of another format than --ext={ext}")
+    return Job(source, target, pathlib.PurePosixPath(source.name))
+
+
 def find(
     inputs: Iterable[str], output: str, *, suffix: str, ext: str, recursive: bool
 ) -> list[Job]:
@@ -228,7 +276,8 @@ def find(
 
     Args:
       inputs: pictures and folders.
-      output: the folder for the results; sub-folders are kept.
+      output: the folder for the results; sub-folders are kept. For one picture also
+        the result's file.
       suffix: written after each name.
       ext: format of the results, "auto" for each picture's own.
       recursive: whether to look into sub-folders.
@@ -240,6 +289,8 @@ def find(
       InputError: for a path that does not exist, a folder without images, results
         that would replace their originals or one another.
     """
+    if names_file(output):
+        return [_to_file(list(inputs), output, ext)]
     folder = pathlib.Path(output)
     if folder.exists() and not folder.is_dir():
         raise errors.InputError(f"{folder}: not a folder; choose another -o")

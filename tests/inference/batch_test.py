@@ -20,6 +20,7 @@ from restoration.images import frames
 from restoration.inference import (
     batch,
     engine,
+    film_jobs,
     jobs,
     layout,
     preserve,
@@ -98,6 +99,39 @@ def test_results_inside_the_input_folder_are_no_input(tmp_path, photo, fake):
             path.unlink()
     with pytest.raises(errors.InputError, match=r"would replace .*a\.png"):
         find([tmp_path / "a.png"], tmp_path, suffix="")
+
+
+def test_one_picture_may_become_a_file_of_any_name(tmp_path, photo, fake):
+    source = tmp_path / "a.png"
+    save(photo, source)
+    plain, given = tmp_path / "plain.png", tmp_path / "new" / "given.JPG"
+    (done,) = run([source], plain, difference=True)
+    assert done.output == plain and not done.error
+    assert (tmp_path / "plain_difference.png").exists()
+    run([source], given)
+    with Image.open(given) as image:
+        assert image.format == "JPEG" and image.size == photo.shape[1::-1]
+    (again,) = run([source], plain)
+    assert "--overwrite" in again.error
+    save(photo, tmp_path / "folder.png" / "b.png")
+    (inside,) = run([source], tmp_path / "folder.png")
+    assert inside.output == tmp_path / "folder.png" / "a_restored.png"
+    for inputs, output, changes, line in (
+        ([source, given], plain, {}, "more than one"),
+        ([tmp_path], plain, {}, "more than one"),
+        ([tmp_path / "none.png"], plain, {}, "no such file"),
+        ([source], source, {}, "would replace"),
+        ([source], tmp_path / "b.heic", {}, "another ending"),
+        ([source], tmp_path / "b.jpg", {"ext": "tif"}, "--ext=tif"),
+        ([source], plain, {"beam": "--runner=DirectRunner"}, "wants a folder"),
+    ):
+        with pytest.raises(errors.InputError, match=line):
+            run(inputs, output, **changes)
+    (tmp_path / "reel.mkv").touch()
+    for output in (plain, tmp_path / "out.mkv"):
+        with pytest.raises(errors.InputError, match="give -o a folder"):
+            film_jobs.divide([str(tmp_path / "reel.mkv")], str(output), suffix="",
+                             recursive=False, sequence=False)  # fmt: skip
 
 
 def test_what_is_found_in_folders(tmp_path, photo):
