@@ -539,6 +539,7 @@ BLOCKS = {
     "film": film_table,
     "models": models_table,
     "quality": quality.table,
+    "found": quality.mask_table,
     "overlays": overlays_table,
     "ablations": ablations_table,
     "transfer": transfer_table,

@@ -82,6 +82,28 @@ def test_what_a_filler_is_given_covers_the_damage():
     assert min(covered) > 0.99
 
 
+def test_pieces_lie_where_they_say_also_of_pictures_made_old():
+    rows, columns = np.mgrid[:900, :500] / 900
+    picture = np.stack([rows, columns, rows], -1).astype(np.float32)
+    plain, both = (list(hard_crops.pieces(picture, 3, old=o)) for o in (False, True))
+    seen = np.zeros(picture.shape[:2], bool)
+    for top, left, piece in plain:
+        height, width = piece.shape[:2]
+        np.testing.assert_array_equal(
+            piece, picture[top : top + height, left : left + width]
+        )
+        seen[top : top + height, left : left + width] = True
+    assert seen.all()
+    aged = both[len(plain) :]
+    assert aged
+    for top, left, piece in aged:
+        height, width = piece.shape[:2]
+        there = picture[top : top + height, left : left + width]
+        assert there.shape == piece.shape
+        # Fading keeps the order of tones: the ramp lies where it did.
+        assert np.corrcoef(piece.mean((1, 2)), there[..., 0].mean(1))[0, 1] > 0.99
+
+
 def test_hard_crops_show_the_place_and_stay_clean():
     pictures = [np.full((200, 200, 3), 80, np.uint8)]
     pictures[0][90:110, 140:160] = 250
