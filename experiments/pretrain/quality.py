@@ -550,6 +550,11 @@ def _write_card(name: str, figures: Mapping[str, Any]) -> None:
     files.write_text(path, json.dumps(card, indent=1) + "\n")
 
 
+def _alone(row: Mapping[str, Any]) -> str:
+    """Returns what a row says where nothing was found and filled."""
+    return "" if "finder_sha256" in row else ", network alone"
+
+
 def table(path: pathlib.Path = RESULTS) -> str:
     """Returns what was measured as a Markdown table."""
     results = read_results(path)
@@ -588,7 +593,8 @@ def table(path: pathlib.Path = RESULTS) -> str:
     }
     lines.append(line("do nothing", "input", {"tracks": every}))
     lines += [
-        line(f"`{name}`", "restored", row) for name, row in results["weights"].items()
+        line(f"`{name}`{_alone(row)}", "restored", row)
+        for name, row in results["weights"].items()
     ]
     return "\n".join([*lines, "", f"Protocol: {results['protocol']}.", ""])
 
@@ -611,6 +617,8 @@ def mask_table(path: pathlib.Path = RESULTS) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
 
     for name, row in rows.items():
+        if _alone(row):
+            continue
         specks = row.get("specks", {}).get("mean")
         cells = [
             cell(2, row, "tracks", "film", "given", "psnr"),

@@ -80,8 +80,9 @@ def test_what_cannot_start(photo_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.InputError, match="no images"):
         run(tmp_path / "empty", tmp_path / "o")
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(errors.InputError, match="not a folder"):
-        run(photo_folder, photo_folder / "a.png")
+        run(photo_folder, tmp_path / "notes.txt")
     with pytest.raises(errors.InputError, match=r"choose one of .*basic"):
         run(photo_folder, tmp_path / "o", model="unet")
     with pytest.raises(errors.InputError, match="not both"):

@@ -106,11 +106,12 @@ def test_the_table_of_masks_leaves_what_was_not_measured(tmp_path):
     path = tmp_path / "quality.json"
     rows = {
         "nafnet_s": {
-            "sha256": "", "specks": {"mean": 0.9},
+            "sha256": "", "finder_sha256": "", "specks": {"mean": 0.9},
             "tracks": {"film": {"given": {"psnr": 30.127, "ssim": 0.9},
                                 "average_precision": 0.681}},
         },
-        "other": {"sha256": ""},
+        "other": {"sha256": "", "finder_sha256": ""},
+        "alone": {"sha256": "", "specks": {"mean": 0.9}},  # found nothing: no row
     }  # fmt: skip
     path.write_text(quality.json.dumps({"weights": rows}))
     named = {f"{name} label": row for name, row in rows.items()}
