@@ -26,6 +26,7 @@ with epy.lazy_imports():
     import jax
     import jax.numpy as jnp
 
+    from experiments.pretrain import mask_pairs
     from restoration.models import filler, finder, pretrained
 
 # Damage is what is more opaque, of 255.
@@ -168,7 +169,7 @@ def _found_masks(bench: str, of_finder: str) -> list[tuple[np.ndarray, ...]]:
     weights, _ = load(of_finder, finder.NAME)
     rows = []
     for _, image, target, _ in pictures(pathlib.Path(bench), "film", 2):
-        mask = found_mask(find(weights, image), _LIKELY)
+        mask = mask_pairs.found_mask(find(weights, image), _LIKELY)
         rows.append((image, target, mask))
     return rows
 
@@ -209,12 +210,6 @@ def changed_share(image: np.ndarray, result: np.ndarray) -> float:
     return float((np.abs(mean).max(axis=2) > _CHANGED).mean())
 
 
-def found_mask(found: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns the mask of what is found, from a probability on, as a filler sees it."""
-    grown = cv2.dilate(found, np.ones((3, 3), np.uint8))
-    return np.float32(filler.certainty(grown) * (grown > threshold))
-
-
 def _filled(parameters: Any, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.clip(fill(parameters, image, mask), 0, 1)
 
@@ -251,7 +246,7 @@ def measure_bench(
             for name, result in fills.items():
                 row[f"true mask, {name}, dB"] = psnr(result, target)
             for threshold in _THRESHOLDS:
-                mask = found_mask(found, threshold)
+                mask = mask_pairs.found_mask(found, threshold)
                 result = _filled(of_filler, image, mask)
                 row[f"found > {threshold}, filler, dB"] = psnr(result, target)
             rows.append(row)
@@ -286,7 +281,7 @@ def measure_healthy(
         image = image[:_SIDE, :_SIDE]
         found = find(of_finder, image)
         for threshold in _THRESHOLDS:
-            mask = found_mask(found, threshold)
+            mask = mask_pairs.found_mask(found, threshold)
             result = _filled(of_filler, image, mask)
             share = 100 * changed_share(image, result)
             rows[threshold].append(

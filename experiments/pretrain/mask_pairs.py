@@ -283,19 +283,18 @@ def _given(rng: np.random.Generator, opacity: np.ndarray) -> np.ndarray:
     return cv2.dilate(given, np.ones((2 * wider + 1,) * 2, np.uint8))
 
 
-def found_mask(rng: np.random.Generator, probability: np.ndarray) -> np.ndarray:
+def found_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     """Returns the mask that a finder gives a filler.
 
     Args:
-      rng: draws from which probability on something counts.
       probability: float (height, width) of damage.
+      threshold: from which probability on something counts.
 
     Returns:
-      uint8 of the same shape: 255 times `filler.certainty`, 0 where nothing counts.
+      float32 of the same shape: `filler.certainty`, 0 where nothing counts.
     """
     grown = cv2.dilate(probability, np.ones((3, 3), np.uint8))
-    certain = filler.certainty(grown) * (grown >= rng.uniform(0.2, 0.85))
-    return _to_uint8(certain.astype(np.float32))
+    return np.float32(filler.certainty(grown) * (grown >= threshold))
 
 
 def _crop(
@@ -556,5 +555,6 @@ def draw_batch(
         for index, rng in enumerate(generators):
             # Nobody gives a mask of what has no damage.
             if rng.random() < recipe.found_share or not batch["mask"][index].any():
-                batch["given"][index, ..., 0] = found_mask(rng, probability[index])
+                mask = found_mask(probability[index], rng.uniform(0.2, 0.85))
+                batch["given"][index, ..., 0] = _to_uint8(mask)
     return batch

@@ -63,16 +63,11 @@ _HALO = _STEPS * _STEP + _DENSE_RADIUS + _RIM + 2 * _WIDE_RADIUS + _GROWN
 _WHITE, _FOUND = 128, (240, 254)
 
 
-def _meant() -> np.ndarray:
-    """Returns what each value of a mask in 8 bits means, float32 (256,)."""
-    low, high = _FOUND
-    values = np.arange(256)
-    certain = filler.certainty((values - low) / (high - low))
-    found = (values >= low) & (values <= high)
-    return np.where(found, certain, values >= _WHITE).astype(np.float32)
-
-
-_MEANT = _meant()
+# What each value of a mask in 8 bits means.
+_MEANT = np.float32(np.arange(256) >= _WHITE)
+_MEANT[_FOUND[0] : _FOUND[1] + 1] = filler.certainty(
+    np.linspace(0, 1, _FOUND[1] - _FOUND[0] + 1)
+)
 
 
 class _Decision:
