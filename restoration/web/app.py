@@ -258,6 +258,7 @@ class _Server:
     async def upload(self, request: requests.Request) -> responses.Response:
         name = request.query_params.get("name", "")
         found = self.pictures.add(name)
+        found.upload = request.query_params.get("upload", "")[:64]
         try:
             await self._receive(request, found.source, film=found.is_film)
         except BaseException as error:

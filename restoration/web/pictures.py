@@ -128,6 +128,7 @@ class Picture:
       folder: where its files lie.
       source: the uploaded file.
       state: see above.
+      upload: what the page calls the request that sent it.
       line: why it failed, in one line, or "".
       stage: what is being done.
       share: of the work that is done.
@@ -151,6 +152,7 @@ class Picture:
     source: pathlib.Path
     choices: Choices | FilmChoices
     state: str = RECEIVING
+    upload: str = ""
     line: str = ""
     stage: str = ""
     share: float = 0.0
@@ -571,6 +573,7 @@ class Pictures:
                     "name": str(found.relative),
                     "parent": found.parent,
                     "state": found.state,
+                    "upload": found.upload,
                     "line": found.line,
                     "stage": found.stage,
                     "share": round(found.share, 3),

@@ -566,9 +566,6 @@ def test_dropping_pasting_cancelling_and_a_program_that_ends(browser, folder, re
     tab.close()
 
 
-# Slow, since it hangs at times: Chromium sends the file at once now and then, so that
-# there is nothing left to cancel.
-@pytest.mark.slow
 def test_files_that_are_cancelled_or_refused_while_they_are_sent(
     browser, folder, tmp_path
 ):

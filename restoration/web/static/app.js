@@ -7,7 +7,8 @@ const SENT_AT_ONCE = 2;
 
 const state = {
   server: null, // the last answer of /api/state
-  uploads: [], // {name, file, share, line, active, stop, row}
+  cancelled: new Set(), // uploads by their ids
+  uploads: [], // {id, name, file, share, line, active, stop, row}
   chosen: "", // key of the picture that is shown
   picked: false, // whether the user chose it
   edits: new Map(), // of each picture: {done: [], undone: [], version}
@@ -69,8 +70,15 @@ function describe(picture) {
 // What the page knows
 
 // What is still being sent has a row of its own, in the tab that sends it.
+// A file may be there whole before its request is answered: until then its upload stands
+// for it, and when that was cancelled it is removed.
 const pictures = () =>
-  (state.server?.pictures ?? []).filter((picture) => picture.state !== "receiving");
+  (state.server?.pictures ?? []).filter(
+    ({ state: now, upload: id }) =>
+      now !== "receiving" &&
+      !state.cancelled.has(id) &&
+      !state.uploads.some((item) => item.id === id),
+  );
 const find = (key) => pictures().find((picture) => picture.key === key);
 const chosen = () => find(state.chosen);
 const busy = (picture) => ["reading", "waiting", "working"].includes(picture.state);
@@ -143,6 +151,11 @@ async function refresh() {
   if (state.ended) return;
   try {
     state.server = await get("/api/state");
+    for (const picture of state.server.pictures) {
+      if (state.cancelled.has(picture.upload) && picture.state !== "receiving") {
+        await post(`/api/pictures/${picture.key}/remove`);
+      }
+    }
     if (missed) tell("");
     missed = 0;
     render();
@@ -168,7 +181,8 @@ function add(files) {
   );
   if (files.length && !wanted.length) tell("There are no photographs or films in this folder.");
   for (const { file, path } of wanted) {
-    const item = { name: path, file, share: 0, line: "", active: false, stop: new AbortController() };
+    const id = `${Date.now()}-${Math.random()}`;
+    const item = { id, name: path, file, share: 0, line: "", active: false, stop: new AbortController() };
     const most = films.has(ending(file.name)) ? limits.film : limits.file;
     if (file.size > most) {
       item.line = `larger than ${bytes(most)}, the most that the page takes`;
@@ -188,7 +202,7 @@ async function send() {
   const active = state.uploads.filter((item) => item.active).length;
   for (const item of waiting.slice(0, Math.max(0, SENT_AT_ONCE - active))) {
     item.active = true;
-    const path = `/api/pictures?name=${encodeURIComponent(item.name)}`;
+    const path = `/api/pictures?name=${encodeURIComponent(item.name)}&upload=${item.id}`;
     upload(path, item.file, (share) => {
       item.share = share;
       renderUploads();
@@ -278,6 +292,7 @@ function makeUploadRow(item) {
   const stop = make("button", { type: "button", className: "stop" }, "×");
   stop.addEventListener("click", () => {
     item.stop.abort();
+    state.cancelled.add(item.id);
     forget(item);
     render();
   });
