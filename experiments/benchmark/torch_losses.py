@@ -21,10 +21,9 @@ def _found_loss(
     weight = torch.where(opacity > 0, torch.clamp(seen, min=0.15), 1.0)
     entropy = functional.binary_cross_entropy_with_logits(logits, target, weight)
     found = torch.sigmoid(logits)
-    axes = (1, 2, 3)
-    common = (found * target).sum(axes)
-    dice = (2 * common + 1) / (found.sum(axes) + target.sum(axes) + 1)
-    return entropy + 0.3 * (1 - dice.mean())
+    common = (found * target).sum()
+    dice = (2 * common + 1) / (found.sum() + target.sum() + 1)
+    return entropy + 0.3 * (1 - dice)
 
 
 def finder_loss(

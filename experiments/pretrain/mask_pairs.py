@@ -55,7 +55,8 @@ class Recipe(NamedTuple):
       drawn_share: of the damaged pairs that get layers of `Material.drawn` too.
       belonging_share: of the pairs that are cut of `Material.belonging`, where it has
         any.
-      hard_share: of the pairs that are cut around `Material.hard` and stay clean.
+      hard_share: of the pairs that are cut around `Material.hard`. They are damaged as
+        often as others: a picture that always stayed clean would be known again.
       grey_share: of the pairs that are grey.
       toned_share: of the pairs that are faded and tinted.
       soft_share: of the pairs that are blurred, damage and all.
@@ -457,8 +458,8 @@ def draw_pair(
         image = cv2.GaussianBlur(image, (0, 0), np.exp(rng.uniform(-0.7, 1.2)))
 
     layers = _Layers(size)
-    if not hard and rng.random() >= recipe.clean_share:
-        severity = rng.choice([0.25, 0.5, 1.0, 2.0], p=[0.2, 0.3, 0.25, 0.25])
+    if rng.random() >= recipe.clean_share:
+        severity = rng.choice([0.12, 0.25, 0.5, 1, 2], p=[0.1, 0.2, 0.25, 0.25, 0.2])
         drawn = bool(material.drawn) and rng.random() < recipe.drawn_share
         if not drawn or rng.random() < 0.5:
             _lay_scanned(rng, layers, material, severity)

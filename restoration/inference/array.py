@@ -14,9 +14,6 @@ from restoration.inference import engine, masks, restore_page, rows
 
 _DTYPES = ("uint8", "uint16", "float32")
 
-# Rows that are handed on at once.
-_ROWS = 256
-
 
 class Restored(NamedTuple):
     """A restored picture.
@@ -76,8 +73,9 @@ def _mask(name: str, mask: Any, page: picture.Page) -> rows.Read | None:
 
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
-    for top in range(0, len(values), _ROWS):
-        yield values[top : top + _ROWS]
+    count = picture.rows_at_once(values.shape[1])
+    for top in range(0, len(values), count):
+        yield values[top : top + count]
 
 
 def restore_array(
