@@ -32,7 +32,7 @@ class Limits(NamedTuple):
 
 
 # At --sensitivity=0.5, and by how much the limits' logits fall from 0 to 1.
-_LIMITS = Limits(thin=0.83, wide=0.86, near=0.75)
+_LIMITS = Limits(thin=0.88, wide=0.9, near=0.78)
 _LOGITS = 6.0
 
 # Wide is what squares of so many pixels, 2 radius + 1, fit into. Around what is wide
