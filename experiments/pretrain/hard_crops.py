@@ -3,9 +3,10 @@
     python -m experiments.pretrain.hard_crops --finder finder.safetensors \
         --clean CLEAN --out hard.json
 
-`pretrain_masks --hard hard.json` then cuts spotless crops around these places. The
-pictures must be the same and `--sources` too, since they are named by number. `--old`
-lists also what is found on the pictures made to look old (`harm`).
+`pretrain_masks --hard hard.json` then cuts clean crops around these places, which are
+damaged as often as others. The pictures must be the same and `--sources` too, since
+they are named by number. `--old` lists also what is found on the pictures made to look
+old (`harm`).
 """
 
 import dataclasses

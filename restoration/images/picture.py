@@ -760,17 +760,8 @@ def _whole(picture: Picture) -> np.ndarray:
     return jp2_heic.decode(picture.path)
 
 
-def rows_at_once(width: int) -> int:
-    """Returns how many rows `rows` yields at once.
-
-    What lies under full transparency is filled for a model from the rows around it, and
-    so depends on how many come together; see `color.make_color`.
-    """
-    return max(1, _PIXELS // width)
-
-
 def rows(picture: Picture, page: Page) -> Iterator[np.ndarray]:
-    """Reads a page from the top, `rows_at_once`.
+    """Reads a page from the top, a few rows at once.
 
     Args:
       picture: from `inspect`.
@@ -782,7 +773,7 @@ def rows(picture: Picture, page: Page) -> Iterator[np.ndarray]:
     Raises:
       InputError: where the file is damaged.
     """
-    count = rows_at_once(page.width)
+    count = max(1, _PIXELS // page.width)
     try:
         if picture.format not in metadata.FORMATS:
             values = _whole(picture).reshape(page.height, page.width, page.bands)

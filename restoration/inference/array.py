@@ -14,6 +14,9 @@ from restoration.inference import engine, masks, restore_page, rows
 
 _DTYPES = ("uint8", "uint16", "float32")
 
+# Rows that are handed on at once.
+_ROWS = 256
+
 
 class Restored(NamedTuple):
     """A restored picture.
@@ -73,9 +76,8 @@ def _mask(name: str, mask: Any, page: picture.Page) -> rows.Read | None:
 
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
-    count = picture.rows_at_once(values.shape[1])
-    for top in range(0, len(values), count):
-        yield values[top : top + count]
+    for top in range(0, len(values), _ROWS):
+        yield values[top : top + _ROWS]
 
 
 def restore_array(
