@@ -36,6 +36,10 @@ SCANNED = {
 # A crop is shown larger or smaller by these factors.
 _SCALES = (0.35, 1.3)
 
+# How much damage there is, and how often. Half of the damaged pairs have a speck or a
+# few: a finder that sees much damage or none learns to judge the whole picture.
+_SEVERITIES = {0.06: 0.15, 0.12: 0.15, 0.25: 0.2, 0.5: 0.2, 1: 0.18, 2: 0.12}
+
 # Below this side a crop gets as much as one of this side.
 _LEAST_SIDE = 256
 
@@ -78,7 +82,7 @@ class Recipe(NamedTuple):
     toned_share: float = 0.4
     soft_share: float = 0.4
     unsharp_share: float = 0.25
-    rods_share: float = 0.15
+    rods_share: float = 0.25
     joined_share: float = 0.2
     holes_share: float = 0.0
     fills: bool = False
@@ -208,7 +212,7 @@ def _lay_scanned(
                 continue
             rows, columns, part = found
             thin = kind == "stain" or rng.random() < _TRANSLUCENT
-            opaque = rng.uniform(0.3, 0.8) if thin else rng.uniform(0.7, 1)
+            opaque = rng.uniform(0.2, 0.8) if thin else rng.uniform(0.7, 1)
             opacity = np.minimum(part * np.float32(rng.uniform(0.6, 1.3) / 255), 1)
             layers.lay((rows, columns), opacity * np.float32(opaque),
                        _color(rng, bright))  # fmt: skip
@@ -459,14 +463,14 @@ def draw_pair(
 
     layers = _Layers(size)
     if rng.random() >= recipe.clean_share:
-        severity = rng.choice([0.12, 0.25, 0.5, 1, 2], p=[0.1, 0.2, 0.25, 0.25, 0.2])
+        severity = rng.choice(list(_SEVERITIES), p=list(_SEVERITIES.values()))
         drawn = bool(material.drawn) and rng.random() < recipe.drawn_share
         if not drawn or rng.random() < 0.5:
             _lay_scanned(rng, layers, material, severity)
-        if rng.random() < 0.45 * min(1, severity):
+        if rng.random() < np.clip(0.45 * severity, 0.1, 0.45):
             _lay_running_scratches(rng, layers)
         if drawn:
-            count = int(rng.integers(1, 4))
+            count = 1 if severity < 0.25 else int(rng.integers(1, 4))
             _lay_rendered(rng, layers, material.drawn, count, (0.67, 1.5), 0.5)
         if rng.random() < recipe.holes_share:
             _lay_holes(rng, layers)
