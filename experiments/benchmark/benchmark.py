@@ -94,6 +94,9 @@ class BenchmarkOptions:
     peer_python: str = config.option(
         "", help="film: a Python with VapourSynth, to measure SpotLess beside"
     )
+    other_python: str = config.option(
+        "", help="cpu, masks: a Python with another JAX, to measure ours in too"
+    )
     minutes: float = config.option(
         0.0, help="gpu: begin nothing after so long; 0: do all", minimum=0.0
     )
@@ -433,9 +436,9 @@ def measure_data(options: BenchmarkOptions) -> dict[str, Any]:
 
 _BENCHMARKS: dict[str, Callable[[BenchmarkOptions], dict[str, Any]]] = {
     "data": measure_data,
-    "cpu": lambda options: benchmark_cpu.measure(options.quick),
+    "cpu": lambda options: benchmark_cpu.measure(options.quick, options.other_python),
     "layers": lambda options: layers.measure(options.quick),
-    "masks": lambda options: masks.measure(options.quick),
+    "masks": lambda options: masks.measure(options.quick, options.other_python),
     "start": lambda options: start.measure(options.quick),
     "growth": lambda options: growth.measure(
         options.quick, pathlib.Path(_out(options))

@@ -4,6 +4,7 @@
 
 Programs run alternately, several times, each in a process of its own. Keras runs with
 its defaults and with TensorFlow's oneDNN kernels; the ratio is to the faster of both.
+With `--other_python` ours runs in another Python too, which may have another JAX.
 """
 
 import json
@@ -19,6 +20,7 @@ import numpy as np
 import tqdm
 from etils import epy
 
+from experiments.benchmark import interleaved
 from restoration.devices import backend
 from restoration.training import train_config
 
@@ -107,12 +109,17 @@ def _keras(name: str, side: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _run(program: str, name: str, side: int, seconds: float) -> dict[str, float]:
+def _run(
+    program: str, name: str, side: int, seconds: float, other_python: str
+) -> dict[str, float]:
     """Measures one program in a process of its own."""
+    python, environment_of = sys.executable, PROGRAMS.get(program, {})
+    if program == interleaved.OTHER:
+        python, program = other_python, "ours"
     environment = {k: v for k, v in os.environ.items() if "ONEDNN" not in k}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    environment |= {"CUDA_VISIBLE_DEVICES": ""} | PROGRAMS[program]
-    command = [sys.executable, "-m", "experiments.benchmark.cpu"]
+    environment |= {"CUDA_VISIBLE_DEVICES": ""} | environment_of
+    command = [python, "-m", "experiments.benchmark.cpu"]
     command += [program, name, str(side), str(seconds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -120,25 +127,33 @@ def _run(program: str, name: str, side: int, seconds: float) -> dict[str, float]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
     """Measures both models at both sizes.
 
     Args:
       quick: one short round, as a test.
+      other_python: a Python with another JAX, to measure ours in too; "": none.
 
     Returns:
       `images_per_second` by case and program, medians of the rounds, with all
-      rounds; `ratio_to_keras`, ours over the faster Keras, by case.
+      rounds; `ratio_to_keras`, ours over the faster Keras, by case; `other_jax`, the
+      version of the other Python's JAX, or "".
+
+    Raises:
+      InputError: if the other Python has no JAX.
     """
+    other_jax = interleaved.jax_version(other_python) if other_python else ""
+    programs = [*PROGRAMS, *([interleaved.OTHER] if other_python else [])]
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     seconds = _QUICK_SECONDS if quick else _SECONDS
     seen: dict[str, dict[str, list[float]]] = {}
-    with tqdm.tqdm(total=rounds * len(_CASES) * len(PROGRAMS), unit="run") as bar:
+    with tqdm.tqdm(total=rounds * len(_CASES) * len(programs), unit="run") as bar:
         for _ in range(rounds):
             for name, side in _CASES:
-                for program in PROGRAMS:
+                for program in programs:
                     bar.set_description(f"{name} {side}, {program}")
-                    for what, value in _run(program, name, side, seconds).items():
+                    found = _run(program, name, side, seconds, other_python)
+                    for what, value in found.items():
                         case = seen.setdefault(f"{name}_{what}_{side}", {})
                         case.setdefault(program, []).append(round(value, 2))
                     bar.update()
@@ -148,6 +163,7 @@ def measure(quick: bool) -> dict[str, Any]:
     }
     return {
         "batch": BATCH,
+        "other_jax": other_jax,
         "ratio_to_keras": {
             case: round(row["ours"] / max(row["keras"], row["keras, oneDNN"]), 3)
             for case, row in medians.items()

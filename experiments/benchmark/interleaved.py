@@ -15,6 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, NamedTuple
 
+from restoration.base import errors
+
+# Our program as another Python runs it, with another JAX.
+OTHER = "ours, other JAX"
+
 # Number of calls timed together, at most.
 _MOST_CALLS = 2000
 
@@ -98,14 +103,38 @@ def _say(found: dict[str, Any]) -> None:
     print(json.dumps(found), flush=True)
 
 
+def jax_version(python: str) -> str:
+    """Returns the version of JAX that another Python has.
+
+    Raises:
+      InputError: if there is no such Python, or no JAX in it.
+    """
+    command = [python, "-c", "import jax; print(jax.__version__)"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise errors.InputError(
+            f"--other_python={python}: {error.strerror}; give an executable"
+        ) from None
+    if done.returncode:
+        raise errors.InputError(
+            f"--other_python={python}: {done.stderr.strip().splitlines()[-1]}; install "
+            "this package in it"
+        )
+    return done.stdout.strip()
+
+
 def start(
-    module: str, arguments: Iterable[str], environment: Mapping[str, str]
+    module: str,
+    arguments: Iterable[str],
+    environment: Mapping[str, str],
+    python: str = sys.executable,
 ) -> Program:
     """Starts a program: a module that calls `serve`."""
     # `stop` closes it.
     log = tempfile.TemporaryFile()  # noqa: SIM115
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], env=dict(environment),
+        [python, "-m", module, *arguments], env=dict(environment),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
     )  # fmt: skip
     return Program(process, log)

@@ -6,7 +6,8 @@ Ours is what `experiments.pretrain.pretrain_masks` does with its recipes: loss, 
 clipped gradients, averaged weights. PyTorch does the same with the same networks
 (`torch_models`): as it comes, in channels_last memory, and compiled in that memory. Its
 window of the finder stands still, which costs the same, so that it compiles once. All
-begin with the shipped weights and compute in float32.
+begin with the shipped weights and compute in float32. With `--other_python` ours runs
+in another Python too, which may have another JAX.
 
 Each is measured with one batch again and again, and with batches that a thread draws
 ahead, as in training: the calls include what of the drawing they wait for, and what it
@@ -275,7 +276,7 @@ def row(
     }
     ratios = {}
     for kind in (STEP, FED):
-        theirs = [speed for p, speed in speeds[kind].items() if p != OURS]
+        theirs = [speed for p, speed in speeds[kind].items() if p in TORCH]
         if theirs and OURS in speeds[kind]:
             ratios[kind] = round(speeds[kind][OURS] / max(theirs), 3)
     found = {
@@ -294,20 +295,24 @@ def row(
     return found | ({"errors": errors} if errors else {})
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
     """Measures both networks.
 
     Args:
       quick: two small pairs a step and one short round, as a test; XLA does not
         optimize, and PyTorch does not compile.
+      other_python: a Python with another JAX, to measure ours in too; "": none.
 
     Returns:
-      "networks": see `row`; "torch": its version, if it is installed.
+      "networks": see `row`; "torch": its version, if it is installed; "other_jax",
+      the version of the other Python's JAX, or "".
 
     Raises:
+      InputError: if the other Python has no JAX.
       RuntimeError: if a program does not start.
     """
-    programs = [OURS]
+    other_jax = interleaved.jax_version(other_python) if other_python else ""
+    programs = [OURS, *([interleaved.OTHER] if other_python else [])]
     if importlib.util.find_spec("torch"):
         programs += TORCH[:2] if quick else TORCH
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -318,7 +323,10 @@ def measure(quick: bool) -> dict[str, Any]:
     measured = interleaved.measure_and_stop(
         {
             program: interleaved.start(
-                "experiments.benchmark.masks", [program, *arguments], environment
+                "experiments.benchmark.masks",
+                [OURS if program == interleaved.OTHER else program, *arguments],
+                environment,
+                other_python if program == interleaved.OTHER else sys.executable,
             )
             for program in programs
         },
@@ -332,7 +340,11 @@ def measure(quick: bool) -> dict[str, Any]:
         cases = {kind: measured[f"{name}, {kind}"] for kind in (STEP, FED, DRAWING)}
         networks[name] = row(cases, recipe(name, quick))
     versions = provenance.packages(("torch",))
-    return {"torch": versions.get("torch"), "networks": networks}
+    return {
+        "torch": versions.get("torch"),
+        "other_jax": other_jax,
+        "networks": networks,
+    }
 
 
 def _serve(program: str, quick: bool) -> None:

@@ -12,10 +12,11 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from experiments.benchmark import masks
+from experiments.benchmark import interleaved, masks
 from experiments.pretrain import ablations, quality
 from experiments.tables import findings, tables
 from experiments.transfer import finders, reproduce, transfer_report
@@ -258,31 +259,38 @@ def scale_table() -> str:
     return "\n".join([*lines, ""])
 
 
+def _of_other_jax(found: dict[str, Any]) -> dict[str, str]:
+    """Returns the name of our program with another JAX, and its column's head."""
+    version = found.get("other_jax")
+    return {interleaved.OTHER: f"ours, JAX {version}"} if version else {}
+
+
 def cpu_table() -> str:
     """Returns the results of `experiments.benchmark cpu` as Markdown."""
     found = _measured("cpu")
     if not found:
         return "Not run yet: `python -m experiments.benchmark cpu`.\n"
+    programs = {"ours": "ours", "keras": "Keras", "keras, oneDNN": "Keras, oneDNN"}
+    programs |= _of_other_jax(found)
     lines = [
-        "| images/s | ours | Keras | Keras, oneDNN | ours over the faster |",
-        "|---|--:|--:|--:|--:|",
+        f"| images/s | {' | '.join(programs.values())} | ours over the faster |",
+        "|---|" + (len(programs) + 1) * "--:|",
     ]
     for case, row in found["images_per_second"].items():
         name, what, side = case.split("_")
         what = {"train": "training", "infer": "inference"}[what]
-        speeds = " | ".join(
-            f"{row[who]:.1f}" for who in ("ours", "keras", "keras, oneDNN")
-        )
+        speeds = " | ".join(f"{row[who]:.1f}" for who in programs)
         lines.append(
             f"| {name}, {what}, {side}×{side} | {speeds} "
             f"| {found['ratio_to_keras'][case]:.2f} |"
         )
     machine = found["machine"]
     note = (
-        f"{machine['cores']} cores ({machine['processor']}), batches of "
-        f"{found['batch']}, float32, medians of rounds in turn, each in a process of "
-        "its own. TensorFlow switches its oneDNN kernels on by itself on some "
-        "processors and not on this one."
+        f"{machine['cores']} cores ({machine['processor']}), "
+        f"JAX {machine['packages']['jax']}, batches of {found['batch']}, float32, "
+        "medians of rounds in turn, each in a process of its own. TensorFlow "
+        "switches its oneDNN kernels on by itself on some processors and not on this "
+        "one."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -325,9 +333,10 @@ def masks_table() -> str:
     found = _measured("masks")
     if not found:
         return "Not run yet: `python -m experiments.benchmark masks`.\n"
-    programs = (masks.OURS, *masks.TORCH)
+    programs = {masks.OURS: masks.OURS} | _of_other_jax(found)
+    programs |= {name: name for name in masks.TORCH}
     lines = [
-        f"| pairs/s | {' | '.join(programs)} | ours over the fastest "
+        f"| pairs/s | {' | '.join(programs.values())} | ours over the fastest "
         "| drawing, of our step |",
         "|---|" + (len(programs) + 2) * "--:|",
     ]

@@ -1,14 +1,17 @@
 """The benchmark of the finder's and the filler's training: cases, rows and table."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
 
 pytest.importorskip("cv2", reason="needs opencv-python-headless")
 
-from experiments.benchmark import masks
+from experiments.benchmark import interleaved, masks
 from experiments.figures import readme
 from experiments.pretrain import pretrain_masks
+from restoration.base import errors
 from restoration.models import filler, finder
 from restoration.training import optim
 
@@ -53,6 +56,28 @@ def test_the_table_shows_every_program(rows, monkeypatch):
     table = readme.masks_table()
     assert "| finder, step | 4.50 | 2.00 | 3.00 | 2.50 | 1.50 | 10.0 % |" in table
     assert "| finder, with drawing | 3.00 | 2.00 | 3.00 | – | 1.00 |  |" in table
+
+
+def test_another_jax_has_a_column_and_is_not_compared_with(rows, monkeypatch):
+    rows[masks.STEP] |= _measured(**{interleaved.OTHER: 9.0})
+    network = masks.row(rows, masks.recipe("finder", False))
+    assert network["ratio_to_torch"][masks.STEP] == 1.5
+    machine = {"cores": 2, "processor": "P", "packages": {"jax": "1"}}
+    result = {"machine": machine, "torch": "2", "networks": {"finder": network}}
+    measured = {"masks": result | {"other_jax": "0.9"}}
+    monkeypatch.setattr(readme, "_measured", measured.get)
+    table = readme.masks_table()
+    assert "| pairs/s | ours | ours, JAX 0.9 | PyTorch |" in table
+    assert "| finder, step | 4.50 | 9.00 | 2.00 |" in table
+
+
+@pytest.mark.parametrize("python", ["no_such_python", sys.executable])
+def test_another_python_without_jax_is_named(python, tmp_path, monkeypatch):
+    # A module of this name that cannot be imported stands before the package.
+    (tmp_path / "jax.py").write_text("raise ImportError('broken')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(errors.InputError, match=f"--other_python={python}: "):
+        interleaved.jax_version(python)
 
 
 @pytest.mark.parametrize("name", masks.NETWORKS)
