@@ -28,7 +28,7 @@ _SHARE = 0.8
 # would compute little that is used. `nafnet_s` restores a megapixel in one tile.
 _CORE_TO_CONTEXT = 8.5
 
-# The finder's and the filler's tiles, lying and standing. Each is compiled when a
+# The filler's tiles, lying and standing. Each is compiled when a
 # picture first needs it, so that they are few; photographs of up to some two megapixels
 # take one tile.
 _TILES = (
@@ -41,9 +41,8 @@ _TILES = (
 # time.
 _EDGE = 64
 
-# The context around the finder's tiles, pixels. It sees farther, but what lies beyond
-# moves no probability by more than the 1/255 in which it is kept.
-_FINDER_CONTEXT = 192
+# So many tiles of the finder are computed at once at least; they are small.
+_FINDER_BATCH = 4
 
 Program = Callable[[np.ndarray], Any]
 
@@ -398,24 +397,15 @@ def _restoring(
 
 
 def _beside(
-    part: Part | None,
+    part: Part,
     device: Any,
     apply_network: Callable[[Any, Any], Any],
+    grids: Sequence[layout.Grid],
     *,
     channels: int,
-    context: int,
     both_ways: bool = False,
-) -> Network | None:
-    """Returns the finder or the filler, None without weights."""
-    if part is None:
-        return None
-    stride, batch = part.model.stride, backend.tiles(device)[1]
-    context = apply.on_grid(context, stride)
-    grids = [
-        layout.Grid(tile, context, layout.OVERLAP, stride, batch)
-        for low, high in _TILES
-        for tile in sorted({(low, high), (high, low)})
-    ]
+) -> Network:
+    """Returns the finder or the filler."""
     compile_program = _compiler(
         apply_network,
         part.parameters,
@@ -423,10 +413,40 @@ def _beside(
         name=repr(part.model),
         channels=channels,
     )
-    return Network(
-        _both_ways(compile_program) if both_ways else compile_program,
-        _with_edges(grids),
-    )
+    return Network(_both_ways(compile_program) if both_ways else compile_program, grids)
+
+
+def _finding(part: Part | None, device: Any) -> Network | None:
+    """Returns what finds damage; None without weights."""
+    if part is None:
+        return None
+
+    def find(parameters: Any, tiles: Any) -> Any:
+        return jax.nn.sigmoid(part.model.apply(parameters, tiles))
+
+    batch = max(_FINDER_BATCH, backend.tiles(device)[1])
+    grid = layout.without_context(part.model, batch=batch)
+    return _beside(part, device, find, [grid], channels=3, both_ways=True)
+
+
+def _filling(part: Part | None, device: Any) -> Network | None:
+    """Returns what fills damage; None without weights."""
+    if part is None:
+        return None
+
+    def fill(parameters: Any, tiles: Any) -> Any:
+        images, mask = tiles[..., :3], tiles[..., 3:]
+        images = part.model.apply(parameters, images, mask)
+        return jnp.concatenate([images, (mask > 0).astype(images.dtype)], axis=-1)
+
+    stride, batch = part.model.stride, backend.tiles(device)[1]
+    context = apply.on_grid(part.model.halo, stride)
+    grids = [
+        layout.Grid(tile, context, layout.OVERLAP, stride, batch)
+        for low, high in _TILES
+        for tile in sorted({(low, high), (high, low)})
+    ]
+    return _beside(part, device, fill, _with_edges(grids), channels=4)
 
 
 def make_engine(
@@ -457,28 +477,15 @@ def make_engine(
         is not there.
     """
     used = backend.device(device)
-    found, filled, graded = weights.finder, weights.filler, weights.grader
-
-    def find(parameters: Any, tiles: Any) -> Any:
-        return jax.nn.sigmoid(found.model.apply(parameters, tiles))
-
-    def fill(parameters: Any, tiles: Any) -> Any:
-        images, mask = tiles[..., :3], tiles[..., 3:]
-        images = filled.model.apply(parameters, images, mask)
-        return jnp.concatenate([images, (mask > 0).astype(images.dtype)], axis=-1)
-
+    graded = weights.grader
     return Engine(
         weights,
         str(used),
         _restoring(weights, used, tile=tile, context=context, keep_color=keep_color),
-        finder=_beside(
-            found, used, find, channels=3, context=_FINDER_CONTEXT, both_ways=True
-        ),
-        filler=_beside(
-            filled, used, fill, channels=4, context=filled.model.halo if filled else 0
-        ),
+        finder=_finding(weights.finder, used),
+        filler=_filling(weights.filler, used),
         grader=jax.device_put(graded.parameters, used)
         if graded and not keep_color
         else None,
-        gated=found is not None,
+        gated=weights.finder is not None,
     )

@@ -35,9 +35,11 @@ _RESTORES = (
     "The change, times --strength, is added to the stored values and rounded.",
 )
 _FINDS = (
-    "The output is the logit of damage; its sigmoid is the probability.",
-    "restoration/inference/decide.py makes a mask of it: thin damage from 0.7, wide "
-    "damage from 0.92 at --sensitivity=0.5.",
+    "The picture is cut into tiles of `tile` pixels a side, which overlap by `overlap` "
+    "at least; larger ones find worse. Each is seen mirrored too.",
+    "The output is the logit of damage; its sigmoid is the probability, of which the "
+    "mean of both is taken, and which tiles are blended by.",
+    "restoration/inference/decide.py makes a mask of it, and has the limits.",
 )
 _FILLS = ("The mask is 1 where damaged, else 0; where it is 0 nothing changes.",)
 
@@ -79,9 +81,9 @@ def _about(
 def _beside(name: str) -> Exportable:
     """Returns the finder or the filler."""
     model, parameters, digest = pretrained.load_part(name)
-    context = apply.margin(model)
     if name == finder.NAME:
-        about = _about(name, model, digest, context=context, around=_FINDS)
+        about = _about(name, model, digest, context=0, around=_FINDS)
+        about |= {"tile": model.tile, "overlap": model.overlap}
         about["inputs"] = {"images": "RGB, sRGB in [0, 1]"}
         about["output"] = {"logits": "one channel, above 0 where damage is likely"}
         return Exportable(
@@ -92,6 +94,7 @@ def _beside(name: str) -> Exportable:
             model.stride,
             about,
         )
+    context = apply.margin(model)
     about = _about(name, model, digest, context=context, around=_FILLS)
     about["inputs"] = {"images": "RGB, sRGB in [0, 1]", "mask": "0 or 1"}
     about["output"] = {"filled": "RGB, near [0, 1], not clipped"}

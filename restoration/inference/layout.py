@@ -109,6 +109,14 @@ def make_grid(
     return Grid(tile, context, overlap, stride, batch)
 
 
+def without_context(model: Any, *, batch: int) -> Grid:
+    """Returns the grid of a model that sees tiles of one size alone, `model.tile`.
+
+    All of a tile is used, and neighbors are blended over `model.overlap` pixels.
+    """
+    return Grid((model.tile, model.tile), 0, model.overlap, model.stride, batch)
+
+
 def halved(grid: Grid) -> Grid | None:
     """Returns a grid that needs about half the memory, or None below the least."""
     if grid.batch > 1:

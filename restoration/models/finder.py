@@ -86,6 +86,12 @@ class Finder(nn.Module):
     stride: ClassVar[int] = 32
     halo: ClassVar[int] = 480
 
+    # Side of the crops that it learned from, which are the tiles that it is to see,
+    # and pixels over which neighbors are blended. In larger tiles it sees farther than
+    # ever in training, and marks twice as much of healthy pictures.
+    tile: ClassVar[int] = 256
+    overlap: ClassVar[int] = 64
+
     calibrating: bool = False
     random_encoder: bool = False
     dtype: Any = None

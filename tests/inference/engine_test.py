@@ -13,7 +13,7 @@ from restoration.inference import batch, engine
 class LightFinder:
     """Finds what is light, as `models.finder` is called."""
 
-    stride, halo = 32, 448
+    stride, halo, tile, overlap = 32, 448, 256, 64
 
     def apply(self, parameters, images):
         luma = images.mean(-1, keepdims=True)
@@ -83,16 +83,23 @@ def test_without_masks_the_network_is_free(
 
 
 def test_the_finder_and_the_filler_take_few_shapes(used):
-    for network in (used.finder, used.filler):
-        sides = [
-            network.grid(size).tile for size in ((50, 70), (750, 500), (2000, 1500))
-        ]
-        assert sides == [(640, 640), (960, 768), (1600, 1216)]
+    sizes = (50, 70), (750, 500), (2000, 1500)
+    filling = [used.filler.grid(size).tile for size in sizes]
+    assert filling == [(640, 640), (960, 768), (1600, 1216)]
+    # The finder sees what it learned from, and no more.
+    assert {used.finder.grid(size).tile for size in sizes} == {(256, 256)}
+
+
+def test_the_finder_finds_in_tiles_as_in_the_whole(used, photographs):
+    image = np.float32(photographs["chelsea"][:300, :451])
+    found = np.concatenate(list(used.finder.strips([image], image.shape[:2])))
+    luma = image.mean(-1, keepdims=True)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-60 * (luma - 0.9))), atol=1e-3)
 
 
 def test_memory_that_runs_out_halves_all_tiles(weights):
     used = engine.make_engine(weights)
-    before = used.finder.grid((2000, 2000)).tile
+    finding, filling = (n.grid((2000, 2000)) for n in (used.finder, used.filler))
     assert used.shrink()
-    assert used.finder.grid((2000, 2000)).tile < before
-    assert used.filler.grid((2000, 2000)).tile < before
+    assert used.finder.grid((2000, 2000)).batch == finding.batch // 2
+    assert used.filler.grid((2000, 2000)).tile < filling.tile
