@@ -68,6 +68,8 @@ class Recipe(NamedTuple):
       rods_share: of the pairs with posts, canes, cables or railings that belong there.
       joined_share: of the pairs whose picture ends at a straight line, where another
         begins or a print's border.
+      scratches_share: of the damaged pairs with fine scratches, however little damage
+        they have otherwise.
       holes_share: of the damaged pairs with opaque strokes too, some of them wide.
       fills: whether a pair holds the mask as a filler would be given it.
       found_share: of the pairs whose mask is what a finder finds, right or wrong.
@@ -84,6 +86,7 @@ class Recipe(NamedTuple):
     unsharp_share: float = 0.25
     rods_share: float = 0.25
     joined_share: float = 0.2
+    scratches_share: float = 0.25
     holes_share: float = 0.0
     fills: bool = False
     found_share: float = 0.0
@@ -234,6 +237,30 @@ def _lay_running_scratches(rng: np.random.Generator, layers: _Layers) -> None:
             opacity = np.ascontiguousarray(opacity.T)
         color = np.float32(rng.choice([0.95, 0.05])) * np.ones(3, np.float32)
         layers.lay(whole, opacity, color)
+
+
+def _lay_fine_scratches(rng: np.random.Generator, layers: _Layers) -> None:
+    """Lays scratches about a pixel wide, mostly bright and in one direction."""
+    size = layers.opacity.shape[0]
+    angle, spread = rng.uniform(0, np.pi), rng.choice([0.1, 0.6])
+    bright = rng.random() < 0.8
+    for _ in range(rng.integers(1, 9)):
+        along = angle + rng.normal(0, spread)
+        bend = rng.normal(0, 0.1) + rng.normal(0, 0.05, 12).cumsum()
+        turned = along + bend
+        steps = np.stack([np.cos(turned), np.sin(turned)], -1)
+        steps *= rng.uniform(0.1, 1.0) * size / len(steps)
+        points = rng.uniform(0, 1, 2) * size + np.cumsum(steps - steps.mean(0) / 2, 0)
+        line = np.zeros((size, size), np.uint8)
+        cv2.polylines(line, [np.int32(points * 16)], False, 255, 1, cv2.LINE_AA, 4)
+        opacity = line.astype(np.float32) / 255
+        if rng.random() < 0.7:
+            opacity = cv2.GaussianBlur(opacity, (0, 0), rng.uniform(0.3, 0.8))
+        opacity = np.minimum(opacity * np.float32(rng.uniform(0.5, 1.8)), 1)
+        opacity[opacity < 1 / 255] = 0
+        tone = rng.uniform(0.75, 1) if bright else rng.uniform(0, 0.2)
+        color = np.float32(tone) * np.ones(3, np.float32)
+        layers.lay((slice(None), slice(None)), opacity, color)
 
 
 def _lay_rendered(
@@ -469,6 +496,8 @@ def draw_pair(
             _lay_scanned(rng, layers, material, severity)
         if rng.random() < np.clip(0.45 * severity, 0.1, 0.45):
             _lay_running_scratches(rng, layers)
+        if rng.random() < recipe.scratches_share:
+            _lay_fine_scratches(rng, layers)
         if drawn:
             count = 1 if severity < 0.25 else int(rng.integers(1, 4))
             _lay_rendered(rng, layers, material.drawn, count, (0.67, 1.5), 0.5)

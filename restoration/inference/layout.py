@@ -112,9 +112,11 @@ def make_grid(
 def without_context(model: Any, *, batch: int) -> Grid:
     """Returns the grid of a model that sees tiles of one size alone, `model.tile`.
 
-    All of a tile is used, and neighbors are blended over `model.overlap` pixels.
+    All of a tile is used, and neighbors are blended over `model.overlap` pixels. No
+    tile reaches beyond a picture that is as large as a tile: each is computed alone, so
+    they need not lie on the grid of the model's pooling.
     """
-    return Grid((model.tile, model.tile), 0, model.overlap, model.stride, batch)
+    return Grid((model.tile, model.tile), 0, model.overlap, 1, batch)
 
 
 def halved(grid: Grid) -> Grid | None:
