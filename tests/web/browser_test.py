@@ -17,6 +17,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import skimage.filters
 import tifffile
 from PIL import Image
 
@@ -141,14 +142,18 @@ def folder(tmp_path_factory, photographs):
     size = 512 if LARGE else 120
     top, left = (0, 0) if size == 512 else (60, 160)
     photo = photographs["astronaut"][top : top + size, left : left + size].copy()
-    generator = np.random.default_rng(0)
+    generator, scratched = np.random.default_rng(0), np.zeros((size, size), bool)
     for number in range(12):  # scratches
         x, row = generator.uniform(0.1, 0.9) * size, np.arange(size)
         bend = 0.03 * size * np.sin(row / size * generator.uniform(2, 5) + number)
         column = np.clip(x + bend, 0, size - 1).astype(int)
         begin = int(generator.uniform(0, 0.6) * size)
         drawn = slice(begin, begin + size // 3)
-        photo[row[drawn], column[drawn]] = 0.92
+        scratched[row[drawn], column[drawn]] = True
+    opacity = np.float32(scratched)
+    if LARGE:  # as soft as a scanner has them
+        opacity = np.minimum(1.6 * skimage.filters.gaussian(opacity, 0.7), 1)
+    photo += opacity[..., None] * (0.92 - photo)
     frames.write(found / "portrait.png", photo)
     frames.write(found / "portrait.jpg", photographs["chelsea"][80:200, 150:270])
     deep = (photographs["coffee"][100:220, 100:220] * 65535).astype(np.uint16)
