@@ -289,8 +289,8 @@ def cpu_table() -> str:
         f"{machine['cores']} cores ({machine['processor']}), "
         f"JAX {machine['packages']['jax']}, batches of {found['batch']}, float32, "
         "medians of rounds in turn, each in a process of its own. TensorFlow "
-        "switches its oneDNN kernels on by itself on some processors and not on this "
-        "one."
+        "switches its oneDNN kernels on by itself on some processors: Keras and Keras, "
+        "oneDNN are the same there."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -306,6 +306,8 @@ def layers_table() -> str:
         "|---|--:|--:|--:|--:|--:|",
     ]
     side, batch = found["side"], found["batch"]
+    # The whole tells nothing of layers that another machine, or JAX, was measured on.
+    alike = found["machine"] == whole["machine"]
     for name, model in found["models"].items():
         for what, parts in (
             ("infer", ("forward",)), ("train", ("forward", "gradients"))
@@ -314,16 +316,17 @@ def layers_table() -> str:
             cells, alone = [], []
             for program in ("ours", "keras, oneDNN"):
                 alone.append(sum(model["sums"][program][part] for part in parts))
-                everything = 1000 * batch / speeds[program]
-                cells.append(f"{alone[-1]:,.0f} | {everything:,.0f}")
+                everything = f"{1000 * batch / speeds[program]:,.0f}" if alike else "–"
+                cells.append(f"{alone[-1]:,.0f} | {everything}")
             lines.append(
                 f"| {name}, {'inference' if what == 'infer' else 'training'} "
                 f"| {' | '.join(cells)} | {alone[0] / alone[1]:.2f} |"
             )
     note = (
         f"{batch} images of {side}×{side}; each convolution alone, ours in the pieces "
-        "that training takes, medians of rounds in turn; the whole is the table "
-        "above, of another run."
+        f"that training takes, medians of rounds in turn, "
+        f"JAX {found['machine']['packages']['jax']}; the whole is the table above, of "
+        "another run, where machine and JAX are the same."
     )
     return "\n".join([*lines, "", note, ""])
 
