@@ -108,8 +108,11 @@ def test_hard_crops_show_the_place_and_are_damaged_as_others():
     pictures = [np.full((200, 200, 3), 80, np.uint8)]
     pictures[0][90:110, 140:160] = 250
     hard = material()._replace(pictures=pictures, hard=[(0, 100, 150)])
-    recipe = RECIPE._replace(hard_share=1.0, toned_share=0.0, soft_share=0.0)
-    batch = mask_pairs.draw_batch(hard, recipe, seed=0, step=0, count=12)
+    recipe = RECIPE._replace(
+        hard_share=1.0, toned_share=0.0, soft_share=0.0, rods_share=0.0,
+        joined_share=0.0,
+    )  # fmt: skip
+    batch = mask_pairs.draw_batch(hard, recipe, seed=0, step=0, count=40)
     light = batch["output"].max((1, 2, 3)) - np.median(batch["output"], (1, 2, 3))
     assert (light > 60).all()
     damaged = batch["mask"].any((1, 2, 3))
@@ -344,3 +347,26 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(network, tmp_path):
     assert pretrained.load(other)[0] == network
     rows = run_log.read(tmp_path / "whole" / run_log.NAME)
     assert all(r["drawing_share"] > 0 for r in rows if r["split"] == "train")
+
+
+def test_fine_scratches_are_thin_lie_anywhere_and_can_be_left_out():
+    import cv2
+
+    thick = []
+    for seed in range(20):
+        layers = mask_pairs._Layers(128)
+        mask_pairs._lay_fine_scratches(np.random.default_rng(seed), layers)
+        found = layers.opacity > 0.5
+        assert layers.opacity.min() >= 0 and layers.opacity.max() <= 1
+        # No square of 7 pixels fits into one, but where some cross.
+        thick.append(cv2.erode(np.uint8(found), np.ones((7, 7), np.uint8)).any())
+    assert np.mean(thick) < 0.2
+    recipe = RECIPE._replace(drawn_share=0.0, scratches_share=0.0)
+    bare = material()._replace(scanned={})
+    with_them = recipe._replace(scratches_share=1.0, clean_share=0.0)
+    damaged = [
+        mask_pairs.draw_batch(bare, how, seed=0, step=0, count=12)["mask"]
+        for how in (recipe, with_them)
+    ]
+    assert damaged[0].any((1, 2, 3)).mean() < 0.6
+    assert damaged[1].any((1, 2, 3)).mean() > 0.9
