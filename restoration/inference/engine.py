@@ -28,9 +28,8 @@ _SHARE = 0.8
 # would compute little that is used. `nafnet_s` restores a megapixel in one tile.
 _CORE_TO_CONTEXT = 8.5
 
-# The filler's tiles, lying and standing. Each is compiled when a
-# picture first needs it, so that they are few; photographs of up to some two megapixels
-# take one tile.
+# The filler's tiles, lying and standing. Each is compiled when a picture first needs
+# it, so that they are few; photographs of up to some two megapixels take one tile.
 _TILES = (
     (640, 640), (640, 768), (768, 960), (960, 1216), (1216, 1216), (1216, 1600),
     (2048, 2048),

@@ -36,9 +36,9 @@ _RESTORES = (
 )
 _FINDS = (
     "The picture is cut into tiles of `tile` pixels a side, which overlap by `overlap` "
-    "at least; larger ones find worse. Each is seen mirrored too.",
-    "The output is the logit of damage; its sigmoid is the probability, of which the "
-    "mean of both is taken, and which tiles are blended by.",
+    "at least; larger ones find worse. A smaller picture is continued by reflection.",
+    "The output is the logit of damage; its sigmoid is the probability. Each tile is "
+    "seen mirrored, too, and the mean of both is taken; then tiles are blended.",
     "restoration/inference/decide.py makes a mask of it, and has the limits.",
 )
 _FILLS = ("The mask is 1 where damaged, else 0; where it is 0 nothing changes.",)
