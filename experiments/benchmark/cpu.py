@@ -110,15 +110,12 @@ def _keras(name: str, side: int, seconds: float) -> dict[str, float]:
 
 
 def _run(
-    program: str, name: str, side: int, seconds: float, other_python: str
+    program: str, python: str, name: str, side: int, seconds: float
 ) -> dict[str, float]:
     """Measures one program in a process of its own."""
-    python, environment_of = sys.executable, PROGRAMS.get(program, {})
-    if program == interleaved.OTHER:
-        python, program = other_python, "ours"
     environment = {k: v for k, v in os.environ.items() if "ONEDNN" not in k}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    environment |= {"CUDA_VISIBLE_DEVICES": ""} | environment_of
+    environment |= {"CUDA_VISIBLE_DEVICES": ""} | PROGRAMS.get(program, {})
     command = [python, "-m", "experiments.benchmark.cpu"]
     command += [program, name, str(side), str(seconds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -143,16 +140,16 @@ def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
       InputError: if the other Python has no JAX.
     """
     other_jax = interleaved.jax_version(other_python) if other_python else ""
-    programs = [*PROGRAMS, *([interleaved.OTHER] if other_python else [])]
+    pythons = interleaved.pythons(PROGRAMS, other_python)
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     seconds = _QUICK_SECONDS if quick else _SECONDS
     seen: dict[str, dict[str, list[float]]] = {}
-    with tqdm.tqdm(total=rounds * len(_CASES) * len(programs), unit="run") as bar:
+    with tqdm.tqdm(total=rounds * len(_CASES) * len(pythons), unit="run") as bar:
         for _ in range(rounds):
             for name, side in _CASES:
-                for program in programs:
+                for program, python in pythons.items():
                     bar.set_description(f"{name} {side}, {program}")
-                    found = _run(program, name, side, seconds, other_python)
+                    found = _run(program, python, name, side, seconds)
                     for what, value in found.items():
                         case = seen.setdefault(f"{name}_{what}_{side}", {})
                         case.setdefault(program, []).append(round(value, 2))
@@ -178,5 +175,5 @@ def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
 
 if __name__ == "__main__":
     program, name, side, seconds = sys.argv[1:]
-    run = _ours if program == "ours" else _keras
+    run = _keras if program.startswith("keras") else _ours
     print(json.dumps(run(name, int(side), float(seconds))))

@@ -124,6 +124,11 @@ def jax_version(python: str) -> str:
     return done.stdout.strip()
 
 
+def pythons(programs: Iterable[str], other: str) -> dict[str, str]:
+    """Returns which Python runs each program, `OTHER` too if there is another one."""
+    return dict.fromkeys(programs, sys.executable) | ({OTHER: other} if other else {})
+
+
 def start(
     module: str,
     arguments: Iterable[str],

@@ -223,14 +223,14 @@ def _groups(torch_model: Any, options: "pretrain_masks.Options") -> list[dict]:
 @functools.cache
 def _step(options: "pretrain_masks.Options", program: str) -> Callable:
     """Returns a program's step, (batch) -> values; it compiles once for all cases."""
-    return _ours(options) if program == OURS else _torch(options, program)
+    return _torch(options, program) if program in TORCH else _ours(options)
 
 
 def _training(
     options: "pretrain_masks.Options", kind: str, program: str
 ) -> interleaved.Case:
     waiting, do = _batches(options, kind)(0, _NO_STEPS), _step(options, program)
-    wait = jax.block_until_ready if program == OURS else lambda _: None
+    wait = (lambda _: None) if program in TORCH else jax.block_until_ready
     return interleaved.Case(lambda: do(next(waiting)), wait, options.batch_size, {})
 
 
@@ -241,7 +241,7 @@ def _makers(program: str, quick: bool) -> Iterator[tuple[str, Callable]]:
         for kind in (STEP, FED):
             case = functools.partial(_training, options, kind, program)
             yield f"{name}, {kind}", case
-        if program == OURS:
+        if program not in TORCH:
             yield f"{name}, {DRAWING}", functools.partial(_drawing, options)
 
 
@@ -312,7 +312,7 @@ def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
       RuntimeError: if a program does not start.
     """
     other_jax = interleaved.jax_version(other_python) if other_python else ""
-    programs = [OURS, *([interleaved.OTHER] if other_python else [])]
+    programs = [OURS]
     if importlib.util.find_spec("torch"):
         programs += TORCH[:2] if quick else TORCH
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -324,11 +324,11 @@ def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
         {
             program: interleaved.start(
                 "experiments.benchmark.masks",
-                [OURS if program == interleaved.OTHER else program, *arguments],
+                [program, *arguments],
                 environment,
-                other_python if program == interleaved.OTHER else sys.executable,
+                python,
             )
-            for program in programs
+            for program, python in interleaved.pythons(programs, other_python).items()
         },
         rounds=_QUICK_ROUNDS if quick else _ROUNDS,
         seconds=_QUICK_SECONDS if quick else _SECONDS,
@@ -349,7 +349,7 @@ def measure(quick: bool, other_python: str = "") -> dict[str, Any]:
 
 def _serve(program: str, quick: bool) -> None:
     cv2.setNumThreads(1)
-    if program == OURS:
+    if program not in TORCH:
         backend.keep_freed_memory()
         backend.cache_compilations()
     interleaved.serve(dict(_makers(program, quick)))

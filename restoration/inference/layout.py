@@ -120,9 +120,14 @@ def without_context(model: Any, *, batch: int) -> Grid:
 
 
 def halved(grid: Grid) -> Grid | None:
-    """Returns a grid that needs about half the memory, or None below the least."""
+    """Returns a grid that needs about half the memory, or None below the least.
+
+    Tiles without context keep their size, see `without_context`.
+    """
     if grid.batch > 1:
         return dataclasses.replace(grid, batch=grid.batch // 2)
+    if not grid.context:
+        return None
     height, width = (side // 2 // grid.stride * grid.stride for side in grid.tile)
     if min(height, width) - 2 * grid.context - grid.overlap < grid.stride:
         return None

@@ -103,3 +103,7 @@ def test_memory_that_runs_out_halves_all_tiles(weights):
     assert used.shrink()
     assert used.finder.grid((2000, 2000)).batch == finding.batch // 2
     assert used.filler.grid((2000, 2000)).tile < filling.tile
+    while used.finder.shrink():
+        pass
+    # It sees tiles of one size alone.
+    assert used.finder.grid((2000, 2000)) == dataclasses.replace(finding, batch=1)
